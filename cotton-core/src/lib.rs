@@ -1,0 +1,19 @@
+//! The pure logic of cotton.
+
+pub mod endpoint;
+pub mod error;
+pub mod gtid;
+pub mod id;
+pub mod ports;
+pub mod protocol;
+pub mod resources;
+pub mod spec;
+pub mod time;
+
+pub use endpoint::Endpoint;
+pub use error::{ErrorKind, ErrorStatus, PortError};
+pub use gtid::{GtidOrder, GtidSet};
+pub use id::{AgentId, ClusterName, Epoch, FrameworkId, IdError, MemberId, OfferId, Revision, TaskId};
+pub use resources::{Ports, ResourceKind, Resources};
+pub use spec::{ClusterSpec, Durability, Limits, Preference, Sealed, Secrets, SpecError};
+pub use time::Millis;

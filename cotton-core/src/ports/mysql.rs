@@ -1,0 +1,157 @@
+//! One MySQL or MariaDB server, as a process and as an SQL endpoint.
+//!
+//! Every call has a time limit of its own inside the adapter and may be repeated. Whoever calls runs one operation
+//! at a time; only `probe`, `exited` and `kill` may run beside another.
+
+use crate::{Endpoint, GtidSet, PortError};
+use async_trait::async_trait;
+
+/// State of a replica's connection to its primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// Receiving.
+    Connected,
+    /// Trying to connect.
+    Connecting,
+    /// Not trying.
+    Stopped,
+}
+
+/// How replication goes on a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replication {
+    /// Where it replicates from.
+    pub source: Endpoint,
+    /// The receiving side.
+    pub link: LinkState,
+    /// Whether received transactions are being applied.
+    pub applying: bool,
+    /// Seconds behind, where the server knows.
+    pub lag_s: Option<u64>,
+    /// What the server says is wrong.
+    pub error: Option<String>,
+}
+
+/// What a probe finds out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerStatus {
+    /// Version as the server tells it.
+    pub version: String,
+    /// Whether ordinary users may write.
+    pub writable: bool,
+    /// Received or executed.
+    pub position: GtidSet,
+    /// Present on a replica.
+    pub replication: Option<Replication>,
+    /// Semi-synchronous replicas (or just replicas, where the server has no semi-sync) connected to it.
+    pub replicas: u32,
+    /// Sessions waiting for an acknowledgement.
+    pub waiting: u32,
+    /// Free bytes where the data is.
+    pub disk_free_bytes: Option<u64>,
+}
+
+/// How to open for writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Promotion {
+    /// What the data must contain once all that was received is applied.
+    pub must_contain: GtidSet,
+    /// Replicas that must acknowledge a commit; 0 is asynchronous.
+    pub acks: u32,
+}
+
+/// How to replicate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Following {
+    /// The primary.
+    pub primary: Endpoint,
+    /// Whether to acknowledge what is received.
+    pub semi_sync: bool,
+}
+
+/// What became of an attempt to follow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Followed {
+    /// Replication is running; `probe` tells whether it is connected yet.
+    Attached,
+    /// The server holds these transactions, which the primary lacks. Nothing was changed.
+    Errant(String),
+    /// The primary's binary logs do not reach back to what this server has.
+    HistoryMissing(String),
+}
+
+/// What became of a promotion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Promoted {
+    /// Open for writes; this was applied before.
+    Writable(GtidSet),
+    /// The data lacks some of what it must contain. Still read-only.
+    Incomplete(String),
+}
+
+/// How a server process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// For people: `signal 9`, `status 1`, with the last line of its error log where that tells more.
+    pub description: String,
+    /// Whether we had asked it to stop.
+    pub expected: bool,
+}
+
+/// One server on this machine.
+#[async_trait]
+pub trait MySql: Send + Sync {
+    /// Makes the data directory with all accounts, if there is none yet. Never leaves a half-made one behind.
+    ///
+    /// # Errors
+    /// When the server's programs are missing or fail; says which and what to install.
+    async fn provision(&self) -> Result<(), PortError>;
+
+    /// Starts the server, read-only and not replicating, and returns when it answers. Starting a running one succeeds.
+    ///
+    /// # Errors
+    /// When it does not answer in time or exits; it is then not running.
+    async fn start(&self) -> Result<(), PortError>;
+
+    /// Waits until the running server's process has ended, however it ends. Each start is answered once.
+    async fn exited(&self) -> Exit;
+
+    /// Ends the process at once (SIGKILL); returns when it is gone. This is the fence: whatever waits for an
+    /// acknowledgement is never answered. Killing what does not run succeeds.
+    async fn kill(&self);
+
+    /// Ends the process cleanly; after `grace_ms` with SIGKILL. Returns when it is gone.
+    async fn stop(&self, grace_ms: u64);
+
+    /// Looks at the server; an unanswered probe ends with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    async fn probe(&self) -> Result<ServerStatus, PortError>;
+
+    /// Stops receiving, goes on applying; returns the position received and executed, which cannot grow by
+    /// replication any more. Must only be called on a read-only server.
+    ///
+    /// # Errors
+    /// When that is not certain.
+    async fn freeze(&self) -> Result<GtidSet, PortError>;
+
+    /// Applies all that was received, forgets the old primary, sets semi-sync, opens for writes.
+    ///
+    /// # Errors
+    /// When it is not certain to be writable as asked; a repeated call mends a half-done one.
+    async fn promote(&self, promotion: &Promotion) -> Result<Promoted, PortError>;
+
+    /// Replicates from a primary, after making sure that nothing here is missing there. The server must be read-only.
+    ///
+    /// # Errors
+    /// When replication could not be set up, for example because the primary cannot be reached yet.
+    async fn follow(&self, following: &Following) -> Result<Followed, PortError>;
+
+    /// Replaces this server's data by a copy of a donor's, taken while the donor works. The server is stopped before
+    /// and started after, read-only and not replicating.
+    ///
+    /// # Errors
+    /// When no complete copy was made; the server then has no data directory and must be provisioned again.
+    async fn copy_from(&self, donor: &Endpoint) -> Result<(), PortError>;
+}

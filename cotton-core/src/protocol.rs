@@ -1,0 +1,286 @@
+//! What scheduler and executors say to each other: JSON, versioned, within a fixed size.
+//!
+//! Mesos delivers framework messages at most once and in no order, so nothing here is a step that must arrive: a
+//! [`Directive`] is the whole of what a member shall be, ranked by `(epoch, stage)`, repeated until a [`Report`] shows
+//! that it was obeyed; an executor obeys the highest rank it has seen and refuses lower ones.
+
+use crate::{ClusterName, Durability, Endpoint, Epoch, GtidSet, MemberId, Resources, Secrets};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Version of this protocol; both sides refuse others in words.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// Largest message, in bytes; GTID sets of very old clusters are the longest part.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Why a message could not be understood.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProtocolError {
+    /// Larger than [`MESSAGE_BYTES_MAX`].
+    #[error("message of {0} bytes is larger than {MESSAGE_BYTES_MAX}")]
+    TooLarge(usize),
+    /// Not JSON of the right shape.
+    #[error("message is not understood")]
+    Malformed(#[from] serde_json::Error),
+    /// Another version of the protocol.
+    #[error(
+        "message has protocol version {0}, this side speaks {PROTOCOL_VERSION}: use scheduler and executor of one release"
+    )]
+    Version(u32),
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    version: u32,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// Only the version, to be read before the rest is believed to have a known shape.
+#[derive(Deserialize)]
+struct VersionOnly {
+    version: u32,
+}
+
+/// Writes a message.
+///
+/// # Panics
+/// Never for the message types of this module: they all are representable in JSON.
+pub fn encode<T: Serialize>(body: &T) -> Vec<u8> {
+    let envelope = Envelope { version: PROTOCOL_VERSION, body };
+    serde_json::to_vec(&envelope).expect("protocol types have only string keys")
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// When it is too large, of another version, or not understood.
+pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProtocolError> {
+    if bytes.len() > MESSAGE_BYTES_MAX {
+        return Err(ProtocolError::TooLarge(bytes.len()));
+    }
+    let VersionOnly { version } = serde_json::from_slice(bytes)?;
+    if version != PROTOCOL_VERSION {
+        return Err(ProtocolError::Version(version));
+    }
+    Ok(serde_json::from_slice::<Envelope<T>>(bytes)?.body)
+}
+
+/// The payload of a task: all that an executor must know to run one member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberTask {
+    /// Cluster it belongs to.
+    pub cluster: ClusterName,
+    /// Which member it is; decides `server_id`.
+    pub member: MemberId,
+    /// Where the server shall listen, and be reached by the others.
+    pub endpoint: Endpoint,
+    /// What the MySQL server may use (the executor's share is already taken off).
+    pub resources: Resources,
+    /// Account made for the cluster's user.
+    pub user: String,
+    /// Passwords, sealed.
+    pub secrets: Secrets,
+    /// Whether to prepare for semi-synchronous replication.
+    pub durability: Durability,
+    /// Backup to start from instead of an empty data directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup_id: Option<String>,
+}
+
+/// Rank of a [`Directive`] within its epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    /// The election of the epoch is under way.
+    Freeze,
+    /// The election is decided.
+    Decided,
+    /// The member is to leave.
+    Detach,
+}
+
+/// What a member shall be from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "order", rename_all = "snake_case")]
+pub enum Order {
+    /// Read-only, receiving nothing, applying what it has received. Takes away the old primary's acknowledgements.
+    Freeze,
+    /// Apply all that was received, then open for writes.
+    Promote {
+        /// What its data must contain; a member that lacks some of it refuses and says so.
+        must_contain: GtidSet,
+        /// How many replicas must acknowledge a commit; 0 is asynchronous.
+        acks: u32,
+        /// With `Some`, writes stop when the scheduler has answered no report for so long and no replica is connected.
+        lease_ms: Option<u64>,
+    },
+    /// Read-only, replicating from the primary; after checking that it holds nothing that the primary lacks.
+    Follow {
+        /// Where the primary is.
+        primary: Endpoint,
+        /// Which member it is.
+        primary_id: MemberId,
+        /// Whether its acknowledgements count.
+        semi_sync: bool,
+        /// Members that can give a copy of their data, best first, in case the primary's binary logs do not reach back.
+        donors: Vec<Endpoint>,
+    },
+    /// As `Freeze`, before the member is stopped for good.
+    Detach,
+}
+
+/// An [`Order`] under an epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Directive {
+    /// The epoch that it belongs to.
+    pub epoch: Epoch,
+    /// What to be.
+    #[serde(flatten)]
+    pub order: Order,
+}
+
+impl Directive {
+    /// Where it stands among all directives: later ones replace earlier ones, never the other way round.
+    pub const fn rank(&self) -> (Epoch, Stage) {
+        let stage = match self.order {
+            Order::Freeze => Stage::Freeze,
+            Order::Promote { .. } | Order::Follow { .. } => Stage::Decided,
+            Order::Detach => Stage::Detach,
+        };
+        (self.epoch, stage)
+    }
+}
+
+/// From scheduler to executor.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ToExecutor {
+    /// What the member shall be.
+    Directive(Directive),
+    /// Answer to a report: renews a lease, and comes back in later reports as [`Report::echo`].
+    Heard {
+        /// Incarnation of the report that is answered.
+        incarnation: u64,
+        /// Sequence number of the report that is answered.
+        seq: u64,
+        /// A number that only grows within one run of the scheduler.
+        nonce: u64,
+        /// Whether a fresh report is wanted at once.
+        report_now: bool,
+    },
+}
+
+/// What a member's server is doing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "role", rename_all = "snake_case")]
+pub enum MemberRole {
+    /// Being installed, initialised or copied; never ran in this incarnation.
+    Starting,
+    /// Its process is not running (it crashed, hung and was killed, or is being restarted).
+    Down {
+        /// What happened, for people.
+        reason: String,
+    },
+    /// Running read-only since its start, told nothing yet.
+    Idle,
+    /// Running read-only, receiving nothing; the report's position is what it has received and applied.
+    Frozen,
+    /// Replicating from the primary of the report's epoch.
+    Following {
+        /// Whether the connection to the primary is up.
+        connected: bool,
+    },
+    /// Open for writes in the report's epoch.
+    Primary,
+}
+
+impl MemberRole {
+    /// A short name for tables and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Down { .. } => "down",
+            Self::Idle => "idle",
+            Self::Frozen => "frozen",
+            Self::Following { .. } => "replica",
+            Self::Primary => "primary",
+        }
+    }
+
+    /// Whether the server process runs and answers.
+    pub const fn is_up(&self) -> bool {
+        !matches!(self, Self::Starting | Self::Down { .. })
+    }
+}
+
+/// Why a member cannot be what it shall be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "trouble", rename_all = "snake_case")]
+pub enum Trouble {
+    /// It holds transactions that the primary lacks and must be rebuilt; its binary logs are kept.
+    Errant {
+        /// Those transactions.
+        gtids: String,
+    },
+    /// The binary logs of the primary do not reach back far enough, and no copy could be had.
+    HistoryMissing {
+        /// What was tried.
+        detail: String,
+    },
+    /// The disk is full or read-only.
+    Storage {
+        /// What the server said.
+        detail: String,
+    },
+    /// It lacks data that it must contain to be promoted.
+    Incomplete {
+        /// What is missing.
+        detail: String,
+    },
+    /// Anything else; it is being tried again.
+    Failing {
+        /// What was tried and how it failed.
+        detail: String,
+    },
+}
+
+/// What a member is and has, sent on every change and every few seconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// Counts the starts of this member's executor.
+    pub incarnation: u64,
+    /// Counts the reports of this incarnation.
+    pub seq: u64,
+    /// Highest [`ToExecutor::Heard::nonce`] seen: the rest of the report was true after the scheduler sent that.
+    pub echo: u64,
+    /// Epoch of the highest directive it obeys; zero before the first.
+    pub epoch: Epoch,
+    /// What its server is doing.
+    #[serde(flatten)]
+    pub role: MemberRole,
+    /// Counts the starts of its server process within this incarnation.
+    pub boot: u64,
+    /// What the server has received or executed.
+    pub position: GtidSet,
+    /// Seconds behind the primary, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_s: Option<u64>,
+    /// Replicas connected to it, on a primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<u32>,
+    /// Sessions that wait for an acknowledgement, on a semi-synchronous primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<u32>,
+    /// Free bytes where its data is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_free_bytes: Option<u64>,
+    /// Version of its server.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub server_version: String,
+    /// Why it is not what it shall be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
+}
