@@ -1,7 +1,11 @@
 //! The pure logic of cotton.
 
+pub mod cluster;
+#[cfg(feature = "driver")]
+pub mod driver;
 pub mod endpoint;
 pub mod error;
+pub mod fleet;
 pub mod gtid;
 pub mod id;
 pub mod ports;
@@ -10,8 +14,11 @@ pub mod resources;
 pub mod spec;
 pub mod time;
 
+pub use cluster::event::{Event, EventKind, Timeline};
+pub use cluster::view::{ClusterStatus, ClusterView, MemberView, Reason};
 pub use endpoint::Endpoint;
 pub use error::{ErrorKind, ErrorStatus, PortError};
+pub use fleet::CommandError;
 pub use gtid::{GtidOrder, GtidSet};
 pub use id::{AgentId, ClusterName, Epoch, FrameworkId, IdError, MemberId, OfferId, Revision, TaskId};
 pub use resources::{Ports, ResourceKind, Resources};
