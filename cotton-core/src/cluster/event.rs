@@ -1,0 +1,195 @@
+//! What happened to a cluster, for people to read: a log beside the machine, never an input to it.
+
+use crate::{AgentId, Endpoint, Epoch, MemberId, Millis};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One entry of a cluster's log. The driver adds the wall-clock time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, on the driver's clock.
+    #[serde(skip)]
+    pub at: Millis,
+    /// Epoch of the cluster at that time.
+    pub epoch: Epoch,
+    /// What.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum EventKind {
+    /// The cluster was asked for.
+    Created {
+        /// Members wanted.
+        size: u32,
+    },
+    /// A member was placed and is being launched.
+    Launching {
+        /// Which member.
+        member: MemberId,
+        /// Where.
+        agent: AgentId,
+    },
+    /// A member's server runs for the first time.
+    Running {
+        /// Which member.
+        member: MemberId,
+        /// Where it listens.
+        endpoint: Endpoint,
+    },
+    /// A member's task has ended.
+    Ended {
+        /// Which member.
+        member: MemberId,
+        /// Why.
+        reason: String,
+    },
+    /// A member's agent cannot be reached.
+    Unreachable {
+        /// Which member.
+        member: MemberId,
+    },
+    /// A member's server went down; its executor restarts it in place.
+    ServerDown {
+        /// Which member.
+        member: MemberId,
+        /// What happened.
+        reason: String,
+    },
+    /// The primary is lost; an election begins in this epoch.
+    PrimaryLost {
+        /// The old primary.
+        member: MemberId,
+        /// How it is known.
+        reason: String,
+    },
+    /// A member stopped receiving and told its position.
+    Frozen {
+        /// Which member.
+        member: MemberId,
+    },
+    /// The election cannot be decided yet.
+    ElectionWaits {
+        /// What for.
+        reason: String,
+    },
+    /// The election is decided.
+    Elected {
+        /// The new primary.
+        member: MemberId,
+        /// Its position.
+        gtids: String,
+    },
+    /// The new primary is open for writes.
+    Promoted {
+        /// Which member.
+        member: MemberId,
+        /// Where to write.
+        endpoint: Endpoint,
+    },
+    /// A failover has run to its end.
+    FailedOver {
+        /// How long each phase took.
+        timeline: Timeline,
+    },
+    /// A replica is connected to the current primary.
+    Following {
+        /// Which member.
+        member: MemberId,
+    },
+    /// A member has caught up for the first time and now counts as a full copy.
+    Joined {
+        /// Which member.
+        member: MemberId,
+    },
+    /// A member is in trouble.
+    Trouble {
+        /// Which member.
+        member: MemberId,
+        /// What is wrong.
+        detail: String,
+    },
+    /// Another number of members is wanted.
+    Scaled {
+        /// Before.
+        from: u32,
+        /// From now on.
+        to: u32,
+    },
+    /// A member is to leave.
+    Leaving {
+        /// Which member.
+        member: MemberId,
+        /// Why.
+        reason: String,
+    },
+    /// The cluster is to be deleted.
+    Deleting,
+    /// The cluster and all that belonged to it is gone.
+    Deleted,
+}
+
+/// How long the phases of one failover took, each in milliseconds since the loss was noticed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeline {
+    /// The epoch that the failover began.
+    pub epoch: Epoch,
+    /// The primary that was lost.
+    pub from: Option<MemberId>,
+    /// The primary that was elected.
+    pub to: MemberId,
+    /// The new epoch was durable, and the freeze went out.
+    pub checkpointed_ms: u64,
+    /// Enough replicas were frozen.
+    pub frozen_ms: u64,
+    /// The decision was durable, and the promotion went out.
+    pub decided_ms: u64,
+    /// The new primary reported to be open for writes.
+    pub promoted_ms: u64,
+    /// The first replica reported to be connected to it.
+    pub replica_ms: Option<u64>,
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Created { size } => write!(f, "created with {size} members"),
+            Self::Launching { member, agent } => write!(f, "member {member} is being launched on {agent}"),
+            Self::Running { member, endpoint } => write!(f, "member {member} runs at {endpoint}"),
+            Self::Ended { member, reason } => write!(f, "member {member} has ended: {reason}"),
+            Self::Unreachable { member } => write!(f, "the agent of member {member} cannot be reached"),
+            Self::ServerDown { member, reason } => write!(f, "the server of member {member} is down: {reason}"),
+            Self::PrimaryLost { member, reason } => write!(f, "primary {member} is lost: {reason}"),
+            Self::Frozen { member } => write!(f, "member {member} is frozen"),
+            Self::ElectionWaits { reason } => write!(f, "the election waits: {reason}"),
+            Self::Elected { member, gtids } => write!(f, "member {member} is elected at {gtids}"),
+            Self::Promoted { member, endpoint } => {
+                write!(f, "member {member} is primary, open for writes at {endpoint}")
+            }
+            Self::FailedOver { timeline } => timeline.fmt(f),
+            Self::Following { member } => write!(f, "member {member} follows the primary"),
+            Self::Joined { member } => write!(f, "member {member} has caught up"),
+            Self::Trouble { member, detail } => write!(f, "member {member} is in trouble: {detail}"),
+            Self::Scaled { from, to } => write!(f, "scaled from {from} to {to} members"),
+            Self::Leaving { member, reason } => write!(f, "member {member} is to leave: {reason}"),
+            Self::Deleting => f.write_str("deletion was asked for"),
+            Self::Deleted => f.write_str("deleted"),
+        }
+    }
+}
+
+impl fmt::Display for Timeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { checkpointed_ms, frozen_ms, decided_ms, promoted_ms, .. } = self;
+        write!(
+            f,
+            "failover took {promoted_ms} ms (epoch durable at {checkpointed_ms} ms, replicas frozen at {frozen_ms} ms, \
+             decision durable at {decided_ms} ms)"
+        )?;
+        self.replica_ms.map_or(Ok(()), |ms| write!(f, ", first replica connected at {ms} ms"))
+    }
+}

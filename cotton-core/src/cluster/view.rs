@@ -1,0 +1,113 @@
+//! What people and programs may see of a cluster: a snapshot, made on request, that decides nothing.
+
+use crate::cluster::event::Timeline;
+use crate::{AgentId, ClusterName, Durability, Endpoint, Epoch, MemberId, Preference, Resources, TaskId};
+use serde::Serialize;
+
+/// How a cluster is, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClusterStatus {
+    /// Never had a primary that was open for writes.
+    Creating,
+    /// Writable, and every wanted member is in place.
+    Healthy,
+    /// Writable, but members are missing, behind or in trouble.
+    Degraded,
+    /// The primary is open but commits wait for a replica to acknowledge them.
+    Blocked,
+    /// Without a writable primary; one is being chosen or promoted.
+    FailingOver,
+    /// Without a primary, and what is left does not suffice to choose one safely: see the reasons.
+    Waiting,
+    /// Being deleted.
+    Deleting,
+}
+
+impl ClusterStatus {
+    /// The word used in JSON, tables and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Blocked => "blocked",
+            Self::FailingOver => "failing_over",
+            Self::Waiting => "waiting",
+            Self::Deleting => "deleting",
+        }
+    }
+}
+
+/// Something that keeps a cluster from being healthy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reason {
+    /// Stable, for programs: `member_missing`, `waiting_for_ack`, ...
+    pub code: &'static str,
+    /// For people.
+    pub text: String,
+}
+
+/// One member, as far as the scheduler knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemberView {
+    /// Its number.
+    pub id: MemberId,
+    /// The task that runs it.
+    pub task: TaskId,
+    /// Where it runs.
+    pub agent: AgentId,
+    /// Where its server listens.
+    pub endpoint: Endpoint,
+    /// `primary`, `replica`, `idle`, `frozen`, `starting`, `down`, or `unknown` before its first report.
+    pub role: &'static str,
+    /// Whether it is what it shall be, connected, and heard of lately.
+    pub healthy: bool,
+    /// Whether it is on its way out.
+    pub leaving: bool,
+    /// Epoch it obeys.
+    pub epoch: Epoch,
+    /// GTIDs received or executed, in the server's own notation.
+    pub gtids: String,
+    /// Seconds behind the primary.
+    pub lag_s: Option<u64>,
+    /// Milliseconds since it was last heard of.
+    pub silent_ms: Option<u64>,
+    /// Version of its server.
+    pub server_version: String,
+    /// Free bytes where its data is.
+    pub disk_free_bytes: Option<u64>,
+    /// Why it is not what it shall be.
+    pub trouble: Option<String>,
+}
+
+/// One cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClusterView {
+    /// Its name.
+    pub name: ClusterName,
+    /// Account of its user.
+    pub user: String,
+    /// In one word.
+    pub status: ClusterStatus,
+    /// Why it is not healthy; empty when it is.
+    pub reasons: Vec<Reason>,
+    /// Members wanted.
+    pub size: u32,
+    /// What each member gets.
+    pub resources: Resources,
+    /// When a commit counts as done.
+    pub durability: Durability,
+    /// What an election does when in doubt.
+    pub preference: Preference,
+    /// Current epoch.
+    pub epoch: Epoch,
+    /// The primary, once it reported to be open for writes in the current epoch.
+    pub primary: Option<MemberId>,
+    /// Where to write; changes only after the new primary is writable.
+    pub endpoint: Option<Endpoint>,
+    /// All members, by number.
+    pub members: Vec<MemberView>,
+    /// The latest failover, phase by phase.
+    pub last_failover: Option<Timeline>,
+}

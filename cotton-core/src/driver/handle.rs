@@ -1,0 +1,141 @@
+//! How the rest of a program talks to a running scheduler.
+
+use crate::cluster::event::Event;
+use crate::cluster::view::ClusterView;
+use crate::fleet::CommandError;
+use crate::{ClusterName, ClusterSpec};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+/// An [`Event`] with its cluster, the wall-clock time and a number that only grows within one run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggedEvent {
+    /// Position in the log.
+    pub number: u64,
+    /// Milliseconds since 1970-01-01 UTC.
+    pub unix_ms: u64,
+    /// Whose.
+    pub cluster: ClusterName,
+    /// What.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// Counters and gauges of the scheduler, by name without prefix, in alphabetical order.
+pub type Metrics = BTreeMap<&'static str, u64>;
+
+/// What a [`Handle`] sends to the loop.
+#[derive(Debug)]
+pub(crate) enum Request {
+    Create(Box<ClusterSpec>, oneshot::Sender<Result<(), CommandError>>),
+    Scale(ClusterName, u64, oneshot::Sender<Result<(), CommandError>>),
+    Delete(ClusterName, oneshot::Sender<Result<(), CommandError>>),
+    View(ClusterName, oneshot::Sender<Option<ClusterView>>),
+    List(oneshot::Sender<Vec<ClusterView>>),
+    Spec(ClusterName, oneshot::Sender<Option<ClusterSpec>>),
+    Events(oneshot::Sender<Vec<Arc<LoggedEvent>>>),
+    Metrics(oneshot::Sender<Metrics>),
+    Stop,
+}
+
+/// A cheap, cloneable way to command and watch a running scheduler. Every command is answered only after what it
+/// changed is durable.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    events: broadcast::Sender<Arc<LoggedEvent>>,
+}
+
+/// The scheduler has stopped; no answer will come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the scheduler is not running")]
+pub struct Stopped;
+
+impl Handle {
+    pub(crate) fn new(requests: mpsc::Sender<Request>, events: broadcast::Sender<Arc<LoggedEvent>>) -> Self {
+        Self { requests, events }
+    }
+
+    async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request) -> Result<T, Stopped> {
+        let (answer, answered) = oneshot::channel();
+        self.requests.send(request(answer)).await.map_err(|_| Stopped)?;
+        answered.await.map_err(|_| Stopped)
+    }
+
+    /// Asks for a new cluster.
+    ///
+    /// # Errors
+    /// When the name is taken, the spec is bad, the scheduler is not connected, or it stopped.
+    pub async fn create(&self, spec: ClusterSpec) -> Result<(), CommandError> {
+        self.ask(|answer| Request::Create(Box::new(spec), answer)).await?
+    }
+
+    /// Asks for another number of members.
+    ///
+    /// # Errors
+    /// When there is no such cluster, it is being deleted, the number is out of bounds, or the scheduler stopped.
+    pub async fn scale(&self, name: &ClusterName, size: u64) -> Result<(), CommandError> {
+        self.ask(|answer| Request::Scale(name.clone(), size, answer)).await?
+    }
+
+    /// Asks to delete a cluster with all its data. Checking the password is the caller's part, see [`Handle::spec`].
+    ///
+    /// # Errors
+    /// When there is no such cluster or the scheduler stopped.
+    pub async fn delete(&self, name: &ClusterName) -> Result<(), CommandError> {
+        self.ask(|answer| Request::Delete(name.clone(), answer)).await?
+    }
+
+    /// A snapshot of one cluster.
+    ///
+    /// # Errors
+    /// When the scheduler stopped.
+    pub async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped> {
+        self.ask(|answer| Request::View(name.clone(), answer)).await
+    }
+
+    /// Snapshots of all clusters, in the order of their creation.
+    ///
+    /// # Errors
+    /// When the scheduler stopped.
+    pub async fn list(&self) -> Result<Vec<ClusterView>, Stopped> {
+        self.ask(Request::List).await
+    }
+
+    /// What was asked for, sealed secrets included.
+    ///
+    /// # Errors
+    /// When the scheduler stopped.
+    pub async fn spec(&self, name: &ClusterName) -> Result<Option<ClusterSpec>, Stopped> {
+        self.ask(|answer| Request::Spec(name.clone(), answer)).await
+    }
+
+    /// The latest events of all clusters, oldest first; bounded.
+    ///
+    /// # Errors
+    /// When the scheduler stopped.
+    pub async fn events(&self) -> Result<Vec<Arc<LoggedEvent>>, Stopped> {
+        self.ask(Request::Events).await
+    }
+
+    /// Events from now on. A receiver that is too slow misses the oldest ones and is told how many.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<LoggedEvent>> {
+        self.events.subscribe()
+    }
+
+    /// Counters and gauges, with Apache Cotton's names.
+    ///
+    /// # Errors
+    /// When the scheduler stopped.
+    pub async fn metrics(&self) -> Result<Metrics, Stopped> {
+        self.ask(Request::Metrics).await
+    }
+
+    /// Ends the loop after what is under way has been persisted. Databases run on.
+    pub async fn stop(&self) {
+        let _ = self.requests.send(Request::Stop).await; // an error means: stopped already
+        self.requests.closed().await;
+    }
+}

@@ -1,0 +1,3 @@
+//! All clusters of one framework. (Interface; the machine follows.)
+mod command;
+pub use command::CommandError;
