@@ -109,6 +109,10 @@ pub enum Order {
     /// Read-only, receiving nothing, applying what it has received. Takes away the old primary's acknowledgements.
     Freeze,
     /// Apply all that was received, then open for writes.
+    ///
+    /// Obeyed only on the server start (incarnation and boot) on which an executor first accepted this rank: a server
+    /// that restarted since then has lost its term, and a late copy of the order must not open it again. It stays
+    /// [`MemberRole::Idle`], from which the scheduler knows to hold an election.
     Promote {
         /// What its data must contain; a member that lacks some of it refuses and says so.
         must_contain: GtidSet,
@@ -188,6 +192,8 @@ pub enum MemberRole {
     Idle,
     /// Running read-only, receiving nothing; the report's position is what it has received and applied.
     Frozen,
+    /// Obeying a [`Order::Promote`] of the report's epoch, not yet open for writes.
+    Promoting,
     /// Replicating from the primary of the report's epoch.
     Following {
         /// Whether the connection to the primary is up.
@@ -205,6 +211,7 @@ impl MemberRole {
             Self::Down { .. } => "down",
             Self::Idle => "idle",
             Self::Frozen => "frozen",
+            Self::Promoting => "promoting",
             Self::Following { .. } => "replica",
             Self::Primary => "primary",
         }

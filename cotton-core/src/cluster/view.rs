@@ -59,7 +59,7 @@ pub struct MemberView {
     pub agent: AgentId,
     /// Where its server listens.
     pub endpoint: Endpoint,
-    /// `primary`, `replica`, `idle`, `frozen`, `starting`, `down`, or `unknown` before its first report.
+    /// `primary`, `replica`, `idle`, `frozen`, `promoting`, `starting`, `down`, or `unknown` before its first report.
     pub role: &'static str,
     /// Whether it is what it shall be, connected, and heard of lately.
     pub healthy: bool,
