@@ -19,7 +19,7 @@ pub use cluster::view::{ClusterStatus, ClusterView, MemberView, Reason};
 pub use endpoint::Endpoint;
 pub use error::{ErrorKind, ErrorStatus, PortError};
 pub use fleet::CommandError;
-pub use gtid::{GtidOrder, GtidSet};
+pub use gtid::{GtidError, GtidOrder, GtidSet, MariaDbGtids, MySqlGtids};
 pub use id::{AgentId, ClusterName, Epoch, FrameworkId, IdError, MemberId, OfferId, Revision, TaskId};
 pub use resources::{Ports, ResourceKind, Resources};
 pub use spec::{ClusterSpec, Durability, Limits, Preference, Sealed, Secrets, SpecError};

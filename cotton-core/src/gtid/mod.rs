@@ -1,5 +1,10 @@
-//! Positions in replication: GTID sets of MySQL and MariaDB, compared and combined by us.
+//! Positions in replication: GTID sets of MySQL and MariaDB, compared and combined by us, so that an election needs no
+//! server to decide.
+//!
+//! Questions are asked of [`GtidSet`], answers differ by dialect: MySQL's sets name every transaction and are compared
+//! as sets; MariaDB's positions name the last ones, and [`mariadb`] tells what follows from that.
 
+mod interval;
 pub mod mariadb;
 pub mod mysql;
 
@@ -9,8 +14,71 @@ use std::fmt;
 pub use mariadb::MariaDbGtids;
 pub use mysql::MySqlGtids;
 
+/// Why a text is not a GTID set. Places are counted in bytes from 0.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GtidError {
+    /// MySQL.
+    #[error("expected a server uuid (8-4-4-4-12 hex digits) at byte {at} of GTID set")]
+    Uuid {
+        /// Where.
+        at: usize,
+    },
+    /// MySQL.
+    #[error("tag at byte {at} of GTID set is longer than 32 characters")]
+    TagTooLong {
+        /// Where it begins.
+        at: usize,
+    },
+    /// MySQL: a server or tag without transactions.
+    #[error("expected ':' and a transaction number at byte {at} of GTID set")]
+    NoInterval {
+        /// Where.
+        at: usize,
+    },
+    /// MySQL: neither another interval nor another server follows.
+    #[error("expected ':', ',' or the end at byte {at} of GTID set")]
+    Separator {
+        /// Where.
+        at: usize,
+    },
+    /// MySQL: the last number of an interval is below its first.
+    #[error("interval that ends at byte {at} of GTID set runs backwards")]
+    Backwards {
+        /// Where it ends.
+        at: usize,
+    },
+    /// MySQL.
+    #[error("expected a transaction number at byte {at} of GTID set")]
+    Number {
+        /// Where.
+        at: usize,
+    },
+    /// MySQL: 0, or above 2^63 - 2.
+    #[error("transaction number at byte {at} of GTID set is out of range")]
+    OutOfRange {
+        /// Where.
+        at: usize,
+    },
+    /// MariaDB.
+    #[error("expected domain-server-sequence, three numbers, as part {part} of GTID position")]
+    Triple {
+        /// Which part between commas, from 0.
+        part: usize,
+    },
+    /// MariaDB: the same domain and server twice, or the same domain twice where it can have one GTID only.
+    #[error("part {part} of GTID position repeats an earlier one")]
+    Repeated {
+        /// Which part between commas, from 0.
+        part: usize,
+    },
+}
+
 /// What a server has received or executed, in its own dialect.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Nothing is nothing in any dialect: all empty sets are equal. On MariaDB, `==` compares what was told of two
+/// positions; whether they mean the same transactions is answered by [`order`](Self::order).
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum GtidSet {
     /// Nothing yet: equal to an empty set of either dialect.
@@ -36,6 +104,23 @@ pub enum GtidOrder {
 }
 
 impl GtidSet {
+    /// Position of a MySQL server: `gtid_executed` and, of a replica, `Retrieved_Gtid_Set`.
+    ///
+    /// # Errors
+    /// When one of them is not a GTID set.
+    pub fn mysql(executed: &str, retrieved: &str) -> Result<Self, GtidError> {
+        let executed: MySqlGtids = executed.parse()?;
+        Ok(Self::from(executed.union(&retrieved.parse()?)))
+    }
+
+    /// Position of a MariaDB server; see [`MariaDbGtids::parse`].
+    ///
+    /// # Errors
+    /// When one of the texts is not a GTID position.
+    pub fn mariadb(binlog_state: &str, slave_pos: &str, io_pos: Option<&str>) -> Result<Self, GtidError> {
+        MariaDbGtids::parse(binlog_state, slave_pos, io_pos).map(Self::from)
+    }
+
     /// Whether there is no transaction in it.
     pub fn is_empty(&self) -> bool {
         match self {
@@ -69,6 +154,45 @@ impl GtidSet {
     pub fn is_ahead_of(&self, other: &Self) -> bool {
         self.order(other) == GtidOrder::Ahead
     }
+
+    /// What `self` has and `primary` lacks, `None` when there is no such thing: on a former primary or a replica that
+    /// wants to follow, the transactions that must not live on. Exactly then `primary.contains(self)`.
+    ///
+    /// On MariaDB the answer names the GTIDs that were told of `self` and are missing, the last ones of errant
+    /// stretches, not each transaction.
+    #[must_use]
+    pub fn errant_against(&self, primary: &Self) -> Option<Self> {
+        let errant = match (self, primary) {
+            (Self::MySql(own), Self::MySql(primary)) => Self::MySql(own.subtract(primary)),
+            (Self::MariaDb(own), Self::MariaDb(primary)) => Self::MariaDb(own.missing_in(primary)),
+            _ => self.clone(),
+        };
+        (!errant.is_empty()).then_some(errant)
+    }
+}
+
+impl PartialEq for GtidSet {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::MySql(a), Self::MySql(b)) => a == b,
+            (Self::MariaDb(a), Self::MariaDb(b)) => a == b,
+            (a, b) => a.is_empty() && b.is_empty(),
+        }
+    }
+}
+
+impl Eq for GtidSet {}
+
+impl From<MySqlGtids> for GtidSet {
+    fn from(set: MySqlGtids) -> Self {
+        if set.is_empty() { Self::Empty } else { Self::MySql(set) }
+    }
+}
+
+impl From<MariaDbGtids> for GtidSet {
+    fn from(set: MariaDbGtids) -> Self {
+        if set.is_empty() { Self::Empty } else { Self::MariaDb(set) }
+    }
 }
 
 impl fmt::Display for GtidSet {
@@ -78,5 +202,56 @@ impl fmt::Display for GtidSet {
             Self::MySql(set) => set.fmt(f),
             Self::MariaDb(set) => set.fmt(f),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+
+    fn mysql(text: &str) -> GtidSet {
+        GtidSet::mysql(&text.replace('A', A), "").expect("a valid set")
+    }
+
+    #[test]
+    fn nothing_is_nothing_in_any_dialect() {
+        let nothing =
+            [GtidSet::Empty, GtidSet::MySql(MySqlGtids::default()), GtidSet::MariaDb(MariaDbGtids::default())];
+        for a in &nothing {
+            for b in &nothing {
+                assert_eq!((a == b, a.order(b), a.errant_against(b)), (true, GtidOrder::Equal, None));
+            }
+            assert_ne!(a, &mysql("A:1"));
+            assert_eq!((a.order(&mysql("A:1")), a.to_string()), (GtidOrder::Behind, String::new()));
+        }
+        assert!(matches!(GtidSet::mysql("", "\n"), Ok(GtidSet::Empty)));
+        assert!(matches!(GtidSet::mariadb("", "", Some("")), Ok(GtidSet::Empty)));
+    }
+
+    #[test]
+    fn dialects_do_not_mix() {
+        let mariadb = GtidSet::mariadb("0-1-5", "", None).expect("a valid position");
+        assert_eq!(mysql("A:1").order(&mariadb), GtidOrder::Diverged);
+        assert_eq!(mariadb.errant_against(&mysql("A:1")), Some(mariadb.clone()));
+        assert_eq!(mariadb.errant_against(&GtidSet::Empty), Some(mariadb));
+    }
+
+    #[test]
+    fn received_counts_on_mysql() {
+        let both = GtidSet::mysql(&format!("{A}:1-7"), &format!("{A}:6-9")).expect("valid sets");
+        assert_eq!(both, mysql("A:1-9"));
+        assert!(both.is_ahead_of(&mysql("A:1-8")));
+        assert_eq!(mysql("A:1-9:12").errant_against(&both), Some(mysql("A:12")));
+    }
+
+    #[test]
+    fn is_stored_as_text() {
+        for set in [GtidSet::Empty, mysql("A:1-3"), GtidSet::mariadb("0-1-5", "", None).expect("valid")] {
+            let json = serde_json::to_string(&set).expect("serialises");
+            assert_eq!(serde_json::from_str::<GtidSet>(&json).expect(&json), set);
+        }
+        assert!(serde_json::from_str::<GtidSet>(r#"{"mariadb":"0-1"}"#).is_err());
     }
 }
