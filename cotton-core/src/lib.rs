@@ -3,6 +3,7 @@
 pub mod cluster;
 #[cfg(feature = "driver")]
 pub mod driver;
+pub mod election;
 pub mod endpoint;
 pub mod error;
 pub mod fleet;
@@ -11,6 +12,7 @@ pub mod id;
 pub mod ports;
 pub mod protocol;
 pub mod resources;
+pub mod scaling;
 pub mod spec;
 pub mod time;
 

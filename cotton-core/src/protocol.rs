@@ -170,7 +170,7 @@ pub enum ToExecutor {
         incarnation: u64,
         /// Sequence number of the report that is answered.
         seq: u64,
-        /// A number that only grows within one run of the scheduler.
+        /// A number that only grows, also over restarts of the scheduler.
         nonce: u64,
         /// Whether a fresh report is wanted at once.
         report_now: bool,
@@ -265,6 +265,9 @@ pub struct Report {
     pub echo: u64,
     /// Epoch of the highest directive it obeys; zero before the first.
     pub epoch: Epoch,
+    /// Stage of that directive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<Stage>,
     /// What its server is doing.
     #[serde(flatten)]
     pub role: MemberRole,
@@ -290,4 +293,18 @@ pub struct Report {
     /// Why it is not what it shall be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
+}
+
+impl std::fmt::Display for Trouble {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Errant { gtids } => write!(f, "holds transactions that the primary lacks: {gtids}"),
+            Self::HistoryMissing { detail } => {
+                write!(f, "the primary's binary logs do not reach back far enough, and no copy could be had: {detail}")
+            }
+            Self::Storage { detail } => write!(f, "storage fails: {detail}"),
+            Self::Incomplete { detail } => write!(f, "lacks data that it must have to be promoted: {detail}"),
+            Self::Failing { detail } => f.write_str(detail),
+        }
+    }
 }

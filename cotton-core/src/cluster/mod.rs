@@ -1,3 +1,427 @@
-//! One MySQL cluster. (Interface; the machine follows.)
+//! The machine of one MySQL cluster: facts and commands in, wishes out.
+//!
+//! Inputs only update facts; [`Cluster::reconcile`] compares what is with what should be and is the only place that
+//! decides. Nothing that follows from a decision leaves before the decision is durable: [`Cluster::poll_effect`]
+//! withholds every effect until [`Cluster::handle_persisted`] says that its revision is.
+//!
+//! What it leaves to others: where members are placed ([`placement`](crate::placement)), who wins an election
+//! ([`election`](crate::election)), which member leaves ([`scaling`](crate::scaling)), all I/O (the driver).
+
+mod acks;
+mod describe;
+mod directives;
+mod effect;
 pub mod event;
+mod failover;
+mod input;
+mod observed;
+mod reconcile;
+pub mod state;
 pub mod view;
+
+pub use effect::Effect;
+pub use input::{Input, Placed};
+
+use crate::cluster::event::{Event, EventKind};
+use crate::ports::mesos::TaskState;
+use crate::protocol::{MemberTask, Report};
+use crate::{ClusterName, ClusterSpec, Limits, MemberId, Millis, Resources, Revision, SpecError, spec};
+use acks::Retirement;
+use event::Timeline;
+use failover::Election;
+use observed::Observed;
+use state::{Leaving, Member, State};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// Times of a cluster, all in milliseconds. The defaults suit a local network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// After how long an unobeyed directive is sent again.
+    pub resend_ms: u64,
+    /// After how long without a report a member counts as silent.
+    pub silence_ms: u64,
+    /// After how long an election says what it waits for, or decides without being sure where availability is preferred.
+    pub election_ms: u64,
+    /// How long an asynchronous election waits for a crashed primary to be restarted in place with its data.
+    pub restart_grace_ms: u64,
+    /// How long an asynchronous primary may go on without being answered.
+    pub lease_ms: u64,
+    /// After how long a kill is repeated.
+    pub kill_retry_ms: u64,
+    /// After how long a member that is to leave is killed although it has not stopped receiving.
+    pub detach_ms: u64,
+    /// After how long an unreachable member is replaced.
+    pub unreachable_ms: u64,
+    /// After how long a member that never reported is replaced.
+    pub launch_ms: u64,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            resend_ms: 1_000,
+            silence_ms: 6_000,
+            election_ms: 60_000,
+            restart_grace_ms: 3_000,
+            lease_ms: 10_000,
+            kill_retry_ms: 5_000,
+            detach_ms: 10_000,
+            unreachable_ms: 30_000,
+            launch_ms: 300_000,
+        }
+    }
+}
+
+/// How many more members a cluster wants, and what placement must respect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// How many.
+    pub count: u32,
+    /// Number of the first; the others follow.
+    pub first: MemberId,
+    /// What each needs, executor included.
+    pub resources: Resources,
+    /// Agents and zones that its members are on.
+    pub occupied: Vec<(crate::AgentId, Option<String>)>,
+}
+
+/// One MySQL cluster. See the [module's documentation](self).
+#[derive(Debug)]
+pub struct Cluster {
+    timing: Timing,
+    state: State,
+    /// Of `state`; grows with every durable change.
+    revision: Revision,
+    /// Newest revision that was handed out to be saved.
+    offered: Revision,
+    /// Newest revision known to be durable.
+    persisted: Revision,
+    effects: VecDeque<(Revision, Effect)>,
+    observed: BTreeMap<MemberId, Observed>,
+    election: Option<Election>,
+    retirement: Option<Retirement>,
+    failover: Option<failover::Progress>,
+    last_failover: Option<Timeline>,
+    published: Option<crate::ports::discovery::Published>,
+    withdrawn: bool,
+    withdraw_sent: Option<Millis>,
+    /// Since when this scheduler has been watching; silence cannot be older.
+    watching_since: Millis,
+    nonce: u64,
+    timeout: Option<Millis>,
+}
+
+impl Cluster {
+    /// A cluster that was just asked for. Its first checkpoint is due at once.
+    ///
+    /// # Errors
+    /// When the spec breaks a rule.
+    pub fn create(
+        timing: Timing,
+        limits: &Limits,
+        spec: ClusterSpec,
+        order: u64,
+        nonce: u64,
+        now: Millis,
+    ) -> Result<Self, SpecError> {
+        spec.validate(limits)?;
+        let size = spec.size;
+        let mut this = Self::with_state(timing, State::new(spec, order), nonce, now);
+        this.change(|_| {});
+        this.log(now, EventKind::Created { size });
+        this.reconcile(now);
+        Ok(this)
+    }
+
+    /// Resumes from the last checkpoint; whatever it may have left undone is asked for again.
+    ///
+    /// `nonce` is the first of the numbers that tell fresh reports from older ones: higher in every run of the
+    /// scheduler than any used in the runs before.
+    pub fn recover(timing: Timing, state: State, nonce: u64, now: Millis) -> Self {
+        let mut this = Self::with_state(timing, state, nonce, now);
+        for id in this.state.members.keys() {
+            this.observed.insert(*id, Observed::new(now));
+        }
+        this.reconcile(now);
+        this
+    }
+
+    fn with_state(timing: Timing, state: State, nonce: u64, now: Millis) -> Self {
+        Self {
+            timing,
+            state,
+            revision: Revision(0),
+            offered: Revision(0),
+            persisted: Revision(0),
+            effects: VecDeque::new(),
+            observed: BTreeMap::new(),
+            election: None,
+            retirement: None,
+            failover: None,
+            last_failover: None,
+            published: None,
+            withdrawn: false,
+            withdraw_sent: None,
+            watching_since: now,
+            nonce,
+            timeout: None,
+        }
+    }
+
+    /// Takes a fact; stale, repeated and unknown ones change nothing.
+    pub fn handle(&mut self, now: Millis, input: Input) {
+        match input {
+            Input::Task { member, state, message } => self.on_task(now, member, state, message),
+            Input::Report { member, report } => self.on_report(now, member, *report),
+            Input::Connected => self.on_connected(now),
+            Input::Withdrawn => self.withdrawn = self.state.deleting && self.state.members.is_empty(),
+        }
+        self.reconcile(now);
+    }
+
+    /// Time has come for something; harmless when it has not.
+    pub fn handle_timeout(&mut self, now: Millis) {
+        self.reconcile(now);
+    }
+
+    /// When [`Cluster::handle_timeout`] wants to be called next.
+    pub const fn poll_timeout(&self) -> Option<Millis> {
+        self.timeout
+    }
+
+    /// Asks for another number of members.
+    ///
+    /// # Errors
+    /// When the number is out of bounds.
+    pub fn scale(&mut self, now: Millis, limits: &Limits, size: u64) -> Result<(), SpecError> {
+        let size = spec::validate_size(size, limits)?;
+        let from = self.state.spec.size;
+        if from != size {
+            self.change(|state| state.spec.size = size);
+            self.log(now, EventKind::Scaled { from, to: size });
+            self.reconcile(now);
+        }
+        Ok(())
+    }
+
+    /// Asks to delete the cluster with all its data. Asking again changes nothing.
+    pub fn delete(&mut self, now: Millis) {
+        if !self.state.deleting {
+            self.change(|state| state.deleting = true);
+            self.log(now, EventKind::Deleting);
+            self.reconcile(now);
+        }
+    }
+
+    /// How many more members to place, if any.
+    pub fn wanted(&self) -> Option<Wanted> {
+        let count = self.missing();
+        (count > 0).then(|| Wanted {
+            count,
+            first: self.state.next_member,
+            resources: self.state.spec.resources,
+            occupied: self.state.members.values().map(|m| (m.agent.clone(), m.zone.clone())).collect(),
+        })
+    }
+
+    /// Places the next member; its launch comes out as an effect once that is durable.
+    ///
+    /// # Panics
+    /// When no member is wanted: see [`Cluster::wanted`].
+    pub fn place(&mut self, now: Millis, placed: Placed) -> MemberId {
+        assert!(self.missing() > 0, "cluster {} wants no member", self.state.name());
+        let id = self.state.next_member;
+        let Placed { offer, agent, endpoint, zone } = placed;
+        let spec = &self.state.spec;
+        let task = MemberTask {
+            cluster: spec.name.clone(),
+            member: id,
+            endpoint: endpoint.clone(),
+            resources: spec.task_resources(),
+            user: spec.user.clone(),
+            secrets: spec.secrets.clone(),
+            durability: spec.durability,
+            backup_id: spec.backup_id.clone(),
+        };
+        let member =
+            Member { agent: agent.clone(), endpoint, zone, joined: false, attached: crate::Epoch(0), leaving: None };
+        self.change(|state| {
+            state.members.insert(id, member);
+            state.next_member = id.next();
+        });
+        self.observed.insert(id, Observed::new(now));
+        self.log(now, EventKind::Launching { member: id, agent: agent.clone() });
+        self.want(Effect::Launch { offer, agent, task: Box::new(task) });
+        self.reconcile(now);
+        id
+    }
+
+    /// State to make durable before any further effect, handed out once for each change; then call
+    /// [`Cluster::handle_persisted`]. [`Cluster::retry_checkpoint`] hands it out again after a failure.
+    pub fn poll_checkpoint(&mut self) -> Option<(Revision, &State)> {
+        (self.offered < self.revision).then(|| {
+            self.offered = self.revision;
+            (self.revision, &self.state)
+        })
+    }
+
+    /// A state that was handed out is durable now.
+    ///
+    /// # Panics
+    /// When it was never handed out.
+    pub fn handle_persisted(&mut self, now: Millis, revision: Revision) {
+        assert!(revision <= self.offered, "{revision:?} was never handed out");
+        self.persisted = self.persisted.max(revision);
+        self.note_durable(now);
+    }
+
+    /// Saving failed: the present state is to be handed out again.
+    pub fn retry_checkpoint(&mut self) {
+        self.offered = self.persisted;
+    }
+
+    /// The next effect whose state is durable; `None` while its checkpoint is outstanding.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        let (revision, _) = self.effects.front()?;
+        if *revision > self.persisted {
+            return None;
+        }
+        self.effects.pop_front().map(|(_, effect)| effect)
+    }
+
+    /// Whether it has been deleted, with all that belonged to it; only its record is left to be removed.
+    pub const fn is_gone(&self) -> bool {
+        self.withdrawn
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &ClusterName {
+        self.state.name()
+    }
+
+    /// The checkpoint as it is now, durable or not.
+    pub const fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Newest revision of the state.
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Newest revision known to be durable.
+    pub const fn persisted(&self) -> Revision {
+        self.persisted
+    }
+
+    fn on_task(&mut self, now: Millis, id: MemberId, task: TaskState, message: String) {
+        let Some(member) = self.state.members.get(&id) else { return };
+        let observed = self.observed.entry(id).or_insert_with(|| Observed::new(now));
+        if task.is_terminal() {
+            self.observed.remove(&id);
+            // A launch that is still withheld must not come out after its member is gone.
+            self.effects.retain(|(_, effect)| !matches!(effect, Effect::Launch { task, .. } if task.member == id));
+            self.change(|state| {
+                state.members.remove(&id);
+            });
+            let reason = if message.is_empty() { format!("{task:?}").to_lowercase() } else { message };
+            return self.log(now, EventKind::Ended { member: id, reason });
+        }
+        if task == TaskState::Unreachable {
+            if observed.unreachable_since.is_none() {
+                observed.unreachable_since = Some(now);
+                self.log(now, EventKind::Unreachable { member: id });
+            }
+            return;
+        }
+        if task == TaskState::Running && !observed.running {
+            observed.running = true;
+            let endpoint = member.endpoint.clone();
+            self.log(now, EventKind::Running { member: id, endpoint });
+        }
+        if let Some(observed) = self.observed.get_mut(&id) {
+            observed.unreachable_since = None;
+        }
+    }
+
+    fn on_report(&mut self, now: Millis, id: MemberId, report: Report) {
+        if !self.state.members.contains_key(&id) {
+            return;
+        }
+        let observed = self.observed.entry(id).or_insert_with(|| Observed::new(now));
+        let Some(news) = observed.take(now, report) else { return };
+        for kind in news.into_events(id) {
+            self.log(now, kind);
+        }
+        self.observe_attachment(now, id);
+        self.observe_acker(id);
+        self.answer_report(now, id);
+    }
+
+    /// Asks everyone for a report: what came before the connection may be stale or lost.
+    fn on_connected(&mut self, now: Millis) {
+        self.watching_since = self.watching_since.max(now);
+        for observed in self.observed.values_mut() {
+            observed.sent = None;
+            observed.killed_at = None;
+        }
+        let members: Vec<MemberId> = self.state.members.keys().copied().collect();
+        for id in members {
+            self.ask_for_report(id);
+        }
+    }
+
+    /// How many more members are wanted: never more tasks than wanted plus the one that is being replaced.
+    fn missing(&self) -> u32 {
+        if self.state.deleting {
+            return 0;
+        }
+        let size = self.state.spec.size as usize;
+        let staying = self.state.staying().count();
+        let room = (size + 1).saturating_sub(self.state.members.len());
+        u32::try_from(size.saturating_sub(staying).min(room)).expect("bounded by the size, which is a u32")
+    }
+
+    fn leave(&mut self, now: Millis, members: &BTreeSet<MemberId>, why: Leaving) {
+        let members: Vec<MemberId> = members
+            .iter()
+            .copied()
+            .filter(|id| self.state.members.get(id).is_some_and(|m| m.leaving.is_none()))
+            .collect();
+        if members.is_empty() {
+            return;
+        }
+        self.change(|state| {
+            for id in &members {
+                if let Some(member) = state.members.get_mut(id) {
+                    member.leaving = Some(why);
+                }
+            }
+        });
+        for member in members {
+            if let Some(observed) = self.observed.get_mut(&member) {
+                observed.leaving_since = Some(now);
+            }
+            self.log(now, EventKind::Leaving { member, reason: why.reason().to_owned() });
+        }
+    }
+
+    fn change(&mut self, edit: impl FnOnce(&mut State)) {
+        edit(&mut self.state);
+        self.revision.0 += 1;
+    }
+
+    fn want(&mut self, effect: Effect) {
+        self.effects.push_back((self.revision, effect));
+    }
+
+    fn log(&mut self, at: Millis, kind: EventKind) {
+        let epoch = self.state.epoch;
+        self.want(Effect::Log(Event { at, epoch, kind }));
+    }
+
+    /// Wants to be woken at `at`, if nothing is due earlier.
+    fn wake_at(&mut self, at: Millis) {
+        self.timeout = crate::time::earliest(self.timeout, Some(at));
+    }
+}

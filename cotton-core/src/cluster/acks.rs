@@ -1,0 +1,138 @@
+//! Keeping track of who may have acknowledged a commit that nobody else has.
+//!
+//! A server start enters `State::ackers` before it is told to follow, and durably so. It leaves when it can
+//! acknowledge no more (it ended, restarted, or detached) *and* what it may have acknowledged is elsewhere: the primary
+//! is asked for its position after that, and as many other ackers as a commit needs must have it.
+
+use super::state::Acker;
+use super::{Cluster, Effect};
+use crate::protocol::{MemberRole, Stage, ToExecutor};
+use crate::{Durability, GtidSet, MemberId, Millis};
+use std::collections::BTreeSet;
+
+/// Ackers that are to be forgotten once others have what they had.
+#[derive(Debug)]
+pub(super) struct Retirement {
+    gone: BTreeSet<Acker>,
+    nonce: u64,
+    asked: Millis,
+    mark: Option<GtidSet>,
+}
+
+impl Cluster {
+    /// A member that restarted its server follows again by itself: count the new start before it can matter.
+    pub(super) fn observe_acker(&mut self, id: MemberId) {
+        let Some(start) = self.observed.get(&id).and_then(|o| o.start(id)) else { return };
+        let known = self.state.ackers.iter().any(|a| a.member == id);
+        if known && !self.state.ackers.contains(&start) {
+            self.change(|state| {
+                state.ackers.insert(start);
+            });
+        }
+    }
+
+    /// Counts a member's present server start among those that may acknowledge.
+    pub(super) fn count_acker(&mut self, id: MemberId) {
+        let start = self.observed.get(&id).and_then(|o| o.start(id));
+        if let Some(start) = start.filter(|start| !self.state.ackers.contains(start)) {
+            self.change(|state| {
+                state.ackers.insert(start);
+            });
+        }
+    }
+
+    /// Whether a member may still acknowledge, or hold what nobody else has.
+    pub(super) fn is_acker(&self, id: MemberId) -> bool {
+        self.state.ackers.iter().any(|a| a.member == id)
+    }
+
+    pub(super) fn reconcile_ackers(&mut self, now: Millis) {
+        if self.state.spec.durability == Durability::Async || !self.is_open() {
+            self.retirement = None;
+            return;
+        }
+        let Some(primary) = self.state.primary else { return };
+        let gone: BTreeSet<Acker> = self.state.ackers.iter().copied().filter(|a| self.can_not_acknowledge(a)).collect();
+        if gone.is_empty() {
+            self.retirement = None;
+            return;
+        }
+        let resend = self.timing.resend_ms;
+        let known = self.retirement.as_ref().is_some_and(|r| gone.is_subset(&r.gone));
+        if !known {
+            let nonce = self.ask_for_report(primary);
+            self.retirement = Some(Retirement { gone, nonce, asked: now, mark: None });
+            return self.wake_at(now.after(resend));
+        }
+        let epoch = self.state.epoch;
+        let report = self.observed.get(&primary).and_then(|o| o.report_in(epoch));
+        let answer = report.map(|r| (r.echo, r.position.clone()));
+        let Some(retirement) = &mut self.retirement else { return };
+        if retirement.mark.is_none() {
+            match answer {
+                Some((echo, position)) if echo >= retirement.nonce => retirement.mark = Some(position),
+                _ if now.since(retirement.asked) >= resend => {
+                    retirement.asked = now;
+                    let nonce = self.ask_for_report(primary);
+                    if let Some(retirement) = &mut self.retirement {
+                        retirement.nonce = nonce;
+                    }
+                    return self.wake_at(now.after(resend));
+                }
+                _ => {
+                    let at = retirement.asked.after(resend);
+                    return self.wake_at(at);
+                }
+            }
+        }
+        let Some(Retirement { gone, mark: Some(mark), .. }) = &self.retirement else { return };
+        let has_it = |a: &&Acker| {
+            let observed = self.observed.get(&a.member).filter(|o| o.start(a.member) == Some(**a));
+            observed.and_then(|o| o.report_in(epoch)).is_some_and(|r| r.position.contains(mark))
+        };
+        let others = self.state.ackers.difference(gone).filter(has_it).count();
+        if others >= self.state.spec.durability.acks() as usize {
+            let gone = gone.clone();
+            self.change(|state| state.ackers.retain(|a| !gone.contains(a)));
+            self.retirement = None;
+        }
+    }
+
+    /// Sends a member a number that its next reports will echo, and asks for one at once.
+    pub(super) fn ask_for_report(&mut self, member: MemberId) -> u64 {
+        self.nonce += 1;
+        let nonce = self.nonce;
+        let report = self.observed.get(&member).and_then(|o| o.report.as_ref());
+        let (incarnation, seq) = report.map_or((0, 0), |r| (r.incarnation, r.seq));
+        self.send(member, ToExecutor::Heard { incarnation, seq, nonce, report_now: true });
+        nonce
+    }
+
+    /// Answers a report of an asynchronous primary, which renews its lease.
+    pub(super) fn answer_report(&mut self, now: Millis, member: MemberId) {
+        let leased = self.state.spec.durability == Durability::Async && self.state.primary == Some(member);
+        let report = self.observed.get(&member).and_then(|o| o.report_in(self.state.epoch));
+        let Some((incarnation, seq)) = report.filter(|_| leased).map(|r| (r.incarnation, r.seq)) else { return };
+        let nonce = self.nonce;
+        if let Some(observed) = self.observed.get_mut(&member) {
+            observed.lease_renewed = Some(now);
+        }
+        self.send(member, ToExecutor::Heard { incarnation, seq, nonce, report_now: false });
+    }
+
+    pub(super) fn send(&mut self, member: MemberId, message: ToExecutor) {
+        if let Some(agent) = self.state.members.get(&member).map(|m| m.agent.clone()) {
+            self.want(Effect::Send { member, agent, message });
+        }
+    }
+
+    fn can_not_acknowledge(&self, acker: &Acker) -> bool {
+        if !self.state.members.contains_key(&acker.member) {
+            return true;
+        }
+        let Some(observed) = self.observed.get(&acker.member) else { return false };
+        let Some(start) = observed.start(acker.member) else { return false };
+        let detached = |r: &crate::protocol::Report| r.role == MemberRole::Frozen && r.stage == Some(Stage::Detach);
+        start > *acker || observed.report_in(self.state.epoch).is_some_and(detached)
+    }
+}

@@ -1,0 +1,132 @@
+//! Saying what a cluster is and what it waits for.
+
+use super::Cluster;
+use super::state::Member;
+use super::view::{ClusterStatus, ClusterView, MemberView, Reason};
+use crate::protocol::MemberRole;
+use crate::{Durability, MemberId, Millis, TaskId};
+
+impl Cluster {
+    /// A snapshot for people and programs.
+    pub fn view(&self, now: Millis) -> ClusterView {
+        let state = &self.state;
+        let primary = state.primary.filter(|_| self.is_open());
+        let reasons = self.reasons(now);
+        ClusterView {
+            name: state.spec.name.clone(),
+            user: state.spec.user.clone(),
+            status: self.status(now, &reasons),
+            size: state.spec.size,
+            resources: state.spec.resources,
+            durability: state.spec.durability,
+            preference: state.spec.preference,
+            epoch: state.epoch,
+            primary,
+            endpoint: primary.and_then(|p| state.members.get(&p)).map(|m| m.endpoint.clone()),
+            members: state.members.iter().map(|(id, m)| self.member_view(now, *id, m)).collect(),
+            last_failover: self.last_failover.clone(),
+            reasons,
+        }
+    }
+
+    fn member_view(&self, now: Millis, id: MemberId, member: &Member) -> MemberView {
+        let observed = self.observed.get(&id);
+        let report = observed.and_then(|o| o.report.as_ref());
+        MemberView {
+            id,
+            task: TaskId::of(self.name(), id),
+            agent: member.agent.clone(),
+            endpoint: member.endpoint.clone(),
+            role: report.map_or("unknown", |r| r.role.name()),
+            healthy: observed.is_some_and(|o| self.is_healthy(now, id, o)),
+            leaving: member.leaving.is_some(),
+            epoch: report.map(|r| r.epoch).unwrap_or_default(),
+            gtids: report.map(|r| r.position.to_string()).unwrap_or_default(),
+            lag_s: report.and_then(|r| r.lag_s),
+            silent_ms: observed.filter(|o| o.report.is_some()).map(|o| o.silent_ms(now)),
+            server_version: report.map(|r| r.server_version.clone()).unwrap_or_default(),
+            disk_free_bytes: report.and_then(|r| r.disk_free_bytes),
+            trouble: report.and_then(|r| r.trouble.as_ref()).map(ToString::to_string),
+        }
+    }
+
+    fn status(&self, now: Millis, reasons: &[Reason]) -> ClusterStatus {
+        if self.state.deleting {
+            ClusterStatus::Deleting
+        } else if !self.state.opened {
+            ClusterStatus::Creating
+        } else if !self.is_open() {
+            let stuck = self
+                .election
+                .as_ref()
+                .is_some_and(|e| e.waiting.is_some() && now.since(e.started) >= self.timing.restart_grace_ms);
+            if stuck { ClusterStatus::Waiting } else { ClusterStatus::FailingOver }
+        } else if self.is_blocked() {
+            ClusterStatus::Blocked
+        } else if reasons.is_empty() {
+            ClusterStatus::Healthy
+        } else {
+            ClusterStatus::Degraded
+        }
+    }
+
+    /// Whether the primary is open but no replica is there to acknowledge.
+    fn is_blocked(&self) -> bool {
+        let epoch = self.state.epoch;
+        self.state.spec.durability == Durability::SemiSync
+            && self.is_open()
+            && !self.observed.values().any(|o| o.following(epoch) == Some(true))
+    }
+
+    fn reasons(&self, now: Millis) -> Vec<Reason> {
+        let mut reasons = Vec::new();
+        let mut tell = |code, text: String| reasons.push(Reason { code, text });
+        if self.state.deleting {
+            for id in self.state.members.keys() {
+                tell("member_ending", format!("member {id} is being stopped"));
+            }
+            return reasons;
+        }
+        if let Some(election) = &self.election {
+            match &election.waiting {
+                Some(undecided) => tell("election_waits", undecided.to_string()),
+                None => tell("election", "a new primary is being elected".to_owned()),
+            }
+        } else if self.state.epoch.0 > 0 && !self.is_open() {
+            tell("promotion", "the elected primary is not open for writes yet".to_owned());
+        }
+        if self.is_blocked() {
+            let text = "commits wait: no replica is connected to acknowledge them; writes go on when one is back";
+            tell("waiting_for_ack", text.to_owned());
+        }
+        let staying = self.state.staying().count();
+        let size = self.state.spec.size as usize;
+        if staying < size {
+            tell("member_missing", format!("{staying} of {size} members are placed"));
+        }
+        for (id, member) in &self.state.members {
+            if let Some(leaving) = member.leaving {
+                tell("member_leaving", format!("member {id} is leaving: {}", leaving.reason()));
+                continue;
+            }
+            let Some(observed) = self.observed.get(id).filter(|o| !self.is_healthy(now, *id, o)) else { continue };
+            let silent = observed.silent_ms(now) >= self.timing.silence_ms;
+            let text = match &observed.report {
+                _ if observed.unreachable_since.is_some() => "its agent cannot be reached".to_owned(),
+                None => "it is being started".to_owned(),
+                Some(_) if silent => format!("it has not been heard of for {} s", observed.silent_ms(now) / 1000),
+                Some(report) => match (&report.trouble, &report.role) {
+                    (Some(trouble), _) => trouble.to_string(),
+                    (None, MemberRole::Down { reason }) => format!("its server is down: {reason}"),
+                    (None, MemberRole::Following { connected: true }) => "it is catching up".to_owned(),
+                    (None, MemberRole::Following { connected: false }) => {
+                        "it is not connected to the primary".to_owned()
+                    }
+                    (None, role) => format!("it is {}", role.name()),
+                },
+            };
+            tell("member_unhealthy", format!("member {id}: {text}"));
+        }
+        reasons
+    }
+}

@@ -1,0 +1,126 @@
+//! Telling every member what to be, again and again until it is.
+
+use super::Cluster;
+use super::event::EventKind;
+use crate::protocol::{Directive, MemberRole, Order, Report, Stage, ToExecutor};
+use crate::{Durability, Endpoint, GtidSet, MemberId, Millis};
+
+impl Cluster {
+    pub(super) fn direct(&mut self, now: Millis) {
+        if self.state.epoch.0 == 0 {
+            return;
+        }
+        let members: Vec<MemberId> = self.state.members.keys().copied().collect();
+        let resend = self.timing.resend_ms;
+        for id in members {
+            let Some(stage) = self.unobeyed(id) else { continue };
+            let rank = (self.state.epoch, stage);
+            let due = match self.observed.get(&id).and_then(|o| o.sent) {
+                Some((sent, at)) if sent == rank => at.after(resend),
+                _ => now,
+            };
+            if due > now {
+                self.wake_at(due);
+                continue;
+            }
+            let Some(order) = self.order(id, stage) else { continue };
+            if matches!(order, Order::Follow { semi_sync: true, .. }) {
+                self.count_acker(id);
+            }
+            let leased = matches!(order, Order::Promote { lease_ms: Some(_), .. });
+            if let Some(observed) = self.observed.get_mut(&id) {
+                observed.sent = Some((rank, now));
+                if leased {
+                    observed.lease_renewed = Some(now);
+                }
+            }
+            let epoch = self.state.epoch;
+            self.send(id, ToExecutor::Directive(Directive { epoch, order }));
+            self.wake_at(now.after(resend));
+        }
+    }
+
+    /// The stage that a member shall be at and is not, if its executor is there to hear of it.
+    fn unobeyed(&self, id: MemberId) -> Option<Stage> {
+        let report = self.observed.get(&id)?.report.as_ref()?;
+        let current = report.epoch == self.state.epoch;
+        let member = self.state.members.get(&id)?;
+        let (stage, obeyed) = match self.state.primary {
+            None => (Stage::Freeze, current && report.role == MemberRole::Frozen),
+            Some(primary) if primary == id => {
+                (Stage::Decided, current && matches!(report.role, MemberRole::Primary | MemberRole::Promoting))
+            }
+            Some(_) if member.leaving.is_some() => (Stage::Detach, current && report.stage == Some(Stage::Detach)),
+            Some(_) => (Stage::Decided, current && matches!(report.role, MemberRole::Following { .. })),
+        };
+        let hears = !matches!(report.role, MemberRole::Starting);
+        (hears && !obeyed).then_some(stage)
+    }
+
+    fn order(&self, id: MemberId, stage: Stage) -> Option<Order> {
+        Some(match stage {
+            Stage::Freeze => Order::Freeze,
+            Stage::Detach => Order::Detach,
+            Stage::Decided if self.state.primary == Some(id) => {
+                let durability = self.state.spec.durability;
+                let leased = durability == Durability::Async && self.state.spec.size > 1;
+                Order::Promote {
+                    must_contain: self.state.floor.clone(),
+                    acks: durability.acks(),
+                    lease_ms: leased.then_some(self.timing.lease_ms),
+                }
+            }
+            Stage::Decided => {
+                let primary_id = self.state.primary?;
+                let primary = self.state.members.get(&primary_id)?.endpoint.clone();
+                let semi_sync = self.state.spec.durability == Durability::SemiSync;
+                Order::Follow { donors: self.donors(id, &primary), primary, primary_id, semi_sync }
+            }
+        })
+    }
+
+    /// Who can give a copy: replicas first, to spare the primary.
+    fn donors(&self, id: MemberId, primary: &Endpoint) -> Vec<Endpoint> {
+        let epoch = self.state.epoch;
+        let complete = self.state.staying().filter(|(other, m)| {
+            *other != id && m.joined && self.observed.get(other).is_some_and(|o| o.following(epoch) == Some(true))
+        });
+        complete.map(|(_, m)| m.endpoint.clone()).chain([primary.clone()]).collect()
+    }
+
+    /// Notes durably that a member replicates from the present primary, and when its copy is complete.
+    pub(super) fn observe_attachment(&mut self, now: Millis, id: MemberId) {
+        let epoch = self.state.epoch;
+        let Some(primary) = self.state.primary.filter(|primary| *primary != id) else { return };
+        if self.observed.get(&id).and_then(|o| o.following(epoch)) != Some(true) {
+            return;
+        }
+        let Some(member) = self.state.members.get(&id) else { return };
+        let (attached, joined) = (member.attached, member.joined);
+        if attached < epoch {
+            self.change(|state| {
+                if let Some(member) = state.members.get_mut(&id) {
+                    member.attached = epoch;
+                }
+            });
+        }
+        let mark: Option<GtidSet> =
+            self.observed.get(&primary).and_then(|o| o.report_in(epoch)).map(|r: &Report| r.position.clone());
+        let Some(observed) = self.observed.get_mut(&id).filter(|_| !joined) else { return };
+        if observed.join_mark.is_none() {
+            observed.join_mark = mark;
+        }
+        let complete = match (&observed.join_mark, &observed.report) {
+            (Some(mark), Some(report)) => report.position.contains(mark),
+            _ => false,
+        };
+        if complete {
+            self.change(|state| {
+                if let Some(member) = state.members.get_mut(&id) {
+                    member.joined = true;
+                }
+            });
+            self.log(now, EventKind::Joined { member: id });
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Wishes for the driver: plain data, harmless when repeated, fenced by the epoch they carry.
+
+use super::event::Event;
+use crate::ports::discovery::Published;
+use crate::protocol::{MemberTask, ToExecutor};
+use crate::{AgentId, MemberId, OfferId};
+
+/// A wish of one cluster. Comes out only after the state that it follows from is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Start a member's task.
+    Launch {
+        /// With this offer.
+        offer: OfferId,
+        /// On this agent.
+        agent: AgentId,
+        /// What its executor must know.
+        task: Box<MemberTask>,
+    },
+    /// End a member's task.
+    Kill {
+        /// Which member.
+        member: MemberId,
+        /// Where it is.
+        agent: AgentId,
+    },
+    /// Say something to a member's executor.
+    Send {
+        /// Which member.
+        member: MemberId,
+        /// Where it is.
+        agent: AgentId,
+        /// What.
+        message: ToExecutor,
+    },
+    /// Make this what clients see.
+    Publish(Published),
+    /// Remove all that clients see.
+    Withdraw,
+    /// Tell people.
+    Log(Event),
+}
+
+impl Effect {
+    /// A short name for logs and metrics.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Launch { .. } => "launch",
+            Self::Kill { .. } => "kill",
+            Self::Send { .. } => "send",
+            Self::Publish(_) => "publish",
+            Self::Withdraw => "withdraw",
+            Self::Log(_) => "log",
+        }
+    }
+}

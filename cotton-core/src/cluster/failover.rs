@@ -1,0 +1,344 @@
+//! Losing a primary and choosing the next one.
+
+use super::Cluster;
+use super::event::{EventKind, Timeline};
+use super::observed::Observed;
+use crate::election::{self, Ballot, Rules, Undecided};
+use crate::protocol::{MemberRole, Trouble};
+use crate::{Durability, Epoch, GtidSet, MemberId, Millis, Preference, Revision};
+
+/// An election under way; volatile, since recovery starts a new one.
+#[derive(Debug)]
+pub(super) struct Election {
+    pub(super) started: Millis,
+    pub(super) deadline: Millis,
+    /// The old primary may still take writes until then, as far as its lease tells.
+    pub(super) lease_until: Option<Millis>,
+    pub(super) waiting: Option<Undecided>,
+    announced: Option<Undecided>,
+    progress: Progress,
+}
+
+/// How far a failover has come, for its timeline.
+#[derive(Debug)]
+pub(super) struct Progress {
+    epoch: Epoch,
+    from: Option<MemberId>,
+    lost_at: Millis,
+    /// Revision with which the new epoch, then the decision, became durable.
+    epoch_revision: Revision,
+    epoch_durable: Option<Millis>,
+    decided_at: Option<Millis>,
+    decision_revision: Option<Revision>,
+    decision_durable: Option<Millis>,
+    promoted_at: Option<Millis>,
+}
+
+impl Cluster {
+    /// Whether the decided primary has reported to be open for writes in this epoch.
+    pub(super) fn is_open(&self) -> bool {
+        let report = self.state.primary.and_then(|p| self.observed.get(&p)).and_then(|o| o.report_in(self.state.epoch));
+        report.is_some_and(|r| r.role == MemberRole::Primary)
+    }
+
+    pub(super) fn reconcile_primary(&mut self, now: Millis) {
+        // A member that obeys a higher epoch than ours shows that our state is older than the world.
+        let highest = self.observed.values().filter_map(|o| o.report.as_ref()).map(|r| r.epoch).max();
+        let behind = highest.filter(|epoch| *epoch > self.state.epoch);
+        if let Some(epoch) = behind {
+            self.change(|state| state.epoch = epoch);
+            self.begin_election(now, "the stored state is older than what members obey");
+        } else if let Some(primary) = self.state.primary {
+            if let Some(reason) = self.why_lost(now, primary) {
+                self.begin_election(now, &reason);
+            }
+        } else if self.election.is_none() && self.state.epoch > Epoch(0) {
+            self.begin_election(now, "the scheduler was restarted during an election");
+        }
+        if self.state.primary.is_none() {
+            if self.state.opened { self.decide(now) } else { self.choose_first(now) }
+        }
+        self.confirm_primary(now);
+    }
+
+    /// Why the primary must be replaced, if it must.
+    fn why_lost(&mut self, now: Millis, primary: MemberId) -> Option<String> {
+        if !self.state.members.contains_key(&primary) {
+            return Some("its task has ended".to_owned());
+        }
+        let epoch = self.state.epoch;
+        let observed = self.observed.get(&primary)?;
+        if let Some(report) = &observed.report {
+            let current = report.epoch == epoch;
+            match &report.role {
+                MemberRole::Down { reason } => return Some(format!("its server is down: {reason}")),
+                MemberRole::Idle | MemberRole::Starting if current => {
+                    return Some("its server was restarted".to_owned());
+                }
+                MemberRole::Frozen if current && matches!(report.trouble, Some(Trouble::Incomplete { .. })) => {
+                    return report.trouble.as_ref().map(ToString::to_string);
+                }
+                MemberRole::Idle
+                | MemberRole::Starting
+                | MemberRole::Frozen
+                | MemberRole::Promoting
+                | MemberRole::Following { .. }
+                | MemberRole::Primary => {}
+            }
+        }
+        self.why_silent_is_dead(now, primary)
+    }
+
+    /// A silent primary is dead when its replicas lost it too. While they replicate from it, only the way to its
+    /// executor is cut; but one that never said that it opened is given up all the same.
+    fn why_silent_is_dead(&mut self, now: Millis, primary: MemberId) -> Option<String> {
+        let epoch = self.state.epoch;
+        let heard = self.observed.get(&primary)?.heard.max(self.watching_since);
+        let silence = self.timing.silence_ms;
+        if now.since(heard) < silence {
+            self.wake_at(heard.after(silence));
+            return None;
+        }
+        self.wake_at(now.after(self.timing.resend_ms)); // evidence may come without a further report of ours
+        let unopened = self.state.members.get(&primary)?.attached != epoch;
+        let fresh = |o: &&Observed| o.silent_ms(now) < silence && o.report.as_ref().is_some_and(|r| r.role.is_up());
+        let others = self.observed.iter().filter(|(id, _)| **id != primary).map(|(_, o)| o);
+        let (mut connected, mut broken) = (0, 0);
+        for other in others.filter(fresh) {
+            match other.following(epoch) {
+                Some(true) => connected += 1,
+                Some(false) => broken += 1,
+                None if unopened => broken += 1,
+                None => {}
+            }
+        }
+        if broken == 0 || (connected > 0 && !unopened) {
+            return None;
+        }
+        let seconds = now.since(heard) / 1000;
+        Some(if unopened {
+            format!("it has not been heard of for {seconds} s and never opened for writes")
+        } else {
+            format!("it has not been heard of for {seconds} s, and its replicas lost it too")
+        })
+    }
+
+    fn begin_election(&mut self, now: Millis, reason: &str) {
+        let lost = self.state.primary.or(self.state.last_primary);
+        if let Some(member) = lost {
+            self.log(now, EventKind::PrimaryLost { member, reason: reason.to_owned() });
+        }
+        // A primary that reported its own loss takes no writes; one that is only silent may, until its lease ends.
+        let silent = lost.and_then(|id| self.observed.get(&id)).is_some_and(|o| {
+            o.report.as_ref().is_none_or(|r| matches!(r.role, MemberRole::Primary | MemberRole::Promoting))
+        });
+        let leased = self.state.spec.durability == Durability::Async && silent;
+        let lease_until = leased.then(|| {
+            let renewed = lost.and_then(|id| self.observed.get(&id)).and_then(|o| o.lease_renewed);
+            renewed.unwrap_or(self.watching_since).max(self.watching_since).after(self.timing.lease_ms)
+        });
+        self.change(|state| {
+            state.epoch = state.epoch.next();
+            state.primary = None;
+        });
+        let progress = Progress {
+            epoch: self.state.epoch,
+            from: lost,
+            lost_at: now,
+            epoch_revision: self.revision,
+            epoch_durable: None,
+            decided_at: None,
+            decision_revision: None,
+            decision_durable: None,
+            promoted_at: None,
+        };
+        let deadline = now.after(self.timing.election_ms);
+        self.retirement = None;
+        self.failover = None;
+        self.election =
+            Some(Election { started: now, deadline, lease_until, waiting: None, announced: None, progress });
+    }
+
+    /// A cluster that never was open for writes has no data to lose: the first member to run is primary.
+    fn choose_first(&mut self, now: Millis) {
+        let up = |id: &MemberId| {
+            let observed = self.observed.get(id).filter(|o| o.silent_ms(now) < self.timing.silence_ms);
+            observed.and_then(|o| o.report.as_ref()).is_some_and(|r| r.role.is_up())
+        };
+        let Some(first) = self.state.staying().map(|(id, _)| id).find(up) else { return };
+        self.appoint(now, first, GtidSet::Empty);
+    }
+
+    fn decide(&mut self, now: Millis) {
+        let Some(election) = &self.election else { return };
+        let (started, deadline, lease_until) = (election.started, election.deadline, election.lease_until);
+        let acks = self.state.spec.durability.acks();
+        let expired = now >= deadline;
+        if !expired {
+            self.wake_at(deadline);
+        }
+        if acks == 0 {
+            let wait_for_lease =
+                lease_until.filter(|until| now < *until && !self.is_frozen_or_gone(self.state.last_primary));
+            if let Some(until) = wait_for_lease {
+                return self.wake_at(until);
+            }
+            if !expired && self.awaits_answers(now, started) {
+                return;
+            }
+        }
+        let ballots = self.ballots(now);
+        let force = expired && self.state.spec.preference == Preference::Availability;
+        let state = &self.state;
+        let rules = Rules { ackers: &state.ackers, acks, floor: &state.floor, witnesses: &state.witnesses, force };
+        match election::elect(&ballots, &rules) {
+            Ok(winner) => {
+                let position = ballots.into_iter().find(|b| b.member == winner).map(|b| b.position).unwrap_or_default();
+                self.appoint(now, winner, position);
+            }
+            Err(undecided) => {
+                // Answers arrive one by one: only what stays missing for a moment is worth telling.
+                let settled = now.since(started) >= self.timing.restart_grace_ms;
+                if !settled {
+                    self.wake_at(started.after(self.timing.restart_grace_ms));
+                }
+                let Some(election) = &mut self.election else { return };
+                let news = settled && election.announced.as_ref() != Some(&undecided);
+                if news {
+                    election.announced = Some(undecided.clone());
+                }
+                election.waiting = Some(undecided.clone());
+                if news {
+                    self.log(now, EventKind::ElectionWaits { reason: undecided.to_string() });
+                }
+            }
+        }
+    }
+
+    fn is_frozen_or_gone(&self, member: Option<MemberId>) -> bool {
+        let Some(id) = member.filter(|id| self.state.members.contains_key(id)) else { return true };
+        let report = self.observed.get(&id).and_then(|o| o.report.as_ref());
+        report.is_some_and(|r| !matches!(r.role, MemberRole::Primary | MemberRole::Promoting))
+    }
+
+    /// Whether a member that will probably answer has not yet done so. An asynchronous election waits for each of
+    /// them, and for a moment also for a crashed primary: restarted in place, it has all its data.
+    fn awaits_answers(&mut self, now: Millis, started: Millis) -> bool {
+        let (epoch, silence) = (self.state.epoch, self.timing.silence_ms);
+        let grace_until = started.after(self.timing.restart_grace_ms);
+        let mut wake = None;
+        for (id, observed) in &self.observed {
+            let Some(report) = observed.report.as_ref().filter(|_| observed.silent_ms(now) < silence) else { continue };
+            let frozen = report.epoch == epoch && report.role == MemberRole::Frozen;
+            let restarting = Some(*id) == self.state.last_primary && matches!(report.role, MemberRole::Down { .. });
+            if (report.role.is_up() && !frozen) || (restarting && now < grace_until) {
+                let silent_at = observed.heard.after(silence);
+                let until = if restarting { silent_at.min(grace_until) } else { silent_at };
+                wake = crate::time::earliest(wake, Some(until));
+            }
+        }
+        self.timeout = crate::time::earliest(self.timeout, wake);
+        wake.is_some()
+    }
+
+    fn ballots(&self, now: Millis) -> Vec<Ballot> {
+        let (epoch, silence) = (self.state.epoch, self.timing.silence_ms);
+        let ballot = |(id, member): (&MemberId, &super::state::Member)| {
+            let observed = self.observed.get(id).filter(|o| o.silent_ms(now) < silence)?;
+            let report = observed.report_in(epoch).filter(|r| r.role == MemberRole::Frozen)?;
+            Some(Ballot {
+                member: *id,
+                start: observed.start(*id)?,
+                position: report.position.clone(),
+                attached: member.attached,
+                joined: member.joined,
+                leaving: member.leaving.is_some(),
+            })
+        };
+        self.state.members.iter().filter_map(ballot).collect()
+    }
+
+    fn appoint(&mut self, now: Millis, winner: MemberId, position: GtidSet) {
+        let first = self.state.epoch == Epoch(0);
+        let gtids = position.to_string();
+        self.change(|state| {
+            if first {
+                state.epoch = state.epoch.next();
+            }
+            state.primary = Some(winner);
+            state.last_primary = Some(winner);
+            state.last_epoch = state.epoch;
+            state.witnesses.insert(winner);
+            state.ackers.clear();
+            state.floor = position;
+            if let Some(member) = state.members.get_mut(&winner) {
+                member.leaving = None;
+            }
+        });
+        self.log(now, EventKind::Elected { member: winner, gtids });
+        if let Some(mut election) = self.election.take() {
+            election.progress.decided_at = Some(now);
+            election.progress.decision_revision = Some(self.revision);
+            self.failover = Some(election.progress);
+        }
+    }
+
+    /// Takes note when the decided primary says that it is open.
+    fn confirm_primary(&mut self, now: Millis) {
+        let Some(primary) = self.state.primary.filter(|_| self.is_open()) else { return };
+        let epoch = self.state.epoch;
+        let Some(member) = self.state.members.get(&primary) else { return };
+        let endpoint = member.endpoint.clone();
+        let noted = member.joined && member.attached == epoch && self.state.opened && self.state.witnesses.len() == 1;
+        if !noted {
+            self.change(|state| {
+                state.opened = true;
+                state.witnesses.retain(|id| *id == primary);
+                if let Some(member) = state.members.get_mut(&primary) {
+                    member.joined = true;
+                    member.attached = epoch;
+                }
+            });
+            self.log(now, EventKind::Promoted { member: primary, endpoint });
+        }
+        self.finish_failover(now, primary);
+    }
+
+    /// Fills in the timeline: once when the primary opened, and once more when its first replica is connected.
+    fn finish_failover(&mut self, now: Millis, primary: MemberId) {
+        let epoch = self.state.epoch;
+        let replica = self.observed.iter().any(|(id, o)| *id != primary && o.following(epoch) == Some(true));
+        let Some(progress) = &mut self.failover else { return };
+        let promoted_at = *progress.promoted_at.get_or_insert(now);
+        let since = |at: Option<Millis>| at.unwrap_or(promoted_at).since(progress.lost_at);
+        let timeline = Timeline {
+            epoch: progress.epoch,
+            from: progress.from,
+            to: primary,
+            checkpointed_ms: since(progress.epoch_durable),
+            frozen_ms: since(progress.decided_at),
+            decided_ms: since(progress.decision_durable),
+            promoted_ms: since(Some(promoted_at)),
+            replica_ms: replica.then(|| now.since(progress.lost_at)),
+        };
+        let complete = replica || self.state.members.len() == 1;
+        self.last_failover = Some(timeline.clone());
+        if complete {
+            self.failover = None;
+            self.log(now, EventKind::FailedOver { timeline });
+        }
+    }
+
+    /// For the timeline: something became durable.
+    pub(super) fn note_durable(&mut self, now: Millis) {
+        let persisted = self.persisted;
+        let progress = self.failover.as_mut().or(self.election.as_mut().map(|e| &mut e.progress));
+        let Some(progress) = progress else { return };
+        if progress.epoch_durable.is_none() && progress.epoch_revision <= persisted {
+            progress.epoch_durable = Some(now);
+        }
+        if progress.decision_durable.is_none() && progress.decision_revision.is_some_and(|r| r <= persisted) {
+            progress.decision_durable = Some(now);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What is known of one member at the moment; forgotten with the process.
+
+use super::event::EventKind;
+use super::state::Acker;
+use crate::protocol::{MemberRole, Report, Stage, Trouble};
+use crate::{Epoch, GtidSet, MemberId, Millis};
+
+/// Facts about one member.
+#[derive(Clone, Debug)]
+pub(super) struct Observed {
+    pub(super) report: Option<Report>,
+    /// When the latest report arrived; before the first, when the member came to be known.
+    pub(super) heard: Millis,
+    pub(super) running: bool,
+    pub(super) unreachable_since: Option<Millis>,
+    pub(super) leaving_since: Option<Millis>,
+    pub(super) killed_at: Option<Millis>,
+    /// The last directive sent, and when.
+    pub(super) sent: Option<((Epoch, Stage), Millis)>,
+    /// What the primary had when this member attached; once this member has it too, its copy is complete.
+    pub(super) join_mark: Option<GtidSet>,
+    /// When something was last sent that renews the lease of an asynchronous primary.
+    pub(super) lease_renewed: Option<Millis>,
+}
+
+/// What a report changed.
+#[derive(Debug)]
+pub(super) struct News {
+    before: Option<Report>,
+    after: Report,
+}
+
+impl Observed {
+    pub(super) const fn new(now: Millis) -> Self {
+        Self {
+            report: None,
+            heard: now,
+            running: false,
+            unreachable_since: None,
+            leaving_since: None,
+            killed_at: None,
+            sent: None,
+            join_mark: None,
+            lease_renewed: None,
+        }
+    }
+
+    /// Takes a report, unless a later one is known.
+    pub(super) fn take(&mut self, now: Millis, report: Report) -> Option<News> {
+        let newer = |known: &Report| (known.incarnation, known.seq) < (report.incarnation, report.seq);
+        if !self.report.as_ref().is_none_or(newer) {
+            return None;
+        }
+        self.heard = now;
+        self.unreachable_since = None;
+        if !matches!(report.role, MemberRole::Following { .. }) {
+            self.join_mark = None;
+        }
+        Some(News { after: report.clone(), before: self.report.replace(report) })
+    }
+
+    pub(super) fn silent_ms(&self, now: Millis) -> u64 {
+        now.since(self.heard)
+    }
+
+    pub(super) fn start(&self, member: MemberId) -> Option<Acker> {
+        self.report.as_ref().map(|r| Acker { member, incarnation: r.incarnation, boot: r.boot })
+    }
+
+    /// Its report, if it was made under this epoch.
+    pub(super) fn report_in(&self, epoch: Epoch) -> Option<&Report> {
+        self.report.as_ref().filter(|r| r.epoch == epoch)
+    }
+
+    /// Whether it follows in `epoch`, and if so, whether it is connected.
+    pub(super) fn following(&self, epoch: Epoch) -> Option<bool> {
+        match self.report_in(epoch)?.role {
+            MemberRole::Following { connected } => Some(connected),
+            MemberRole::Starting
+            | MemberRole::Down { .. }
+            | MemberRole::Idle
+            | MemberRole::Frozen
+            | MemberRole::Promoting
+            | MemberRole::Primary => None,
+        }
+    }
+
+    pub(super) fn trouble(&self) -> Option<&Trouble> {
+        self.report.as_ref().and_then(|r| r.trouble.as_ref())
+    }
+}
+
+impl News {
+    /// What people should know of it.
+    pub(super) fn into_events(self, member: MemberId) -> Vec<EventKind> {
+        let Self { before, after } = self;
+        let mut events = Vec::new();
+        let role_before = before.as_ref().map(|r| (r.epoch, &r.role));
+        if role_before != Some((after.epoch, &after.role)) {
+            match &after.role {
+                MemberRole::Down { reason } => events.push(EventKind::ServerDown { member, reason: reason.clone() }),
+                MemberRole::Frozen => events.push(EventKind::Frozen { member }),
+                MemberRole::Following { connected: true } => events.push(EventKind::Following { member }),
+                MemberRole::Starting
+                | MemberRole::Idle
+                | MemberRole::Promoting
+                | MemberRole::Primary
+                | MemberRole::Following { connected: false } => {}
+            }
+        }
+        if let Some(trouble) = &after.trouble
+            && before.as_ref().and_then(|r| r.trouble.as_ref()) != Some(trouble)
+        {
+            events.push(EventKind::Trouble { member, detail: trouble.to_string() });
+        }
+        events
+    }
+}

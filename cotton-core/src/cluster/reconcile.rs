@@ -1,0 +1,171 @@
+//! The one place that decides: compares what is with what should be.
+
+use super::event::EventKind;
+use super::observed::Observed;
+use super::state::{Leaving, Member};
+use super::{Cluster, Effect};
+use crate::ports::discovery::Published;
+use crate::protocol::{MemberRole, Trouble};
+use crate::scaling::{self, Candidate};
+use crate::{MemberId, Millis};
+use std::collections::BTreeSet;
+
+impl Cluster {
+    pub(super) fn reconcile(&mut self, now: Millis) {
+        self.timeout = None;
+        if self.state.deleting {
+            return self.reconcile_deletion(now);
+        }
+        self.reconcile_primary(now);
+        self.reconcile_ackers(now);
+        self.reconcile_size(now);
+        self.direct(now);
+        self.reconcile_leaving(now);
+        self.publish(now);
+    }
+
+    /// Kills until nothing is left, then takes the cluster out of the clients' sight; its record goes last.
+    fn reconcile_deletion(&mut self, now: Millis) {
+        self.election = None;
+        let members: Vec<MemberId> = self.state.members.keys().copied().collect();
+        for id in &members {
+            self.kill(now, *id);
+        }
+        if !members.is_empty() || self.withdrawn {
+            return;
+        }
+        let retry = self.timing.kill_retry_ms;
+        if self.withdraw_sent.is_none_or(|at| now.since(at) >= retry) {
+            self.withdraw_sent = Some(now);
+            self.want(Effect::Withdraw);
+        }
+        self.wake_at(now.after(retry));
+    }
+
+    /// Marks the members that are to leave: too many, in the way of a replacement, or lost.
+    fn reconcile_size(&mut self, now: Millis) {
+        let primary = self.state.primary;
+        let open = self.is_open();
+        let (mut errant, mut unreachable, mut stuck) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let mut wake = None;
+        for (id, _) in self.state.staying().filter(|(id, _)| Some(*id) != primary) {
+            let Some(observed) = self.observed.get(&id) else { continue };
+            if open && matches!(observed.trouble(), Some(Trouble::Errant { .. })) {
+                errant.insert(id);
+            } else if let Some(since) = observed.unreachable_since {
+                let due = since.after(self.timing.unreachable_ms);
+                if !open {
+                    // Without a primary its data may still be needed.
+                } else if now >= due {
+                    unreachable.insert(id);
+                } else {
+                    wake = crate::time::earliest(wake, Some(due));
+                }
+            } else if observed.report.is_none() {
+                let due = observed.heard.max(self.watching_since).after(self.timing.launch_ms);
+                if now >= due {
+                    stuck.insert(id);
+                } else {
+                    wake = crate::time::earliest(wake, Some(due));
+                }
+            }
+        }
+        self.timeout = crate::time::earliest(self.timeout, wake);
+        self.leave(now, &errant, Leaving::Errant);
+        self.leave(now, &unreachable, Leaving::Unreachable);
+        self.leave(now, &stuck, Leaving::Stuck);
+        // While there is no primary, every copy may be needed: scaling down waits.
+        let surplus = self.state.staying().count().saturating_sub(self.state.spec.size as usize);
+        if surplus > 0 && (open || !self.state.opened) {
+            let candidates: Vec<Candidate> = self.state.staying().map(|(id, m)| self.candidate(now, id, m)).collect();
+            let victims: BTreeSet<MemberId> = scaling::victims(&candidates, surplus).into_iter().collect();
+            self.leave(now, &victims, Leaving::ScaleDown);
+        }
+    }
+
+    fn candidate(&self, now: Millis, id: MemberId, member: &Member) -> Candidate {
+        let observed = self.observed.get(&id);
+        Candidate {
+            member: id,
+            primary: self.state.primary == Some(id),
+            healthy: observed.is_some_and(|o| self.is_healthy(now, id, o)),
+            agent: member.agent.clone(),
+            zone: member.zone.clone(),
+            lag_s: observed.and_then(|o| o.report.as_ref()).and_then(|r| r.lag_s),
+        }
+    }
+
+    /// Whether a member is what it shall be, connected, and heard of lately.
+    pub(super) fn is_healthy(&self, now: Millis, id: MemberId, observed: &Observed) -> bool {
+        let epoch = self.state.epoch;
+        let heard = observed.silent_ms(now) < self.timing.silence_ms && observed.unreachable_since.is_none();
+        let role = if self.state.primary == Some(id) {
+            observed.report_in(epoch).is_some_and(|r| r.role == MemberRole::Primary)
+        } else {
+            observed.following(epoch) == Some(true) && self.state.members.get(&id).is_some_and(|m| m.joined)
+        };
+        heard && role && observed.trouble().is_none()
+    }
+
+    /// Kills those that are to leave, once what they may have acknowledged is elsewhere.
+    fn reconcile_leaving(&mut self, now: Millis) {
+        let leaving: Vec<MemberId> =
+            self.state.members.iter().filter(|(_, m)| m.leaving.is_some()).map(|(id, _)| *id).collect();
+        for id in leaving {
+            let Some(observed) = self.observed.get_mut(&id) else { continue };
+            let patience_ends = observed.leaving_since.get_or_insert(now).after(self.timing.detach_ms);
+            let runs = observed.report.as_ref().is_some_and(|r| r.role.is_up());
+            let needed = (self.state.primary.is_none() && self.state.opened) || self.is_acker(id);
+            if needed && runs && now < patience_ends {
+                self.wake_at(patience_ends);
+            } else {
+                self.kill(now, id);
+            }
+        }
+    }
+
+    fn kill(&mut self, now: Millis, member: MemberId) {
+        let Some(agent) = self.state.members.get(&member).map(|m| m.agent.clone()) else { return };
+        let observed = self.observed.entry(member).or_insert_with(|| Observed::new(now));
+        let due = observed.killed_at.map_or(now, |at| at.after(self.timing.kill_retry_ms));
+        if due > now {
+            return self.wake_at(due);
+        }
+        observed.killed_at = Some(now);
+        let retry = now.after(self.timing.kill_retry_ms);
+        self.want(Effect::Kill { member, agent });
+        self.wake_at(retry);
+    }
+
+    /// Shows clients the primary once it is open, and the replicas that can be read.
+    fn publish(&mut self, now: Millis) {
+        let epoch = self.state.epoch;
+        if !self.is_open() {
+            // The old primary stays visible for the moment that an ordinary failover takes, not longer.
+            let Some(election) = self.election.as_ref() else { return };
+            let due = election.started.after(self.timing.restart_grace_ms);
+            let visible = self.published.as_ref().is_some_and(|p| p.primary.is_some());
+            if visible && now < due {
+                return self.wake_at(due);
+            }
+            if !visible {
+                return;
+            }
+        }
+        let primary = self.state.primary.filter(|_| self.is_open());
+        let shown = |id: &MemberId| {
+            Some(*id) == primary || self.observed.get(id).is_some_and(|o| o.following(epoch) == Some(true))
+        };
+        let members = self.state.staying().filter(|(id, m)| shown(id) && (m.joined || Some(*id) == primary));
+        let members = members.map(|(id, m)| (id, m.endpoint.clone())).collect();
+        let wanted = Published { epoch, primary, members };
+        if self.published.as_ref() != Some(&wanted) {
+            self.published = Some(wanted.clone());
+            self.want(Effect::Publish(wanted));
+        }
+    }
+
+    pub(super) fn log_deleted(&mut self, now: Millis) {
+        self.log(now, EventKind::Deleted);
+    }
+}

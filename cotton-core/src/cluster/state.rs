@@ -1,0 +1,143 @@
+//! The checkpoint of one cluster: exactly what a restarted scheduler needs, and nothing that it can find out again.
+
+use crate::{AgentId, ClusterName, ClusterSpec, Endpoint, Epoch, GtidSet, MemberId};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Version of the stored form; others are refused in words.
+pub const STATE_VERSION: u32 = 1;
+
+/// One cluster, as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// [`STATE_VERSION`].
+    pub version: u32,
+    /// What is wanted.
+    pub spec: ClusterSpec,
+    /// Place in the order of creation.
+    pub order: u64,
+    /// Current epoch; 0 until the first primary is chosen.
+    pub epoch: Epoch,
+    /// The primary decided in `epoch`; `None` while an election is under way.
+    pub primary: Option<MemberId>,
+    /// The last primary decided, in this epoch or before.
+    pub last_primary: Option<MemberId>,
+    /// Epoch in which `last_primary` was decided.
+    pub last_epoch: Epoch,
+    /// Whether any primary of this cluster ever was open for writes.
+    pub opened: bool,
+    /// Members whose durable data together certainly hold every acknowledged commit: the last primary known to have
+    /// opened, and those decided since.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub witnesses: BTreeSet<MemberId>,
+    /// What the last decided primary had received when it was chosen; every commit acknowledged before is in it.
+    #[serde(default, skip_serializing_if = "GtidSet::is_empty")]
+    pub floor: GtidSet,
+    /// Server starts that may have acknowledged a commit of the last decided primary.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ackers: BTreeSet<Acker>,
+    /// Members that have a task, by number.
+    pub members: BTreeMap<MemberId, Member>,
+    /// Number of the next member.
+    pub next_member: MemberId,
+    /// Whether the cluster is to be deleted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deleting: bool,
+}
+
+impl State {
+    /// A cluster that was just asked for.
+    pub fn new(spec: ClusterSpec, order: u64) -> Self {
+        Self {
+            version: STATE_VERSION,
+            spec,
+            order,
+            epoch: Epoch(0),
+            primary: None,
+            last_primary: None,
+            last_epoch: Epoch(0),
+            opened: false,
+            witnesses: BTreeSet::new(),
+            floor: GtidSet::Empty,
+            ackers: BTreeSet::new(),
+            members: BTreeMap::new(),
+            next_member: MemberId(0),
+            deleting: false,
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &ClusterName {
+        &self.spec.name
+    }
+
+    /// Members that are to stay.
+    pub fn staying(&self) -> impl Iterator<Item = (MemberId, &Member)> {
+        self.members.iter().filter(|(_, m)| m.leaving.is_none()).map(|(id, m)| (*id, m))
+    }
+}
+
+/// One start of one member's server.
+///
+/// A replica that restarts loses what it had received but not applied, although it acknowledged it. Therefore not the
+/// member counts as one that has seen an acknowledged commit, but this very start of its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Acker {
+    /// Which member.
+    pub member: MemberId,
+    /// Which start of its executor.
+    pub incarnation: u64,
+    /// Which start of its server.
+    pub boot: u64,
+}
+
+/// One member that has a task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Where its task is.
+    pub agent: AgentId,
+    /// Where its server listens.
+    pub endpoint: Endpoint,
+    /// Zone of its agent, where agents have zones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Whether it once held a complete copy of the data; only such a member can become primary.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub joined: bool,
+    /// Last epoch in which it replicated from that epoch's primary, or was it: its data then was a part of the
+    /// primary's.
+    #[serde(default)]
+    pub attached: Epoch,
+    /// Why it is to leave, if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaving: Option<Leaving>,
+}
+
+/// Why a member is to leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leaving {
+    /// Fewer members are wanted.
+    ScaleDown,
+    /// It holds transactions that the primary lacks: another member takes its place, with fresh data.
+    Errant,
+    /// Its agent could not be reached for too long.
+    Unreachable,
+    /// It did not start in time.
+    Stuck,
+    /// The cluster is being deleted.
+    Deleted,
+}
+
+impl Leaving {
+    /// For people.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::ScaleDown => "fewer members are wanted",
+            Self::Errant => "it holds transactions that the primary lacks; its data is kept in its sandbox",
+            Self::Unreachable => "its agent could not be reached for too long",
+            Self::Stuck => "it did not start in time",
+            Self::Deleted => "the cluster is being deleted",
+        }
+    }
+}

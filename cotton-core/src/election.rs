@@ -1,0 +1,150 @@
+//! Who becomes primary, and whether that can be decided yet. Pure: facts in, verdict out.
+//!
+//! # The quorum rule
+//! Let U be the server starts that may have acknowledged a commit of the old primary, w how many acknowledgements a
+//! commit needs, and F those of U that are frozen: they receive nothing any more. When `|U \ F| < w`,
+//! 1. the old primary can collect w acknowledgements no more: it is fenced, whether it lives or not, and
+//! 2. every acknowledged commit was acknowledged by a member of F, so F as a whole has seen it.
+//!
+//! Commits acknowledged under still older primaries are in what the old one had received when it was chosen, the
+//! *floor*; the winner must contain it. The rule is a reading of Vitess' and MOCO's reasoning about revocation, with
+//! U counted by server start, since a replica that restarts loses what it had received and not applied.
+//!
+//! The other way to be sure are the *witnesses*: members whose durable data together hold every acknowledged commit
+//! (the last primary that opened, and those chosen since). When all of them are frozen, nothing else is needed.
+//!
+//! # The winner
+//! Members that were attached to the latest primary have data that is a prefix of its data, so they can be compared,
+//! and whoever contains all others wins. A member attached only to an earlier primary may hold a tail that nobody
+//! acknowledged: if it diverges, it is left out (and rebuilt later); if it contains all others, nothing speaks against
+//! it. Two members attached to the same primary that diverge are a split brain: nothing is decided then.
+
+use crate::cluster::state::Acker;
+use crate::{Epoch, GtidSet, MemberId};
+use std::collections::BTreeSet;
+
+/// What one frozen member brings to an election.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ballot {
+    /// Which member.
+    pub member: MemberId,
+    /// The start of its server that is frozen.
+    pub start: Acker,
+    /// What it has received or executed.
+    pub position: GtidSet,
+    /// Last epoch in which it was attached to that epoch's primary.
+    pub attached: Epoch,
+    /// Whether it once held a complete copy.
+    pub joined: bool,
+    /// Whether it is on its way out: elected only when nobody else will do.
+    pub leaving: bool,
+}
+
+/// What an election must respect besides the ballots.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules<'a> {
+    /// U of the quorum rule.
+    pub ackers: &'a BTreeSet<Acker>,
+    /// w of the quorum rule; 0 means asynchronous: there is nothing to be sure of.
+    pub acks: u32,
+    /// What the winner must contain.
+    pub floor: &'a GtidSet,
+    /// Members that together hold every acknowledged commit.
+    pub witnesses: &'a BTreeSet<MemberId>,
+    /// Whether to decide without being sure.
+    pub force: bool,
+}
+
+/// Why an election cannot be decided yet.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Undecided {
+    /// Nobody that has the data has answered.
+    #[error("no member with the cluster's data has answered")]
+    NoCandidate,
+    /// Not enough answers to be sure that no acknowledged commit is lost.
+    #[error("{missing} may have acknowledged commits that no other member has, and does not answer")]
+    NoQuorum {
+        /// The members that would have to answer.
+        missing: MemberList,
+    },
+    /// The best candidate lacks commits that the last primary had when it was chosen.
+    #[error(
+        "the best candidate, member {best}, lacks commits that were acknowledged before; waiting for {waiting_for}"
+    )]
+    BelowFloor {
+        /// The best candidate.
+        best: MemberId,
+        /// Members that would have them.
+        waiting_for: MemberList,
+    },
+    /// Two members hold what the other lacks.
+    #[error("split brain: members {0} and {1} each hold transactions that the other lacks; a person must decide")]
+    Split(MemberId, MemberId),
+}
+
+/// Members, for messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberList(pub BTreeSet<MemberId>);
+
+impl std::fmt::Display for MemberList {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.len() == 1 { "member " } else { "members " })?;
+        for (i, member) in self.0.iter().enumerate() {
+            write!(f, "{}{member}", if i == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+/// Decides an election.
+///
+/// # Errors
+/// Why it cannot be decided with these ballots.
+pub fn elect(ballots: &[Ballot], rules: &Rules<'_>) -> Result<MemberId, Undecided> {
+    let best = best(ballots)?;
+    if rules.acks == 0 || rules.force {
+        return Ok(best.member);
+    }
+    let frozen: BTreeSet<MemberId> = ballots.iter().map(|b| b.member).collect();
+    if !rules.witnesses.is_empty() && rules.witnesses.is_subset(&frozen) {
+        return Ok(best.member);
+    }
+    let starts: BTreeSet<Acker> = ballots.iter().map(|b| b.start).collect();
+    if rules.ackers.difference(&starts).count() >= rules.acks as usize {
+        let missing = rules.ackers.difference(&starts).map(|a| a.member).collect();
+        return Err(Undecided::NoQuorum { missing: MemberList(missing) });
+    }
+    if !best.position.contains(rules.floor) {
+        let waiting_for = MemberList(rules.witnesses.difference(&frozen).copied().collect());
+        return Err(Undecided::BelowFloor { best: best.member, waiting_for });
+    }
+    Ok(best.member)
+}
+
+/// The ballot that contains all that count, and among equals the one that stays, with the lowest number.
+fn best(ballots: &[Ballot]) -> Result<&Ballot, Undecided> {
+    let trusted = ballots.iter().filter(|b| b.joined).map(|b| b.attached).max().ok_or(Undecided::NoCandidate)?;
+    let mut best: Option<&Ballot> = None;
+    for ballot in ballots.iter().filter(|b| b.joined && b.attached == trusted) {
+        best = Some(match best {
+            Some(best) if !best.position.contains(&ballot.position) => {
+                if !ballot.position.contains(&best.position) {
+                    return Err(Undecided::Split(best.member, ballot.member));
+                }
+                ballot
+            }
+            Some(best) => best,
+            None => ballot,
+        });
+    }
+    let mut best = best.ok_or(Undecided::NoCandidate)?;
+    // Others may still be ahead without a known attachment: told to follow, attached, and the report of it lost.
+    for ballot in ballots {
+        if ballot.position.contains(&best.position) && !best.position.contains(&ballot.position) {
+            best = ballot;
+        }
+    }
+    let equals = ballots.iter().filter(|b| b.position.contains(&best.position));
+    Ok(equals.min_by_key(|b| (b.leaving, b.member)).unwrap_or(best))
+}
