@@ -15,6 +15,8 @@ pub mod protocol;
 pub mod resources;
 pub mod scaling;
 pub mod spec;
+#[cfg(feature = "testkit")]
+pub mod testkit;
 pub mod time;
 
 pub use cluster::event::{Event, EventKind, Timeline};

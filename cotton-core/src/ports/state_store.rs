@@ -34,7 +34,8 @@ pub struct Stored {
 /// A place that keeps bytes safe: when a call returns, a crash of the machine does not undo it.
 #[async_trait]
 pub trait StateStore: Send + Sync {
-    /// All records, in the order of their keys.
+    /// All records, in the order of their keys. A record that was set aside is reported as damaged until a person has
+    /// restored or removed it, unless a newer one has taken its place.
     ///
     /// # Errors
     /// When not even a list of them can be had.
@@ -53,6 +54,7 @@ pub trait StateStore: Send + Sync {
     async fn remove(&self, key: &StateKey) -> Result<(), PortError>;
 
     /// Puts a record aside that makes no sense to the caller, for a person to look at, and says where it is.
+    /// May be repeated.
     ///
     /// # Errors
     /// When it could not be moved; it is then still in its place.

@@ -1,0 +1,4 @@
+//! One suite a port: an async function that any implementation must survive. A broken rule is a panic that names it.
+
+pub mod discovery;
+pub mod state_store;

@@ -1,0 +1,6 @@
+//! What tests of cotton and of its embedders need: fakes of the ports, and suites that hold fakes and real adapters to
+//! the same behaviour.
+
+pub mod contract;
+pub mod memory_discovery;
+pub mod memory_store;
