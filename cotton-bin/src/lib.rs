@@ -1,1 +1,13 @@
-//! Placeholder.
+//! What the binaries of cotton are made of: secrets, local files, flags, the HTTP API and the command line. Wiring
+//! only: what is to be done is decided in `cotton-core`.
+//!
+//! - [`api`]: Apache Cotton's routes, `/api/v1`, metrics and a page, over anything that is a [`api::ControlPlane`]
+//! - [`secret`], [`store`], [`discovery`]: passwords, state and discovery on one machine
+//! - [`config`]: what people write in flags and forms
+
+pub mod api;
+pub mod atomic_file;
+pub mod config;
+pub mod discovery;
+pub mod secret;
+pub mod store;
