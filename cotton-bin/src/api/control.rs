@@ -1,0 +1,63 @@
+//! What the API needs of a running scheduler.
+
+use async_trait::async_trait;
+use cotton_core::driver::handle::Stopped;
+use cotton_core::driver::{Handle, LoggedEvent, Metrics};
+use cotton_core::{ClusterName, ClusterSpec, ClusterView, CommandError};
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// A running scheduler, or in tests something that answers like one. Its one real implementation is [`Handle`], whose
+/// documentation holds here.
+#[async_trait]
+pub trait ControlPlane: Send + Sync + 'static {
+    /// See [`Handle::create`].
+    async fn create(&self, spec: ClusterSpec) -> Result<(), CommandError>;
+    /// See [`Handle::scale`].
+    async fn scale(&self, name: &ClusterName, size: u64) -> Result<(), CommandError>;
+    /// See [`Handle::delete`].
+    async fn delete(&self, name: &ClusterName) -> Result<(), CommandError>;
+    /// See [`Handle::view`].
+    async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped>;
+    /// See [`Handle::list`].
+    async fn list(&self) -> Result<Vec<ClusterView>, Stopped>;
+    /// See [`Handle::spec`].
+    async fn spec(&self, name: &ClusterName) -> Result<Option<ClusterSpec>, Stopped>;
+    /// See [`Handle::events`].
+    async fn events(&self) -> Result<Vec<Arc<LoggedEvent>>, Stopped>;
+    /// See [`Handle::subscribe`].
+    fn subscribe(&self) -> broadcast::Receiver<Arc<LoggedEvent>>;
+    /// See [`Handle::metrics`].
+    async fn metrics(&self) -> Result<Metrics, Stopped>;
+}
+
+#[async_trait]
+impl ControlPlane for Handle {
+    async fn create(&self, spec: ClusterSpec) -> Result<(), CommandError> {
+        Self::create(self, spec).await
+    }
+    async fn scale(&self, name: &ClusterName, size: u64) -> Result<(), CommandError> {
+        Self::scale(self, name, size).await
+    }
+    async fn delete(&self, name: &ClusterName) -> Result<(), CommandError> {
+        Self::delete(self, name).await
+    }
+    async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped> {
+        Self::view(self, name).await
+    }
+    async fn list(&self) -> Result<Vec<ClusterView>, Stopped> {
+        Self::list(self).await
+    }
+    async fn spec(&self, name: &ClusterName) -> Result<Option<ClusterSpec>, Stopped> {
+        Self::spec(self, name).await
+    }
+    async fn events(&self) -> Result<Vec<Arc<LoggedEvent>>, Stopped> {
+        Self::events(self).await
+    }
+    fn subscribe(&self) -> broadcast::Receiver<Arc<LoggedEvent>> {
+        Self::subscribe(self)
+    }
+    async fn metrics(&self) -> Result<Metrics, Stopped> {
+        Self::metrics(self).await
+    }
+}

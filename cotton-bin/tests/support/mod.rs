@@ -1,0 +1,188 @@
+//! A control plane that answers like a scheduler, from memory: for tests of everything that stands before it.
+
+use async_trait::async_trait;
+use cotton_bin::api::ControlPlane;
+use cotton_core::driver::handle::Stopped;
+use cotton_core::driver::{LoggedEvent, Metrics};
+use cotton_core::spec::{Limits, validate_size};
+use cotton_core::{
+    AgentId, ClusterName, ClusterSpec, ClusterStatus, ClusterView, CommandError, Endpoint, Epoch, Event, EventKind,
+    MemberId, MemberView, Millis, Reason, Resources, TaskId, Timeline,
+};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tokio::sync::broadcast;
+
+/// Answers like a scheduler. A cluster is whole as soon as it is created, and `deleting` until [`Fake::forget`].
+#[derive(Debug)]
+pub(crate) struct Fake {
+    pub(crate) limits: Limits,
+    shared: Mutex<Shared>,
+    sender: broadcast::Sender<Arc<LoggedEvent>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    disconnected: bool,
+    stopped: bool,
+    clusters: BTreeMap<ClusterName, (ClusterSpec, bool)>,
+    events: Vec<Arc<LoggedEvent>>,
+}
+
+impl Fake {
+    pub(crate) fn new() -> Arc<Self> {
+        let agent_max = Some(Resources::DEFAULT.times(4));
+        let limits = Limits { agent_max, ..Limits::default() };
+        Arc::new(Self { limits, shared: Mutex::default(), sender: broadcast::channel(16).0 })
+    }
+
+    pub(crate) fn disconnect(&self, disconnected: bool) {
+        self.shared.lock().expect("no panic").disconnected = disconnected;
+    }
+
+    pub(crate) fn stop(&self) {
+        self.shared.lock().expect("no panic").stopped = true;
+    }
+
+    pub(crate) fn log(&self, cluster: &ClusterName, kind: EventKind) {
+        let mut shared = self.shared.lock().expect("no panic");
+        let number = shared.events.len() as u64 + 1;
+        let event = Event { at: Millis(0), epoch: Epoch(1), kind };
+        let event =
+            Arc::new(LoggedEvent { number, unix_ms: 1_700_000_000_000 + number, cluster: cluster.clone(), event });
+        shared.events.push(Arc::clone(&event));
+        let _ = self.sender.send(event); // nobody may be listening
+    }
+
+    fn running(&self) -> Result<std::sync::MutexGuard<'_, Shared>, Stopped> {
+        let shared = self.shared.lock().expect("no panic");
+        if shared.stopped { Err(Stopped) } else { Ok(shared) }
+    }
+}
+
+#[async_trait]
+impl ControlPlane for Fake {
+    async fn create(&self, spec: ClusterSpec) -> Result<(), CommandError> {
+        spec.validate(&self.limits)?;
+        let (name, size) = (spec.name.clone(), spec.size);
+        {
+            let mut shared = self.running()?;
+            match name.as_str() {
+                _ if shared.disconnected => return Err(CommandError::NotConnected),
+                _ if shared.clusters.contains_key(&name) => return Err(CommandError::Exists(name)),
+                "damaged" => return Err(CommandError::Damaged(name)),
+                "unsaved" => return Err(CommandError::NotSaved("no space left on device".into())),
+                _ => shared.clusters.insert(name.clone(), (spec, false)),
+            };
+        }
+        self.log(&name, EventKind::Created { size });
+        Ok(())
+    }
+
+    async fn scale(&self, name: &ClusterName, size: u64) -> Result<(), CommandError> {
+        let to = validate_size(size, &self.limits)?;
+        let from = {
+            let mut shared = self.running()?;
+            let (spec, deleting) = shared.clusters.get_mut(name).ok_or_else(|| CommandError::NotFound(name.clone()))?;
+            if *deleting {
+                return Err(CommandError::Deleting(name.clone()));
+            }
+            std::mem::replace(&mut spec.size, to)
+        };
+        self.log(name, EventKind::Scaled { from, to });
+        Ok(())
+    }
+
+    async fn delete(&self, name: &ClusterName) -> Result<(), CommandError> {
+        {
+            let mut shared = self.running()?;
+            shared.clusters.get_mut(name).ok_or_else(|| CommandError::NotFound(name.clone()))?.1 = true;
+        }
+        self.log(name, EventKind::Deleting);
+        Ok(())
+    }
+
+    async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped> {
+        Ok(self.running()?.clusters.get(name).map(view))
+    }
+
+    async fn list(&self) -> Result<Vec<ClusterView>, Stopped> {
+        Ok(self.running()?.clusters.values().map(view).collect())
+    }
+
+    async fn spec(&self, name: &ClusterName) -> Result<Option<ClusterSpec>, Stopped> {
+        Ok(self.running()?.clusters.get(name).map(|(spec, _)| spec.clone()))
+    }
+
+    async fn events(&self) -> Result<Vec<Arc<LoggedEvent>>, Stopped> {
+        Ok(self.running()?.events.clone())
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<Arc<LoggedEvent>> {
+        self.sender.subscribe()
+    }
+
+    async fn metrics(&self) -> Result<Metrics, Stopped> {
+        let shared = self.running()?;
+        Ok(BTreeMap::from([
+            ("cluster_count", shared.clusters.len() as u64),
+            ("framework_registered", u64::from(!shared.disconnected)),
+            ("tasks_launched", 7),
+            ("unheard_of", 1),
+            ("uptime", 5),
+        ]))
+    }
+}
+
+fn view((spec, deleting): &(ClusterSpec, bool)) -> ClusterView {
+    let members = (0..spec.size.into()).map(|id| MemberView {
+        id: MemberId(id),
+        task: TaskId::of(&spec.name, MemberId(id)),
+        agent: AgentId::new(format!("agent-{id}")),
+        endpoint: Endpoint::new("127.0.0.1", 31_000 + u16::try_from(id).expect("few")),
+        role: if id == 0 { "primary" } else { "replica" },
+        healthy: id < 2,
+        leaving: false,
+        epoch: Epoch(1),
+        gtids: format!("0-1-{}", 42 - id),
+        lag_s: id.checked_sub(1),
+        silent_ms: Some(12),
+        server_version: "10.11.14-MariaDB".into(),
+        disk_free_bytes: Some(1 << 30),
+        trouble: (id == 2).then(|| "could not follow: <access> denied".to_owned()),
+    });
+    let members: Vec<_> = members.collect();
+    let troubled = members.len() > 2;
+    ClusterView {
+        name: spec.name.clone(),
+        user: spec.user.clone(),
+        status: match (deleting, troubled) {
+            (true, _) => ClusterStatus::Deleting,
+            (false, true) => ClusterStatus::Degraded,
+            (false, false) => ClusterStatus::Healthy,
+        },
+        reasons: if troubled {
+            vec![Reason { code: "member_trouble", text: "member 2 is in trouble: <access> denied".into() }]
+        } else {
+            vec![]
+        },
+        size: spec.size,
+        resources: spec.resources,
+        durability: spec.durability,
+        preference: spec.preference,
+        epoch: Epoch(1),
+        primary: Some(MemberId(0)),
+        endpoint: Some(members[0].endpoint.clone()),
+        members,
+        last_failover: troubled.then_some(Timeline {
+            epoch: Epoch(1),
+            from: Some(MemberId(3)),
+            to: MemberId(0),
+            checkpointed_ms: 3,
+            frozen_ms: 12,
+            decided_ms: 15,
+            promoted_ms: 40,
+            replica_ms: Some(60),
+        }),
+    }
+}
