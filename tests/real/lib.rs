@@ -1,0 +1,1 @@
+//! Starts real servers and real cotton processes for tests, the demo and the benchmarks.
