@@ -1,0 +1,33 @@
+# cotton: what a person types. Each target is a line or two over cargo and scripts/.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+export CARGO_BUILD_JOBS ?= 2
+
+help: ## what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+setup: ## install what demo and tests need (Debian: by itself; elsewhere: says what)
+	@scripts/setup
+
+demo: ## the main job, live: create, fail over, scale, delete
+	@scripts/setup
+	cargo build --release --locked -p cotton-bin -p cotton-tests --bins
+	@target/release/cotton-demo
+
+test: ## all tests, also those on real servers
+	@scripts/setup --all
+	cargo build --locked -p cotton-bin --bins
+	cargo test --locked --workspace --all-features
+
+lint: ## formatting, clippy, documentation, purity of the core
+	@scripts/lint
+
+bench: ## measure, print a table, write target/bench/results.json
+	@scripts/setup
+	cargo build --release --locked -p cotton-bin -p cotton-tests --bins
+	@target/release/cotton-bench
+
+doc: ## the libraries' documentation
+	cargo doc --locked --workspace --no-deps --all-features
+
+.PHONY: help setup demo test lint bench doc
