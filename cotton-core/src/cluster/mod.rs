@@ -25,7 +25,7 @@ pub use input::{Input, Placed};
 use crate::cluster::event::{Event, EventKind};
 use crate::ports::mesos::TaskState;
 use crate::protocol::{MemberTask, Report};
-use crate::{ClusterName, ClusterSpec, Limits, MemberId, Millis, Resources, Revision, SpecError, spec};
+use crate::{AgentId, ClusterName, ClusterSpec, Limits, MemberId, Millis, Resources, Revision, SpecError, spec};
 use acks::Retirement;
 use event::Timeline;
 use failover::Election;
@@ -82,7 +82,7 @@ pub struct Wanted {
     /// What each needs, executor included.
     pub resources: Resources,
     /// Agents and zones that its members are on.
-    pub occupied: Vec<(crate::AgentId, Option<String>)>,
+    pub occupied: Vec<(AgentId, Option<String>)>,
 }
 
 /// One MySQL cluster. See the [module's documentation](self).
@@ -289,6 +289,11 @@ impl Cluster {
         self.effects.pop_front().map(|(_, effect)| effect)
     }
 
+    /// Whether an effect is queued, durable or not.
+    pub(crate) fn has_effect(&self) -> bool {
+        !self.effects.is_empty()
+    }
+
     /// Whether it has been deleted, with all that belonged to it; only its record is left to be removed.
     pub const fn is_gone(&self) -> bool {
         self.withdrawn
@@ -372,7 +377,7 @@ impl Cluster {
     }
 
     /// How many more members are wanted: never more tasks than wanted plus the one that is being replaced.
-    fn missing(&self) -> u32 {
+    pub(crate) fn missing(&self) -> u32 {
         if self.state.deleting {
             return 0;
         }

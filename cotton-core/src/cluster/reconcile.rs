@@ -1,6 +1,5 @@
 //! The one place that decides: compares what is with what should be.
 
-use super::event::EventKind;
 use super::observed::Observed;
 use super::state::{Leaving, Member};
 use super::{Cluster, Effect};
@@ -163,9 +162,5 @@ impl Cluster {
             self.published = Some(wanted.clone());
             self.want(Effect::Publish(wanted));
         }
-    }
-
-    pub(super) fn log_deleted(&mut self, now: Millis) {
-        self.log(now, EventKind::Deleted);
     }
 }

@@ -1,4 +1,7 @@
-//! The async loop around the machines: persist, then run effects, feed their results back. (Interface; the loop follows.)
+//! The async loops around the machines: persist, then run effects, feed their results back.
 
 pub mod handle;
+mod log;
+pub mod scheduler;
+
 pub use handle::{Handle, LoggedEvent, Metrics};

@@ -1,3 +1,544 @@
-//! All clusters of one framework. (Interface; the machine follows.)
+//! All clusters of one framework: offers, task ownership, reconciliation with Mesos, the framework's id.
+//!
+//! What a satisfied fleet costs does not depend on its size: clusters that want members, have something to save, to
+//! send, or a deadline are kept in indexes, and nothing else is looked at.
+
+mod accept;
 mod command;
+mod effect;
+mod offers;
+mod reconciliation;
+mod slot;
+pub mod state;
+
 pub use command::CommandError;
+pub use effect::{Checkpoint, Effect, Record};
+
+use crate::cluster::state::State;
+use crate::cluster::{self, Cluster, Timing};
+use crate::placement::{PlacementPolicy, Spread};
+use crate::ports::mesos::{Launch, MesosCall, MesosEvent, TaskStatus};
+use crate::ports::state_store::StateKey;
+use crate::protocol::{self, Report};
+use crate::{ClusterName, ClusterSpec, ClusterView, FrameworkId, Limits, MemberId, Millis, Reason};
+use crate::{Resources, Revision, TaskId};
+use accept::Accepts;
+use offers::OfferFlow;
+use reconciliation::Reconciliation;
+use slot::Slot;
+use state::FleetState;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// How a fleet works.
+#[derive(Debug)]
+pub struct Config {
+    /// Times of its clusters.
+    pub timing: Timing,
+    /// What users may ask for.
+    pub limits: Limits,
+    /// Which member goes where.
+    pub placement: Box<dyn PlacementPolicy>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { timing: Timing::default(), limits: Limits::default(), placement: Box::<Spread>::default() }
+    }
+}
+
+/// A fact about the fleet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// From Mesos.
+    Mesos(MesosEvent),
+    /// Clients no longer see this cluster.
+    Withdrawn(ClusterName),
+}
+
+/// Counters that only grow, with Apache Cotton's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the documentation; they are Apache Cotton's metrics")]
+pub struct Counters {
+    pub resource_offers: u64,
+    pub offers_unused: u64,
+    pub tasks_launched: u64,
+    pub tasks_failed: u64,
+    pub tasks_lost: u64,
+    pub tasks_finished: u64,
+    pub tasks_killed: u64,
+    pub messages_malformed: u64,
+    pub elections: u64,
+    pub failovers: u64,
+}
+
+/// All clusters of one framework. See the [module's documentation](self).
+#[derive(Debug)]
+pub struct Fleet {
+    config: Config,
+    state: FleetState,
+    revision: Revision,
+    offered: Revision,
+    persisted: Revision,
+    connected: bool,
+    slots: BTreeMap<ClusterName, Slot>,
+    order: BTreeMap<u64, ClusterName>,
+    next_order: u64,
+    /// Clusters whose stored state could not be read. Their tasks are left alone.
+    damaged: BTreeSet<ClusterName>,
+    /// In the order of creation: who wants members.
+    wanting: BTreeMap<u64, ClusterName>,
+    to_save: BTreeSet<ClusterName>,
+    to_run: BTreeSet<ClusterName>,
+    deadlines: BTreeSet<(Millis, ClusterName)>,
+    calls: VecDeque<Effect>,
+    accepts: Accepts,
+    flow: OfferFlow,
+    reconciliation: Reconciliation,
+    counters: Counters,
+}
+
+impl Fleet {
+    /// Resumes from what was stored. `damaged` names clusters whose record was there but could not be read: their
+    /// names stay taken and their tasks stay alone until a person has looked.
+    pub fn recover(
+        config: Config,
+        stored: Option<FleetState>,
+        clusters: Vec<State>,
+        damaged: BTreeSet<ClusterName>,
+        now: Millis,
+    ) -> Self {
+        let mut state = stored.unwrap_or_default();
+        state.runs += 1;
+        let mut this = Self {
+            config,
+            state,
+            revision: Revision(1), // the run's number is durable before anything else happens
+            offered: Revision(0),
+            persisted: Revision(0),
+            connected: false,
+            slots: BTreeMap::new(),
+            order: BTreeMap::new(),
+            next_order: 0,
+            damaged,
+            wanting: BTreeMap::new(),
+            to_save: BTreeSet::new(),
+            to_run: BTreeSet::new(),
+            deadlines: BTreeSet::new(),
+            calls: VecDeque::new(),
+            accepts: Accepts::default(),
+            flow: OfferFlow::default(),
+            reconciliation: Reconciliation::default(),
+            counters: Counters::default(),
+        };
+        for state in clusters {
+            let name = state.name().clone();
+            this.next_order = this.next_order.max(state.order + 1);
+            this.order.insert(state.order, name.clone());
+            let cluster = Cluster::recover(this.config.timing.clone(), state, this.nonce_base(), now);
+            this.slots.insert(name.clone(), Slot::new(cluster));
+            this.settle(&name);
+        }
+        this
+    }
+
+    /// Takes a fact.
+    pub fn handle(&mut self, now: Millis, input: Input) {
+        match input {
+            Input::Mesos(event) => self.on_mesos(now, event),
+            Input::Withdrawn(name) => self.tell(now, &name, cluster::Input::Withdrawn),
+        }
+    }
+
+    /// Time has come for something; harmless when it has not.
+    pub fn handle_timeout(&mut self, now: Millis) {
+        while let Some((at, name)) = self.deadlines.first().cloned() {
+            if at > now {
+                break;
+            }
+            self.deadlines.remove(&(at, name.clone()));
+            if let Some(slot) = self.slots.get_mut(&name) {
+                slot.deadline = None;
+                slot.cluster.handle_timeout(now);
+                self.settle(&name);
+            }
+        }
+        if let Some(accept) = self.accepts.overdue(now) {
+            self.accept(accept);
+        }
+        if self.connected {
+            if let Some(call) = self.reconciliation.due(now) {
+                self.calls.push_back(Effect::Mesos(call));
+            }
+            self.ask_for_offers(now);
+        }
+    }
+
+    /// When [`Fleet::handle_timeout`] wants to be called next.
+    pub fn poll_timeout(&self) -> Option<Millis> {
+        let cluster = self.deadlines.first().map(|(at, _)| *at);
+        let mesos =
+            self.connected.then(|| crate::time::earliest(self.reconciliation.next(), self.flow.next())).flatten();
+        crate::time::earliest(crate::time::earliest(cluster, mesos), self.accepts.next())
+    }
+
+    /// Asks for a new cluster.
+    ///
+    /// # Errors
+    /// When not connected yet, the name is taken, or the spec breaks a rule; in this order, as Apache Cotton.
+    pub fn create(&mut self, now: Millis, spec: ClusterSpec) -> Result<(), CommandError> {
+        if self.state.framework.is_none() {
+            return Err(CommandError::NotConnected);
+        }
+        let name = spec.name.clone();
+        if self.damaged.contains(&name) {
+            return Err(CommandError::Damaged(name));
+        }
+        if self.slots.contains_key(&name) {
+            return Err(CommandError::Exists(name));
+        }
+        let (timing, order) = (self.config.timing.clone(), self.next_order);
+        let cluster = Cluster::create(timing, &self.config.limits, spec, order, self.nonce_base(), now)?;
+        self.next_order += 1;
+        self.order.insert(order, name.clone());
+        self.slots.insert(name.clone(), Slot::new(cluster));
+        self.settle(&name);
+        self.ask_for_offers(now);
+        Ok(())
+    }
+
+    /// Asks for another number of members.
+    ///
+    /// # Errors
+    /// When there is no such cluster, it is being deleted, or the number is out of bounds.
+    pub fn scale(&mut self, now: Millis, name: &ClusterName, size: u64) -> Result<(), CommandError> {
+        let slot = self.slots.get_mut(name).ok_or_else(|| CommandError::NotFound(name.clone()))?;
+        if slot.cluster.state().deleting {
+            return Err(CommandError::Deleting(name.clone()));
+        }
+        slot.cluster.scale(now, &self.config.limits, size)?;
+        self.settle(name);
+        self.ask_for_offers(now);
+        Ok(())
+    }
+
+    /// Asks to delete a cluster with all its data. Asking again while it is being deleted succeeds.
+    ///
+    /// # Errors
+    /// When there is no such cluster.
+    pub fn delete(&mut self, now: Millis, name: &ClusterName) -> Result<(), CommandError> {
+        let slot = self.slots.get_mut(name).ok_or_else(|| CommandError::NotFound(name.clone()))?;
+        slot.cluster.delete(now);
+        self.settle(name);
+        Ok(())
+    }
+
+    /// The next record to be made durable. A cluster has at most one under way; different clusters do not wait for
+    /// one another.
+    pub fn poll_checkpoint(&mut self) -> Option<Checkpoint> {
+        if self.offered < self.revision {
+            self.offered = self.revision;
+            return Some(Checkpoint { revision: self.revision, record: Record::Fleet(self.state.clone()) });
+        }
+        while let Some(name) = self.to_save.pop_first() {
+            if let Some(checkpoint) = self.slots.get_mut(&name).and_then(Slot::poll_checkpoint) {
+                return Some(checkpoint);
+            }
+        }
+        None
+    }
+
+    /// A record that was handed out is durable now.
+    pub fn handle_persisted(&mut self, now: Millis, key: &StateKey, revision: Revision) {
+        match key {
+            StateKey::Fleet => self.persisted = self.persisted.max(revision),
+            StateKey::Cluster(name) => {
+                let Some(slot) = self.slots.get_mut(name) else { return };
+                slot.saving = false;
+                if slot.removing {
+                    return self.forget(now, name);
+                }
+                slot.cluster.handle_persisted(now, revision);
+                self.settle(name);
+            }
+        }
+    }
+
+    /// A record that was handed out could not be made durable; it will be handed out again, as it is by then. Whoever
+    /// calls this waits a little before.
+    pub fn handle_not_persisted(&mut self, key: &StateKey) {
+        match key {
+            StateKey::Fleet => self.offered = self.persisted,
+            StateKey::Cluster(name) => {
+                if let Some(slot) = self.slots.get_mut(name) {
+                    slot.saving = false;
+                    slot.cluster.retry_checkpoint();
+                    self.settle(name);
+                }
+            }
+        }
+    }
+
+    /// The next effect whose state is durable.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        // Numbers that begin with the run's, and the framework's id, are not used before they are durable.
+        if self.persisted < self.revision {
+            return None;
+        }
+        loop {
+            if let Some(call) = self.calls.pop_front() {
+                return Some(call);
+            }
+            let name = self.to_run.first()?.clone();
+            let Some(slot) = self.slots.get_mut(&name) else {
+                self.to_run.remove(&name);
+                continue;
+            };
+            if let Some(call) = slot.poll_acknowledgement() {
+                return Some(Effect::Mesos(call));
+            }
+            match slot.cluster.poll_effect() {
+                Some(effect) => self.translate(&name, effect),
+                None => {
+                    self.to_run.remove(&name);
+                }
+            }
+        }
+    }
+
+    /// One cluster's machine, to look at.
+    pub fn cluster(&self, name: &ClusterName) -> Option<&Cluster> {
+        self.slots.get(name).map(|slot| &slot.cluster)
+    }
+
+    /// All clusters' machines, in the order of creation.
+    pub fn clusters(&self) -> impl Iterator<Item = &Cluster> {
+        self.order.values().filter_map(|name| self.cluster(name))
+    }
+
+    /// A snapshot of one cluster.
+    pub fn view(&self, now: Millis, name: &ClusterName) -> Option<ClusterView> {
+        let slot = self.slots.get(name)?;
+        let mut view = slot.cluster.view(now);
+        if let Some(refused) = slot.refused.as_ref().filter(|_| slot.wanting) {
+            view.reasons.push(Reason { code: "not_placed", text: refused.to_string() });
+        }
+        Some(view)
+    }
+
+    /// Whether Mesos can be talked to at the moment.
+    pub const fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// How Mesos knows us.
+    pub const fn framework(&self) -> Option<&FrameworkId> {
+        self.state.framework.as_ref()
+    }
+
+    /// Clusters whose stored state could not be read.
+    pub const fn damaged(&self) -> &BTreeSet<ClusterName> {
+        &self.damaged
+    }
+
+    /// Counters since the start of this run.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What is asked for by all clusters together.
+    pub fn requested(&self) -> Resources {
+        let specs = self.slots.values().map(|slot| &slot.cluster.state().spec);
+        specs.fold(Resources::default(), |sum, spec| sum.plus(&spec.resources.times(spec.size.into())))
+    }
+
+    fn on_mesos(&mut self, now: Millis, event: MesosEvent) {
+        match event {
+            MesosEvent::Subscribed(framework) => self.on_subscribed(now, framework),
+            MesosEvent::Disconnected => {
+                self.connected = false;
+                self.accepts.clear();
+                self.flow.disconnected();
+            }
+            MesosEvent::Offers(offers) => self.on_offers(now, &offers),
+            MesosEvent::Rescinded(_) | MesosEvent::AgentLost(_) => {} // the tasks' own states follow
+            MesosEvent::Status(status) => self.on_status(now, status),
+            MesosEvent::Message { task, data } => self.on_message(now, &task, &data),
+        }
+    }
+
+    fn on_subscribed(&mut self, now: Millis, framework: FrameworkId) {
+        self.connected = true;
+        if self.state.framework.as_ref() != Some(&framework) {
+            self.state.framework = Some(framework);
+            self.revision.0 += 1;
+        }
+        let mut tasks = Vec::new();
+        for slot in self.slots.values() {
+            let (name, state) = (slot.cluster.name(), slot.cluster.state());
+            tasks.extend(state.members.iter().map(|(id, m)| (TaskId::of(name, *id), m.agent.clone())));
+        }
+        self.reconciliation.begin(now, tasks);
+        let names: Vec<ClusterName> = self.slots.keys().cloned().collect();
+        for name in names {
+            self.tell(now, &name, cluster::Input::Connected);
+        }
+        self.handle_timeout(now);
+    }
+
+    fn on_status(&mut self, now: Millis, status: TaskStatus) {
+        self.reconciliation.answered(&status.task);
+        self.count(&status);
+        let TaskStatus { task, agent, state, message, uuid } = status;
+        let acknowledgement = match (&agent, uuid) {
+            (Some(agent), Some(uuid)) => {
+                Some(MesosCall::Acknowledge { task: task.clone(), agent: agent.clone(), uuid })
+            }
+            _ => None,
+        };
+        let owner = task.parse().ok();
+        let known = owner.as_ref().and_then(|(name, id)| {
+            self.slots.get(name).filter(|slot| slot.cluster.state().members.contains_key(id)).map(|_| (name, *id))
+        });
+        if let Some((name, member)) = known {
+            self.tell(now, name, cluster::Input::Task { member, state, message });
+            if let (Some(slot), Some(call)) = (self.slots.get_mut(name), acknowledgement) {
+                slot.acknowledge(call);
+                self.to_run.insert(name.clone());
+            }
+            return self.ask_for_offers(now);
+        }
+        self.calls.extend(acknowledgement.map(Effect::Mesos));
+        let left_alone = owner.is_some_and(|(name, _)| self.damaged.contains(&name));
+        if let Some(agent) = agent.filter(|_| !state.is_terminal() && !left_alone) {
+            self.calls.push_back(Effect::Mesos(MesosCall::Kill { task, agent })); // ours, but nobody wants it
+        }
+    }
+
+    fn on_message(&mut self, now: Millis, task: &TaskId, data: &[u8]) {
+        let Ok((name, member)) = task.parse() else { return };
+        match protocol::decode::<Report>(data) {
+            Ok(report) => {
+                self.tell(now, &name, cluster::Input::Report { member, report: Box::new(report) });
+                self.ask_for_offers(now);
+            }
+            Err(_) => self.counters.messages_malformed += 1,
+        }
+    }
+
+    fn count(&mut self, status: &TaskStatus) {
+        use crate::ports::mesos::TaskState as S;
+        let counter = match status.state {
+            S::Failed => &mut self.counters.tasks_failed,
+            S::Gone | S::Dropped => &mut self.counters.tasks_lost,
+            S::Finished => &mut self.counters.tasks_finished,
+            S::Killed => &mut self.counters.tasks_killed,
+            S::Staging | S::Starting | S::Running | S::Killing | S::Unreachable => return,
+        };
+        *counter += 1;
+    }
+
+    /// Hands a cluster a fact and updates the indexes.
+    fn tell(&mut self, now: Millis, name: &ClusterName, input: cluster::Input) {
+        if let Some(slot) = self.slots.get_mut(name) {
+            slot.cluster.handle(now, input);
+            self.settle(name);
+        }
+    }
+
+    /// Brings the indexes in line with a cluster that may have changed.
+    fn settle(&mut self, name: &ClusterName) {
+        let Some(slot) = self.slots.get_mut(name) else { return };
+        let deadline = slot.cluster.poll_timeout();
+        if deadline != slot.deadline {
+            if let Some(old) = slot.deadline.take() {
+                self.deadlines.remove(&(old, name.clone()));
+            }
+            slot.deadline = deadline;
+            self.deadlines.extend(deadline.map(|at| (at, name.clone())));
+        }
+        let (order, missing) = (slot.cluster.state().order, slot.cluster.missing());
+        if missing > slot.missing {
+            self.flow.wanted_more();
+        }
+        slot.missing = missing;
+        slot.wanting = missing > 0;
+        if slot.wanting {
+            self.wanting.insert(order, name.clone());
+        } else {
+            self.wanting.remove(&order);
+            slot.refused = None;
+        }
+        if slot.has_work() {
+            self.to_run.insert(name.clone());
+        }
+        self.to_save.insert(name.clone());
+    }
+
+    fn forget(&mut self, now: Millis, name: &ClusterName) {
+        let Some(slot) = self.slots.remove(name) else { return };
+        let (order, epoch) = (slot.cluster.state().order, slot.cluster.state().epoch);
+        self.order.remove(&order);
+        self.wanting.remove(&order);
+        if let Some(at) = slot.deadline {
+            self.deadlines.remove(&(at, name.clone()));
+        }
+        self.to_run.remove(name);
+        self.to_save.remove(name);
+        self.calls.extend(slot.acknowledgements().map(Effect::Mesos));
+        let event = crate::Event { at: now, epoch, kind: crate::EventKind::Deleted };
+        self.calls.push_back(Effect::Log(name.clone(), event));
+    }
+
+    /// Turns a cluster's wish into the fleet's.
+    fn translate(&mut self, name: &ClusterName, effect: cluster::Effect) {
+        let effect = match effect {
+            cluster::Effect::Launch { offer, agent, task } => {
+                let launch = Launch {
+                    task: TaskId::of(name, task.member),
+                    endpoint: task.endpoint.clone(),
+                    task_resources: task.resources,
+                    executor_resources: Resources::EXECUTOR,
+                    data: protocol::encode(&*task).into(),
+                };
+                if let Some(accept) = self.accepts.ready(offer, agent, launch) {
+                    self.accept(accept);
+                }
+                return;
+            }
+            cluster::Effect::Kill { member, agent } => {
+                Effect::Mesos(MesosCall::Kill { task: TaskId::of(name, member), agent })
+            }
+            cluster::Effect::Send { member, agent, message } => {
+                let data = protocol::encode(&message).into();
+                Effect::Mesos(MesosCall::Message { task: TaskId::of(name, member), agent, data })
+            }
+            cluster::Effect::Publish(published) => Effect::Publish(name.clone(), published),
+            cluster::Effect::Withdraw => Effect::Withdraw(name.clone()),
+            cluster::Effect::Log(event) => {
+                self.counters.elections += u64::from(matches!(event.kind, crate::EventKind::PrimaryLost { .. }));
+                self.counters.failovers += u64::from(matches!(event.kind, crate::EventKind::FailedOver { .. }));
+                Effect::Log(name.clone(), event)
+            }
+        };
+        self.calls.push_back(effect);
+    }
+
+    fn accept(&mut self, call: MesosCall) {
+        if let MesosCall::Accept { launches, .. } = &call {
+            self.counters.tasks_launched += launches.len() as u64;
+        }
+        self.calls.push_back(Effect::Mesos(call));
+    }
+
+    /// First of the numbers of this run that shall never repeat.
+    const fn nonce_base(&self) -> u64 {
+        self.state.runs << 32
+    }
+
+    fn place(&mut self, now: Millis, name: &ClusterName, placed: cluster::Placed) -> Option<MemberId> {
+        let slot = self.slots.get_mut(name)?;
+        let member = slot.cluster.place(now, placed);
+        self.settle(name);
+        Some(member)
+    }
+}
