@@ -1,0 +1,206 @@
+//! What one server needs to know about itself.
+
+use crate::Error;
+use cotton_core::{Endpoint, Resources};
+use secrecy::SecretString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Most that [`InstanceConfig::server_id`] may be: the bits above it count the data directories of the member, since a
+/// rebuilt one must not have a `server_id` that was used before.
+pub(crate) const SERVER_ID_MAX: u64 = (1 << SERVER_ID_BITS) - 1;
+pub(crate) const SERVER_ID_BITS: u32 = 20;
+
+/// Longest user name that every supported server takes, in bytes.
+const USER_BYTES_MAX: usize = 32;
+
+/// The passwords of one cluster's accounts, the same on all its members.
+#[derive(Clone, Debug)]
+pub struct Passwords {
+    /// Of the cluster's user.
+    pub user: SecretString,
+    /// Of the account that manages the server over its unix socket.
+    pub admin: SecretString,
+    /// Of the account with which replicas connect to the primary.
+    pub replication: SecretString,
+}
+
+/// The unix account that the server runs as when we are root, which needs no entry in `/etc/passwd`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunAs {
+    /// User id; not 0.
+    pub uid: u32,
+    /// Group id; not 0.
+    pub gid: u32,
+}
+
+impl Default for RunAs {
+    fn default() -> Self {
+        Self { uid: 54321, gid: 54321 }
+    }
+}
+
+/// How long things may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// From the start of the process to its first answer, crash recovery included.
+    pub start: Duration,
+    /// Making an empty data directory.
+    pub provision: Duration,
+    /// One probe.
+    pub probe: Duration,
+    /// One statement that does not have to wait for anything.
+    pub statement: Duration,
+    /// Applying what was received, in one call of `promote`; the next call goes on.
+    pub drain: Duration,
+    /// Reaching another server.
+    pub connect: Duration,
+    /// A whole copy of another server's data.
+    pub copy: Duration,
+    /// Without a byte of a copy.
+    pub copy_stall: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            start: Duration::from_mins(10),
+            provision: Duration::from_mins(2),
+            probe: Duration::from_secs(1),
+            statement: Duration::from_secs(10),
+            drain: Duration::from_secs(30),
+            connect: Duration::from_secs(2),
+            copy: Duration::from_hours(12),
+            copy_stall: Duration::from_mins(1),
+        }
+    }
+}
+
+/// One server.
+#[derive(Clone, Debug)]
+pub struct InstanceConfig {
+    /// Directory of the server's programs; `None` looks in `PATH`, `/usr/sbin` and the like.
+    pub programs: Option<PathBuf>,
+    /// Directory below which everything of this server is. Its parents must be open (`x`) to [`run_as`](Self::run_as).
+    pub root: PathBuf,
+    /// Where others reach the server; it listens on this port.
+    pub endpoint: Endpoint,
+    /// Address to listen on.
+    pub bind_address: String,
+    /// `server_id` of the first data directory, unique in the cluster, 1 to 1,048,575.
+    pub server_id: u64,
+    /// What the server may use.
+    pub resources: Resources,
+    /// Whether to prepare for semi-synchronous replication.
+    pub semi_sync: bool,
+    /// Name of the cluster's user.
+    pub user: String,
+    /// Passwords of the accounts.
+    pub passwords: Passwords,
+    /// Who the server runs as when we are root; else it runs as we do.
+    pub run_as: RunAs,
+    /// Time limits.
+    pub timing: Timing,
+}
+
+impl InstanceConfig {
+    /// A server with the defaults: programs of the system, listening on all addresses, prepared for semi-sync.
+    pub fn new(
+        root: impl Into<PathBuf>,
+        endpoint: Endpoint,
+        server_id: u64,
+        resources: Resources,
+        user: impl Into<String>,
+        passwords: Passwords,
+    ) -> Self {
+        Self {
+            programs: None,
+            root: root.into(),
+            endpoint,
+            bind_address: "0.0.0.0".to_owned(),
+            server_id,
+            resources,
+            semi_sync: true,
+            user: user.into(),
+            passwords,
+            run_as: RunAs::default(),
+            timing: Timing::default(),
+        }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), Error> {
+        let refuse = |text: &str| Err(Error::Config(text.to_owned()));
+        if !self.root.is_absolute() {
+            return refuse("directory of a server must be an absolute path");
+        }
+        let root = self.root.to_str().unwrap_or("\n");
+        if root.contains(|c: char| c.is_control() || matches!(c, '#' | '"' | '\'' | '\\')) {
+            return refuse("path of a server's directory must be plain text without quotes, '#' and '\\'");
+        }
+        if !(1..=SERVER_ID_MAX).contains(&self.server_id) {
+            return refuse("server id must be 1 to 1048575");
+        }
+        if self.run_as.uid == 0 || self.run_as.gid == 0 {
+            return refuse("server must not run as root: choose another uid and gid");
+        }
+        if self.user.is_empty() || self.user.len() > USER_BYTES_MAX || self.user.chars().any(char::is_control) {
+            return refuse("user name must be 1 to 32 bytes without control characters");
+        }
+        if crate::accounts::RESERVED.contains(&self.user.as_str()) {
+            return refuse("user name is taken by the server or by cotton: choose another");
+        }
+        let plain = |text: &str| text.parse::<std::net::IpAddr>().is_ok() || text == "*";
+        if !plain(&self.bind_address) {
+            return refuse("bind address must be an ip address");
+        }
+        let host = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        if self.endpoint.host.is_empty() || !self.endpoint.host.chars().all(host) || self.endpoint.port == 0 {
+            return refuse("endpoint must be a host name or address, and a port that is not 0");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn example() -> InstanceConfig {
+        let passwords = Passwords { user: "u-secret".into(), admin: "a-secret".into(), replication: "r-secret".into() };
+        InstanceConfig::new("/srv/m", Endpoint::new("10.0.0.7", 31001), 1, Resources::DEFAULT, "orders", passwords)
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let text = format!("{:?}", example());
+        assert!(!text.contains("secret\""), "{text}");
+        assert!(!text.contains("u-secret") && text.contains("orders"), "{text}");
+    }
+
+    #[test]
+    fn refuses_what_cannot_work() {
+        type Edit = fn(&mut InstanceConfig);
+        assert!(example().validate().is_ok());
+        let bad: &[(&str, Edit)] = &[
+            ("absolute", |c| c.root = "here".into()),
+            ("quotes", |c| c.root = "/a'b".into()),
+            ("quotes", |c| c.root = "/a\nb".into()),
+            ("server id", |c| c.server_id = 0),
+            ("server id", |c| c.server_id = 1 << 20),
+            ("root", |c| c.run_as.uid = 0),
+            ("user name", |c| c.user = String::new()),
+            ("user name", |c| c.user = "x".repeat(33)),
+            ("user name", |c| c.user = "root".to_owned()),
+            ("user name", |c| c.user = "cotton_repl".to_owned()),
+            ("bind", |c| c.bind_address = "0.0.0.0\nskip-grant-tables".to_owned()),
+            ("endpoint", |c| c.endpoint.port = 0),
+            ("endpoint", |c| c.endpoint.host = "a b".to_owned()),
+        ];
+        for (part, edit) in bad {
+            let mut config = example();
+            edit(&mut config);
+            let error = config.validate().expect_err(part).to_string();
+            assert!(error.contains(part), "{part}: {error}");
+        }
+    }
+}

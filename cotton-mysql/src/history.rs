@@ -1,0 +1,103 @@
+//! Compares this server's history with a primary's before it follows: what it has that the primary lacks, and what it
+//! needs that the primary's binary logs no longer hold.
+//!
+//! The primary is read over TCP with the replication account. It may still be applying what it received before its
+//! promotion; until it is open for writes, what it lacks may only be late.
+
+use crate::Error;
+use crate::sql::Link;
+use crate::status::Reader;
+use cotton_core::GtidSet;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// What the comparison found.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The primary has everything, and its logs reach back.
+    Fine,
+    /// The primary lacks these.
+    Errant(String),
+    /// The primary's logs do not reach back.
+    Missing(String),
+}
+
+/// Another server, seen with the replication account.
+#[derive(Debug)]
+pub(crate) struct Primary {
+    pub(crate) link: Link,
+    pub(crate) reader: Reader,
+}
+
+impl Primary {
+    /// Compares with `own`, read before.
+    pub(crate) async fn judge(&self, own: &GtidSet, limit: Duration) -> Result<Verdict, Error> {
+        let deadline = Instant::now() + limit;
+        let mut pause = Duration::from_millis(1);
+        let mut found_before = false;
+        loop {
+            let primary = self.reader.own_facts(&self.link, limit).await?;
+            let Some(errant) = own.errant_against(&primary.executed) else { break };
+            if primary.writable && found_before {
+                return Ok(Verdict::Errant(errant.to_string()));
+            }
+            found_before = primary.writable;
+            if Instant::now() >= deadline {
+                return Err(Error::NotYet(format!("the primary is not open for writes yet and still lacks {errant}")));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+        // MariaDB's list of binary logs cannot be read while a commit waits for an acknowledgement, perhaps ours: there
+        // the attempt to connect tells
+        if self.reader.dialect.is_mariadb() { Ok(Verdict::Fine) } else { self.judge_purged(own, limit).await }
+    }
+
+    async fn judge_purged(&self, own: &GtidSet, limit: Duration) -> Result<Verdict, Error> {
+        let row = self.link.row("read gtid_purged", "SELECT @@GLOBAL.gtid_purged AS purged", limit).await?;
+        let purged = row.text("purged").unwrap_or_default().replace('\n', "");
+        let set = GtidSet::mysql(&purged, "").map_err(|error| Error::answer("read gtid_purged", error))?;
+        Ok(match set.errant_against(own) {
+            Some(missing) => Verdict::Missing(format!("the primary has purged {missing} from its binary logs")),
+            None => Verdict::Fine,
+        })
+    }
+}
+
+/// The newest GTID of each domain, as (server, sequence number), in MariaDB's lists.
+pub(crate) fn newest(lists: &[&str]) -> Result<BTreeMap<u64, (u64, u64)>, Error> {
+    let mut newest: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+    for part in lists.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|part| !part.is_empty()) {
+        let numbers: Vec<u64> = part.split('-').map_while(|number| number.parse().ok()).collect();
+        let &[domain, server, seq] = numbers.as_slice() else {
+            return Err(Error::answer("read a GTID position", part));
+        };
+        let entry = newest.entry(domain).or_default();
+        if seq >= entry.1 {
+            *entry = (server, seq);
+        }
+    }
+    Ok(newest)
+}
+
+/// As MariaDB writes it.
+pub(crate) fn position_text(position: &BTreeMap<u64, (u64, u64)>) -> String {
+    let parts: Vec<String> =
+        position.iter().map(|(domain, (server, seq))| format!("{domain}-{server}-{seq}")).collect();
+    parts.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_by_domain() {
+        let text = |lists: &[&str]| newest(lists).map(|position| position_text(&position)).expect("well formed");
+        assert_eq!(text(&["0-1-5,0-2-9", "1-1-3"]), "0-2-9,1-1-3");
+        assert_eq!(text(&["0-2-9", "0-1-5"]), "0-2-9");
+        assert_eq!(text(&["", " 0-1-5 , 0-3-5"]), "0-3-5");
+        assert!(newest(&["0-1"]).is_err() && newest(&["x"]).is_err());
+    }
+}

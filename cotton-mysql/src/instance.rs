@@ -1,0 +1,314 @@
+//! One server, behind the port.
+
+use crate::cnf::{self, Place};
+use crate::dirs::{Dirs, SocketDir};
+use crate::history::Primary;
+use crate::process::{self, Mysqld};
+use crate::programs::{Programs, Server};
+use crate::replication::Control;
+use crate::sql::{Address, Link};
+use crate::status::Reader;
+use crate::{Error, InstanceConfig, accounts, provision};
+use async_trait::async_trait;
+use cotton_core::ports::mysql::{Exit, Followed, Following, MySql, Promoted, Promotion, ServerStatus};
+use cotton_core::{Endpoint, ErrorKind, GtidSet, PortError};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::{OnceCell, mpsc};
+use tokio::time::Instant;
+
+/// One MySQL or MariaDB server of this machine: its process, its directory and its SQL side.
+///
+/// Dropping it kills the server.
+#[derive(Debug)]
+pub struct Instance {
+    config: InstanceConfig,
+    programs: Programs,
+    dirs: Dirs,
+    server: OnceCell<Server>,
+    running: Mutex<Option<Arc<Running>>>,
+    /// Every start, for `exited`.
+    started: mpsc::UnboundedSender<Arc<Mysqld>>,
+    exits: tokio::sync::Mutex<Exits>,
+    /// Whether it was open for writes with acknowledgements when it ended under our eyes; see [`cnf::Place`].
+    was_acknowledged: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Exits {
+    starts: mpsc::UnboundedReceiver<Arc<Mysqld>>,
+    current: Option<Arc<Mysqld>>,
+}
+
+/// A started server with its connections, which are open from the start on: there is no time for it in a failover.
+#[derive(Debug)]
+struct Running {
+    mysqld: Arc<Mysqld>,
+    control: Link,
+    probes: Link,
+    reader: Reader,
+    socket: SocketDir,
+}
+
+impl Instance {
+    /// Takes the configuration and looks for the programs; starts and changes nothing.
+    ///
+    /// # Errors
+    /// When a setting cannot work, or a program is missing: says what to install.
+    pub fn new(config: InstanceConfig) -> Result<Self, Error> {
+        config.validate()?;
+        let programs = Programs::find(config.programs.as_deref())?;
+        let dirs = Dirs::new(&config.root, config.run_as);
+        let (started, starts) = mpsc::unbounded_channel();
+        Ok(Self {
+            config,
+            programs,
+            dirs,
+            server: OnceCell::new(),
+            running: Mutex::new(None),
+            started,
+            exits: tokio::sync::Mutex::new(Exits { starts, current: None }),
+            was_acknowledged: AtomicBool::new(false),
+        })
+    }
+
+    /// The server's unix socket, while it runs. Only the account that the server runs as, and root, get there.
+    pub fn socket(&self) -> Option<std::path::PathBuf> {
+        self.running().ok().map(|running| running.socket.socket())
+    }
+
+    /// The server's process, while it runs.
+    pub fn pid(&self) -> Option<i32> {
+        self.running().ok().map(|running| running.mysqld.pid().as_raw_nonzero().get())
+    }
+
+    async fn server(&self) -> Result<&Server, Error> {
+        let examine = || async {
+            self.dirs.prepare()?;
+            self.programs.examine(&self.dirs).await
+        };
+        self.server.get_or_try_init(examine).await
+    }
+
+    fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<Running>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn running(&self) -> Result<Arc<Running>, Error> {
+        let running = self.slot().clone();
+        running.filter(|running| running.mysqld.is_running()).ok_or(Error::NotRunning)
+    }
+
+    async fn try_start(&self) -> Result<(), Error> {
+        if let Ok(running) = self.running() {
+            return running.control.warm(self.config.timing.statement).await;
+        }
+        if !self.dirs.data().exists() {
+            return Err(Error::NotProvisioned(self.dirs.data()));
+        }
+        let server = self.server().await?;
+        self.dirs.prepare()?;
+        process::kill_leftover(&self.dirs.pid_file(), &self.dirs.cnf()).await;
+        let socket_dir = self.dirs.socket_dir()?;
+        let socket = socket_dir.socket();
+        let place = Place {
+            socket: &socket,
+            server_id: self.dirs.server_id(self.config.server_id)?,
+            copy_port: None,
+            // only once, and only when nothing but the server itself went down: when all members lose power at once,
+            // the primary's disk may be the only place that still holds what was acknowledged last
+            cut_unacknowledged: self.was_acknowledged.swap(false, Ordering::SeqCst),
+        };
+        let text = cnf::render(server, &self.config, &self.dirs, &place);
+        std::fs::write(self.dirs.cnf(), text).map_err(|e| Error::file("write", self.dirs.cnf(), e))?;
+
+        let mysqld = Mysqld::start(self.command()?, self.dirs.error_log()).await?;
+        let admin = Address::socket(&socket, accounts::ADMIN, &self.config.passwords.admin);
+        let running = Arc::new(Running {
+            mysqld: Arc::new(mysqld),
+            control: Link::new(admin.clone()),
+            probes: Link::new(admin),
+            reader: Reader { dialect: server.dialect, semi_sync: server.semi_sync && self.config.semi_sync },
+            socket: socket_dir,
+        });
+        if let Err(error) = self.wait_until_ready(&running).await {
+            running.mysqld.kill().await;
+            return Err(error);
+        }
+        let _ = self.started.send(Arc::clone(&running.mysqld)); // the receiver is ours
+        *self.slot() = Some(running);
+        Ok(())
+    }
+
+    fn command(&self) -> Result<std::process::Command, Error> {
+        let path = self.dirs.error_log();
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(&path);
+        let log = log.map_err(|e| Error::file("open", &path, e))?;
+        self.dirs.give(&path)?;
+        let mut command = self.programs.command(&self.programs.mysqld, &self.dirs);
+        command.arg(format!("--defaults-file={}", self.dirs.cnf().display()));
+        let copy = log.try_clone().map_err(|e| Error::file("open", &path, e))?;
+        command.stdin(Stdio::null()).stdout(copy).stderr(log);
+        Ok(command)
+    }
+
+    /// Connects as soon as the socket answers, and makes sure that nobody can write yet.
+    async fn wait_until_ready(&self, running: &Running) -> Result<(), Error> {
+        let limit = self.config.timing.start;
+        let deadline = Instant::now() + limit;
+        let mut pause = Duration::from_millis(2);
+        let socket = running.socket.socket();
+        loop {
+            if let Some(exit) = running.mysqld.exit() {
+                return Err(Error::Ended { what: "the server".to_owned(), how: exit.description });
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::Timeout { what: "the server's start", after: limit });
+            }
+            if socket.exists() {
+                match running.control.warm(left).await {
+                    Ok(()) => break,
+                    Err(error) if error.is_connection() => {}
+                    // refused with a reason: waiting does not help, unless it is still shutting down or starting up
+                    Err(error) if matches!(error.server_code(), Some(1040 | 1053)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {} // the socket appears without an event that we could wait for
+                _ = running.mysqld.ended() => {}
+            }
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+        let facts = running.reader.facts(&running.control, self.config.timing.statement).await?;
+        if facts.writable || facts.replica.is_some_and(|replica| replica.receiving || replica.applying) {
+            return Err(Error::Conflict("the server came up writable or replicating".to_owned()));
+        }
+        running.probes.warm(self.config.timing.statement).await
+    }
+
+    fn control<'a>(&self, running: &'a Running) -> Control<'a> {
+        Control { link: &running.control, reader: running.reader, limit: self.config.timing.statement }
+    }
+
+    async fn try_probe(&self) -> Result<ServerStatus, Error> {
+        let running = self.running()?;
+        let limit = self.config.timing.probe;
+        let look = async {
+            let facts = running.reader.facts(&running.probes, limit).await?;
+            let source_on = facts.source_on == Some(true);
+            let (replicas, waiting) = running.reader.counters(&running.probes, source_on, limit).await?;
+            Ok(ServerStatus {
+                version: facts.version,
+                writable: facts.writable,
+                position: facts.position,
+                replication: facts.replica.map(|replica| replica.to_port()),
+                replicas,
+                waiting,
+                disk_free_bytes: rustix::fs::statvfs(self.dirs.data()).ok().map(|fs| fs.f_bavail * fs.f_frsize),
+            })
+        };
+        let late = |_| Error::Timeout { what: "probe", after: limit };
+        tokio::time::timeout(limit, look).await.map_err(late)?
+    }
+
+    async fn try_promote(&self, promotion: &Promotion) -> Result<Promoted, Error> {
+        let running = self.running()?;
+        let acknowledged = || self.was_acknowledged.store(promotion.acks > 0, Ordering::SeqCst);
+        self.control(&running).promote(promotion, self.config.timing.drain, acknowledged).await
+    }
+
+    async fn try_follow(&self, following: &Following) -> Result<Followed, Error> {
+        if following.primary == self.config.endpoint {
+            return Err(Error::Conflict("a server cannot follow itself".to_owned()));
+        }
+        let running = self.running()?;
+        let Endpoint { host, port } = &following.primary;
+        let password = &self.config.passwords.replication;
+        let address = Address::tcp(host, *port, accounts::REPLICATION, password);
+        let primary = Primary { link: Link::new(address), reader: Reader { semi_sync: false, ..running.reader } };
+        let followed = self.control(&running).follow(following, &primary, password).await?;
+        if followed == Followed::Attached {
+            self.was_acknowledged.store(false, Ordering::SeqCst);
+        }
+        Ok(followed)
+    }
+}
+
+#[async_trait]
+impl MySql for Instance {
+    async fn provision(&self) -> Result<(), PortError> {
+        let provision = async {
+            if self.dirs.data().exists() {
+                return Ok(());
+            }
+            let server = self.server().await?;
+            provision::provision(&self.config, &self.programs, &self.dirs, server).await
+        };
+        let context = || format!("directory {}", self.dirs.root.display());
+        provision.await.map_err(|error: Error| error.at_port("make the data directory", context()))
+    }
+
+    async fn start(&self) -> Result<(), PortError> {
+        let context = || format!("log {}", self.dirs.error_log().display());
+        self.try_start().await.map_err(|error| error.at_port("start the server", context()))
+    }
+
+    async fn exited(&self) -> Exit {
+        let mut exits = self.exits.lock().await;
+        loop {
+            if let Some(current) = &exits.current {
+                let exit = current.ended().await;
+                exits.current = None;
+                return exit;
+            }
+            match exits.starts.recv().await {
+                Some(mysqld) => exits.current = Some(mysqld),
+                None => std::future::pending().await, // not while we are there: the sender is ours
+            }
+        }
+    }
+
+    async fn kill(&self) {
+        let running = self.slot().clone();
+        if let Some(running) = running {
+            running.mysqld.kill().await;
+        }
+    }
+
+    async fn stop(&self, grace_ms: u64) {
+        let running = self.slot().clone();
+        if let Some(running) = running {
+            running.mysqld.stop(Duration::from_millis(grace_ms)).await;
+        }
+    }
+
+    async fn probe(&self) -> Result<ServerStatus, PortError> {
+        self.try_probe().await.map_err(|error| error.at_port("probe the server", ""))
+    }
+
+    async fn freeze(&self) -> Result<GtidSet, PortError> {
+        let freeze = async {
+            let running = self.running()?;
+            self.control(&running).freeze().await
+        };
+        freeze.await.map_err(|error: Error| error.at_port("freeze the server", ""))
+    }
+
+    async fn promote(&self, promotion: &Promotion) -> Result<Promoted, PortError> {
+        self.try_promote(promotion).await.map_err(|error| error.at_port("promote the server", ""))
+    }
+
+    async fn follow(&self, following: &Following) -> Result<Followed, PortError> {
+        let context = || format!("primary {}", following.primary);
+        self.try_follow(following).await.map_err(|error| error.at_port("follow the primary", context()))
+    }
+
+    async fn copy_from(&self, donor: &Endpoint) -> Result<(), PortError> {
+        let context = format!("donor {donor}");
+        Err(PortError::permanent(ErrorKind::Unsupported, "copy the donor's data", context))
+    }
+}

@@ -1,0 +1,121 @@
+//! Finds the server's programs and asks them what they are.
+
+use crate::dialect::Dialect;
+use crate::dirs::{Dirs, check_reachable};
+use crate::{Error, RunAs};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+const INSTALL: &str = "install mariadb-server-core, mariadb-client-core and mariadb-backup (Debian), or a MySQL server, \
+                       or say in which directory its programs are";
+
+/// Where the programs are.
+#[derive(Clone, Debug)]
+pub(crate) struct Programs {
+    pub(crate) mysqld: PathBuf,
+    pub(crate) setpriv: PathBuf,
+    #[allow(dead_code, reason = "for copies")]
+    dirs: Vec<PathBuf>,
+}
+
+/// What the server says about itself.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) dialect: Dialect,
+    /// Directory of the SQL files that make the system tables.
+    pub(crate) share: PathBuf,
+    /// Whether it can replicate semi-synchronously.
+    pub(crate) semi_sync: bool,
+    /// Whether it has the clone plugin.
+    pub(crate) clone: bool,
+}
+
+impl Programs {
+    /// In `dir`, or in `PATH` and the usual directories of system programs.
+    pub(crate) fn find(dir: Option<&Path>) -> Result<Self, Error> {
+        let system = || {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
+            dirs.extend(["/usr/local/sbin", "/usr/sbin", "/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from));
+            dirs
+        };
+        let dirs = dir.map_or_else(system, |dir| vec![dir.to_owned()]);
+        let mysqld = search(&dirs, &["mariadbd", "mysqld"], INSTALL)?;
+        let setpriv = search(&system(), &["setpriv"], "install util-linux")?;
+        Ok(Self { mysqld, setpriv, dirs })
+    }
+
+    /// One of the programs beside the server.
+    #[allow(dead_code, reason = "for copies")]
+    pub(crate) fn tool(&self, names: &[&str], advice: &str) -> Result<PathBuf, Error> {
+        search(&self.dirs, names, advice)
+    }
+
+    /// A command that runs as the server does and ends with the thread that starts it.
+    pub(crate) fn command(&self, program: &Path, dirs: &Dirs) -> std::process::Command {
+        let mut command = std::process::Command::new(&self.setpriv);
+        command.arg("--pdeathsig=KILL");
+        if let Some(RunAs { uid, gid }) = dirs.owner {
+            command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).arg("--clear-groups");
+        }
+        command.arg("--").arg(program).current_dir(&dirs.root).env("HOME", &dirs.root);
+        command.env_remove("MYSQL_HOME").env_remove("MYSQLD_PARENT_PID").env_remove("NOTIFY_SOCKET");
+        command
+    }
+
+    /// Asks the server for its version and its directories.
+    pub(crate) async fn examine(&self, dirs: &Dirs) -> Result<Server, Error> {
+        if let Some(owner) = dirs.owner {
+            let real = self.mysqld.canonicalize().map_err(|e| Error::file("find", &self.mysqld, e))?;
+            check_reachable(&real, owner)?;
+        }
+        let dialect = Dialect::parse(&self.ask(dirs, &["--no-defaults", "--version"]).await?)?;
+        let help = self.ask(dirs, &["--no-defaults", "--verbose", "--help"]).await?;
+        let setting = |name: &str| {
+            let line = help.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.map(|value| PathBuf::from(value.trim())).filter(|path| path.is_absolute())
+        };
+        let share = setting("character-sets-dir").and_then(|dir| Some(dir.parent()?.to_owned()));
+        let share = share.ok_or_else(|| Error::answer("mysqld --verbose --help", "no character-sets-dir"))?;
+        let plugins = setting("plugin-dir").unwrap_or_default();
+        let has = |name: &str| plugins.join(name).is_file();
+        let semi_sync = dialect.is_mariadb()
+            || if dialect.has_new_words() { has("semisync_source.so") } else { has("semisync_master.so") };
+        Ok(Server { dialect, share, semi_sync, clone: dialect.has_clone() && has("mysql_clone.so") })
+    }
+
+    async fn ask(&self, dirs: &Dirs, args: &[&str]) -> Result<String, Error> {
+        let mut command = self.command(&self.mysqld, dirs);
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = crate::process::run(command, Vec::new(), std::time::Duration::from_secs(20)).await?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        let last = stderr.trim_end().lines().last().unwrap_or_default();
+        let how = format!("{}: {last}", crate::process::describe(output.status));
+        Err(Error::Ended { what: self.mysqld.display().to_string(), how })
+    }
+}
+
+fn search(dirs: &[PathBuf], names: &[&str], advice: &str) -> Result<PathBuf, Error> {
+    let found = names.iter().find_map(|name| dirs.iter().map(|dir| dir.join(name)).find(|path| path.is_file()));
+    found.ok_or_else(|| {
+        let searched = dirs.iter().map(|dir| dir.display().to_string()).collect::<Vec<_>>().join(":");
+        Error::ProgramMissing { program: names.join(" or "), searched, advice: advice.to_owned() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_server_says_what_to_install() {
+        let empty = tempfile::tempdir().expect("temporary directory");
+        let error = Programs::find(Some(empty.path())).expect_err("nothing there");
+        let text = error.to_string();
+        assert!(text.contains("mariadbd or mysqld") && text.contains("mariadb-server-core"), "{text}");
+        assert!(text.contains(&empty.path().display().to_string()), "{text}");
+    }
+}

@@ -1,0 +1,159 @@
+//! Makes an empty data directory with all accounts: in a directory of its own that is renamed when it is complete and
+//! on disk. No network is open meanwhile, and no binary log written.
+
+use crate::cnf::{Sizes, bootstrap_options};
+use crate::dirs::{Dirs, random_hex, sync_dir};
+use crate::programs::{Programs, Server};
+use crate::{Error, InstanceConfig, accounts, process};
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::Stdio;
+
+/// Does nothing when there is a data directory: what is there is complete.
+pub(crate) async fn provision(
+    config: &InstanceConfig,
+    programs: &Programs,
+    dirs: &Dirs,
+    server: &Server,
+) -> Result<(), Error> {
+    if dirs.data().exists() {
+        return Ok(());
+    }
+    dirs.prepare()?;
+    let building = dirs.building();
+    remove_dir(&building)?;
+    dirs.make_own(&building)?;
+    let made = initialise(config, programs, dirs, server, &building).await;
+    let finished = match made {
+        Ok(()) => finish(config, dirs, &building).await,
+        Err(error) => Err(error),
+    };
+    if finished.is_err() {
+        let _ = remove_dir(&building); // the reason above is what matters
+    }
+    finished
+}
+
+/// Makes a complete directory durable and gives it its name; its server gets a new `server_id`.
+pub(crate) async fn finish(config: &InstanceConfig, dirs: &Dirs, building: &Path) -> Result<(), Error> {
+    let _ = fs::remove_file(building.join("auto.cnf")); // MySQL then makes a new uuid
+    let (from, to, root) = (building.to_owned(), dirs.data(), dirs.root.clone());
+    dirs.next_server_id(config.server_id)?;
+    let rename = move || {
+        sync_tree(&from)?;
+        fs::rename(&from, &to)?;
+        sync_dir(&root)
+    };
+    let done = tokio::task::spawn_blocking(rename).await.map_err(io::Error::other).flatten();
+    done.map_err(|e| Error::file("make durable", building, e))
+}
+
+async fn initialise(
+    config: &InstanceConfig,
+    programs: &Programs,
+    dirs: &Dirs,
+    server: &Server,
+    building: &Path,
+) -> Result<(), Error> {
+    let dialect = server.dialect;
+    let statements = accounts::bootstrap(dialect, config, &random_hex(24)?)?;
+    let mut command = programs.command(&programs.mysqld, dirs);
+    command.arg("--no-defaults").arg(format!("--datadir={}", building.display()));
+    command.arg(format!("--tmpdir={}", dirs.tmp().display()));
+    command.args(bootstrap_options(dialect, &Sizes::of(config)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut secret_file = None;
+    let mut input = Vec::new();
+    if dialect.is_mysql_from((5, 7, 6)) {
+        let file = SecretFile::write(dirs, &statements)?;
+        command.arg("--initialize-insecure").arg(format!("--init-file={}", file.0.display()));
+        if dialect.is_mysql_before((8, 0, 0)) {
+            command.arg("--early-plugin-load=");
+        }
+        secret_file = Some(file);
+    } else {
+        command.arg("--bootstrap");
+        input = system_tables(server)?;
+        input.extend_from_slice(statements.as_bytes());
+    }
+    let output = process::run(command, input, config.timing.provision).await?;
+    drop(secret_file);
+    if output.status.success() {
+        return Ok(());
+    }
+    let text = String::from_utf8_lossy(&output.stderr);
+    let is_error = |line: &&str| line.contains("ERROR");
+    let line = text.lines().rfind(is_error).or_else(|| text.lines().next_back()).unwrap_or_default();
+    let how = format!("{}: {line}", process::describe(output.status));
+    Err(Error::Ended { what: format!("{} while it made a data directory", programs.mysqld.display()), how })
+}
+
+/// What the server's own install script would feed to it.
+fn system_tables(server: &Server) -> Result<Vec<u8>, Error> {
+    let mut text = b"CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\n".to_vec();
+    let (needed, optional): (&[&str], &[&str]) = if server.dialect.is_mariadb() {
+        text.extend_from_slice(b"SET @auth_root_socket=NULL;\nSET @skip_auth_anonymous=1;\n");
+        let needed = &["mysql_system_tables.sql", "mysql_performance_tables.sql", "mysql_system_tables_data.sql"];
+        (needed, &["maria_add_gis_sp_bootstrap.sql", "mysql_sys_schema.sql"])
+    } else {
+        (&["mysql_system_tables.sql", "mysql_system_tables_data.sql"], &[])
+    };
+    for name in needed {
+        let path = server.share.join(name);
+        text.extend(fs::read(&path).map_err(|e| Error::file("read", path, e))?);
+        text.push(b'\n');
+    }
+    for name in optional {
+        if let Ok(part) = fs::read(server.share.join(name)) {
+            text.extend(part);
+            text.push(b'\n');
+        }
+    }
+    text.extend_from_slice(b"USE mysql;\n");
+    Ok(text)
+}
+
+/// A file that only the server can read, removed when dropped.
+pub(crate) struct SecretFile(pub(crate) std::path::PathBuf);
+
+impl SecretFile {
+    pub(crate) fn write(dirs: &Dirs, text: &str) -> Result<Self, Error> {
+        let path = dirs.tmp().join(format!("{}.secret", random_hex(8)?));
+        let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let this = Self(path);
+        let write = |mut file: fs::File| file.write_all(text.as_bytes());
+        file.and_then(write).map_err(|e| Error::file("write", &this.0, e))?;
+        dirs.give(&this.0)?;
+        Ok(this)
+    }
+}
+
+impl Drop for SecretFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Removes a directory, if it is there.
+pub(crate) fn remove_dir(dir: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::file("remove", dir, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Makes every file and directory below durable.
+fn sync_tree(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            sync_tree(&entry.path())?;
+        } else if kind.is_file() {
+            fs::File::open(entry.path())?.sync_all()?;
+        }
+    }
+    sync_dir(dir)
+}

@@ -1,0 +1,184 @@
+//! What a server says about itself: rows turned into facts.
+
+use crate::Error;
+use crate::dialect::Dialect;
+use crate::sql::{Link, Record};
+use cotton_core::ports::mysql::{LinkState, Replication};
+use cotton_core::{Endpoint, GtidSet};
+use std::fmt::Write;
+use std::time::Duration;
+
+/// The state of one server, read by one or two statements.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) version: String,
+    pub(crate) writable: bool,
+    /// What is applied and in the binary log.
+    pub(crate) executed: GtidSet,
+    /// Executed, or received and sure to be applied.
+    pub(crate) position: GtidSet,
+    /// Whether commits wait for acknowledgements; `None` without semi-sync.
+    pub(crate) source_on: Option<bool>,
+    /// Whether acknowledgements are given; `None` without semi-sync.
+    pub(crate) replica_on: Option<bool>,
+    pub(crate) replica: Option<Replica>,
+}
+
+/// A configured replication.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts of one moment")]
+pub(crate) struct Replica {
+    pub(crate) source: Endpoint,
+    pub(crate) receiving: bool,
+    pub(crate) link: LinkState,
+    /// The source has begun to send: it first names the log that it reads from.
+    pub(crate) accepted: bool,
+    pub(crate) applying: bool,
+    /// The applier has nothing left to do.
+    pub(crate) idle: bool,
+    pub(crate) lag_s: Option<u64>,
+    pub(crate) receive_error: Option<(u64, String)>,
+    pub(crate) apply_error: Option<(u64, String)>,
+    /// GTIDs received, as the server prints them.
+    pub(crate) received: String,
+}
+
+impl Replica {
+    fn read(dialect: Dialect, row: &Record) -> Option<Self> {
+        let text = |old, new| row.text(dialect.column(old, new));
+        let error = |number: &'static str, message: &'static str| {
+            let number = row.number(number).filter(|number| *number != 0)?;
+            Some((number, row.text(message).unwrap_or_default()))
+        };
+        let port = text("Master_Port", "Source_Port")?.parse().ok()?;
+        let io = text("Slave_IO_Running", "Replica_IO_Running").unwrap_or_default();
+        let sql = text("Slave_SQL_Running", "Replica_SQL_Running").unwrap_or_default();
+        let state = text("Slave_SQL_Running_State", "Replica_SQL_Running_State").unwrap_or_default();
+        let received = if dialect.is_mariadb() { row.text("Gtid_IO_Pos") } else { row.text("Retrieved_Gtid_Set") };
+        Some(Self {
+            source: Endpoint::new(text("Master_Host", "Source_Host")?, port),
+            receiving: io != "No",
+            link: match io.as_str() {
+                "Yes" => LinkState::Connected,
+                "No" => LinkState::Stopped,
+                _ => LinkState::Connecting,
+            },
+            accepted: io == "Yes" && text("Master_Log_File", "Source_Log_File").is_some(),
+            applying: sql == "Yes",
+            // "Slave has read all relay log; waiting ..." and the same of a replica
+            idle: state.contains("has read all relay log"),
+            lag_s: text("Seconds_Behind_Master", "Seconds_Behind_Source").and_then(|text| text.parse().ok()),
+            receive_error: error("Last_IO_Errno", "Last_IO_Error"),
+            apply_error: error("Last_SQL_Errno", "Last_SQL_Error"),
+            received: received.unwrap_or_default().replace('\n', ""),
+        })
+    }
+
+    /// What went wrong, for people.
+    pub(crate) fn error(&self) -> Option<String> {
+        let texts = [&self.apply_error, &self.receive_error];
+        let texts: Vec<String> = texts.into_iter().flatten().map(|(code, text)| format!("{text} ({code})")).collect();
+        (!texts.is_empty()).then(|| texts.join("; "))
+    }
+
+    pub(crate) fn to_port(&self) -> Replication {
+        Replication {
+            source: self.source.clone(),
+            link: self.link,
+            applying: self.applying,
+            lag_s: self.lag_s,
+            error: self.error(),
+        }
+    }
+}
+
+/// How to read the facts of one kind of server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reader {
+    pub(crate) dialect: Dialect,
+    /// Whether the semi-sync variables exist.
+    pub(crate) semi_sync: bool,
+}
+
+impl Reader {
+    /// Reads everything but the counters.
+    pub(crate) async fn facts(&self, link: &Link, limit: Duration) -> Result<Facts, Error> {
+        let what = "read replication status";
+        // received first: what is applied meanwhile is then in the second answer
+        let rows = link.query(what, self.dialect.statements().replica_status, limit).await?;
+        let replica = rows.first().and_then(|row| Replica::read(self.dialect, row));
+        let row = link.row("read variables", &self.variables(), limit).await?;
+        self.combine(replica, &row)
+    }
+
+    /// Variables of the server itself, without its replication status.
+    pub(crate) async fn own_facts(&self, link: &Link, limit: Duration) -> Result<Facts, Error> {
+        let row = link.row("read variables", &self.variables(), limit).await?;
+        self.combine(None, &row)
+    }
+
+    fn combine(self, replica: Option<Replica>, row: &Record) -> Result<Facts, Error> {
+        let text = |column| row.text(column).unwrap_or_default().replace('\n', "");
+        // with both threads stopped, the next start throws away what was received: then it does not count
+        let received = replica.as_ref().filter(|r| r.receiving || r.applying).map(|r| r.received.as_str());
+        let bad = |error| Error::answer("read variables", error);
+        let (executed, position) = if self.dialect.is_mariadb() {
+            let (state, slave_pos) = (text("binlog_state"), text("slave_pos"));
+            let executed = GtidSet::mariadb(&state, &slave_pos, None).map_err(bad)?;
+            (executed, GtidSet::mariadb(&state, &slave_pos, received).map_err(bad)?)
+        } else {
+            let set = text("executed");
+            let executed = GtidSet::mysql(&set, "").map_err(bad)?;
+            (executed, GtidSet::mysql(&set, received.unwrap_or_default()).map_err(bad)?)
+        };
+        let switch = |column| self.semi_sync.then(|| row.is_on(column));
+        Ok(Facts {
+            version: text("version"),
+            writable: !row.is_on("read_only"),
+            executed,
+            position,
+            source_on: switch("source_on"),
+            replica_on: switch("replica_on"),
+            replica,
+        })
+    }
+
+    fn variables(self) -> String {
+        let mut list = "VERSION() AS version".to_owned();
+        let mut add = |variable: &str, name: &str| {
+            let _ = write!(list, ", @@GLOBAL.{variable} AS {name}");
+        };
+        add("read_only", "read_only"); // super_read_only implies it
+        if self.dialect.is_mariadb() {
+            add("gtid_binlog_state", "binlog_state");
+            add("gtid_slave_pos", "slave_pos");
+        } else {
+            add("gtid_executed", "executed");
+        }
+        if self.semi_sync {
+            let words = self.dialect.statements();
+            add(&format!("rpl_semi_sync_{}_enabled", words.semi_sync_source), "source_on");
+            add(&format!("rpl_semi_sync_{}_enabled", words.semi_sync_replica), "replica_on");
+        }
+        format!("SELECT {list}")
+    }
+
+    /// Replicas connected, and sessions that wait for one of them.
+    pub(crate) async fn counters(&self, link: &Link, source_on: bool, limit: Duration) -> Result<(u32, u32), Error> {
+        if source_on {
+            let word = self.dialect.statements().semi_sync_source;
+            let (clients, waiting) =
+                (format!("Rpl_semi_sync_{word}_clients"), format!("Rpl_semi_sync_{word}_wait_sessions"));
+            let sql = format!("SHOW GLOBAL STATUS WHERE Variable_name IN ('{clients}', '{waiting}')");
+            let rows = link.query("count semi-sync replicas", &sql, limit).await?;
+            let value = |name: &str| {
+                let row = rows.iter().find(|row| row.at(0).is_some_and(|text| text.eq_ignore_ascii_case(name)));
+                row.and_then(|row| row.at(1)?.parse().ok()).unwrap_or_default()
+            };
+            return Ok((value(&clients), value(&waiting)));
+        }
+        let sql = "SELECT COUNT(*) AS n FROM information_schema.processlist WHERE COMMAND LIKE 'Binlog Dump%'";
+        let row = link.row("count replicas", sql, limit).await?;
+        Ok((row.number("n").and_then(|n| n.try_into().ok()).unwrap_or_default(), 0))
+    }
+}

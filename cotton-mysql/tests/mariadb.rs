@@ -1,0 +1,63 @@
+//! MariaDB, thoroughly.
+#![allow(clippy::too_many_lines, reason = "a test tells one story")]
+
+mod support;
+
+use cotton_core::ports::mysql::{Followed, MySql, Promoted, Promotion};
+use std::sync::Arc;
+use std::time::Instant;
+use support::load::Load;
+use support::{Member, Servers, cluster};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_the_primary_under_load() {
+    let Some(members) = cluster(Servers::MariaDb, 3, 1).await else { return };
+    let mut members: Vec<Arc<Member>> = members.into_iter().map(Arc::new).collect();
+    let load = Load::start(Arc::clone(&members[0]), 4);
+    for round in 0..std::env::var("ROUNDS").map_or(4, |n| n.parse().expect("a number")) {
+        load.progress(200).await;
+        let old = Arc::clone(&members[0]);
+        let start = Instant::now();
+        let pid = old.instance.pid().expect("it runs").to_string();
+        std::process::Command::new("kill").args(["-9", &pid]).status().expect("kill");
+        let exit = old.instance.exited().await;
+        assert_eq!((exit.description.as_str(), exit.expected), ("signal 9", false));
+        let seen = start.elapsed();
+        let (a, b) = tokio::join!(members[1].instance.freeze(), members[2].instance.freeze());
+        let (a, b) = (a.expect("freeze"), b.expect("freeze"));
+        let frozen = start.elapsed();
+        if !a.contains(&b) {
+            members.swap(1, 2);
+        }
+        let must_contain = if a.contains(&b) { a } else { b };
+        let (winner, other) = (Arc::clone(&members[1]), Arc::clone(&members[2]));
+        let promote = async {
+            let promoted = winner.instance.promote(&Promotion { must_contain, acks: 1 }).await.expect("promote");
+            assert!(matches!(promoted, Promoted::Writable(_)), "{promoted:?}");
+            load.turn_to(Arc::clone(&winner));
+            start.elapsed()
+        };
+        let follow = async {
+            assert_eq!(other.follow(&winner, true).await, Followed::Attached);
+            start.elapsed()
+        };
+        let (promoted, followed) = tokio::join!(promote, follow);
+        load.progress(1).await;
+        let written = load.first_by(winner.endpoint.port).expect("written").duration_since(start);
+        eprintln!(
+            "round {round}: seen {seen:.1?} frozen {frozen:.1?} promoted {promoted:.1?} followed {followed:.1?} first write {written:.1?}"
+        );
+        // the old one comes back with its data
+        old.instance.start().await.expect("restart");
+        let restarted = start.elapsed();
+        assert_eq!(old.follow(&winner, true).await, Followed::Attached, "no errant transactions");
+        old.until_connected().await;
+        eprintln!("  restarted {restarted:.1?}, back {:.1?}", start.elapsed());
+        members.rotate_left(1);
+    }
+    load.progress(100).await;
+    let acknowledged = load.finish().await;
+    for member in &members {
+        member.until_has(&acknowledged).await;
+    }
+}

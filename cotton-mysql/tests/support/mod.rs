@@ -1,0 +1,239 @@
+//! Real servers for tests: found, started on free ports, stopped with the test.
+#![allow(
+    dead_code,
+    missing_docs,
+    clippy::missing_panics_doc,
+    clippy::option_option,
+    reason = "each test crate uses its part"
+)]
+
+pub mod load;
+
+use cotton_core::ports::mysql::{Followed, Following, LinkState, MySql, Promoted, Promotion, ServerStatus};
+use cotton_core::resources::MIB;
+use cotton_core::{Endpoint, GtidSet, Resources};
+use cotton_mysql::{Instance, InstanceConfig, Passwords};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, OptsBuilder};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+pub const USER: &str = "orders";
+pub const USER_PASSWORD: &str = "user pa'ss\\word";
+pub const ADMIN_PASSWORD: &str = "admin-password";
+pub const REPL_PASSWORD: &str = "repl-password";
+
+/// A family of servers to test with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Servers {
+    MariaDb,
+    MySql97,
+    MySql56,
+}
+
+impl Servers {
+    /// Where its programs are; `None` (after saying so loudly) when it is not there, which in CI is a failure.
+    pub fn programs(self) -> Option<Option<PathBuf>> {
+        let found = match self {
+            Self::MariaDb => Path::new("/usr/sbin/mariadbd").exists().then_some(None),
+            Self::MySql97 => fetched("sid").map(Some),
+            Self::MySql56 => fetched("npm-5.6").map(Some),
+        };
+        if found.is_none() {
+            assert!(std::env::var_os("CI").is_none(), "{self:?} is not installed");
+            eprintln!("SKIPPED: {self:?} is not installed");
+        }
+        found
+    }
+}
+
+/// A server unpacked into the cache; copied to where its account gets when the cache is closed to it.
+fn fetched(name: &str) -> Option<PathBuf> {
+    let cache = std::env::var_os("COTTON_MYSQL_CACHE").map(PathBuf::from);
+    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/cotton-mysql")))?;
+    let dir = cache.join(name);
+    if !dir.join("bin/mysqld").exists() {
+        return None;
+    }
+    let open = std::env::temp_dir().join("cotton-test-servers");
+    let script = "mkdir -p \"$2\" && exec 9>\"$2/.lock\" && flock 9 && cd \"$2\" && \
+                  { [ -e \"$3\" ] || { cp -a --reflink=auto \"$1\" \"$3.new\" && chmod 755 . \"$3.new\" && mv \"$3.new\" \"$3\"; }; }";
+    let status = Command::new("sh").args(["-c", script, "sh"]).arg(&dir).arg(&open).arg(name).status();
+    assert!(status.expect("sh runs").success(), "copying {name}");
+    Some(open.join(name).join("bin"))
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+}
+
+/// One server with its directory.
+pub struct Member {
+    pub instance: Arc<Instance>,
+    pub endpoint: Endpoint,
+    pub dir: tempfile::TempDir,
+}
+
+pub fn config(programs: Option<PathBuf>, root: &Path, server_id: u64) -> InstanceConfig {
+    let endpoint = Endpoint::new("127.0.0.1", free_port());
+    let passwords =
+        Passwords { user: USER_PASSWORD.into(), admin: ADMIN_PASSWORD.into(), replication: REPL_PASSWORD.into() };
+    let resources = Resources { cpus_milli: 1000, mem_bytes: 128 * MIB, disk_bytes: 1024 * MIB };
+    let mut config = InstanceConfig::new(root.join("m"), endpoint, server_id, resources, USER, passwords);
+    config.programs = programs;
+    config.bind_address = "127.0.0.1".into();
+    config
+}
+
+/// A directory that other accounts may pass.
+pub fn directory() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let permissions = std::fs::Permissions::from_mode(0o755);
+    tempfile::Builder::new().prefix("cotton-mysql-").permissions(permissions).tempdir().expect("temporary directory")
+}
+
+impl Member {
+    pub fn new(programs: Option<PathBuf>, edit: impl FnOnce(&mut InstanceConfig)) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let dir = directory();
+        let mut config = config(programs, dir.path(), LAST.fetch_add(1, Ordering::Relaxed) + 1);
+        edit(&mut config);
+        let endpoint = config.endpoint.clone();
+        let instance = Arc::new(Instance::new(config).expect("programs are there"));
+        Self { instance, endpoint, dir }
+    }
+
+    /// Provisioned and running.
+    pub async fn running(programs: Option<PathBuf>, edit: impl FnOnce(&mut InstanceConfig)) -> Self {
+        let this = Self::new(programs, edit);
+        this.instance.provision().await.expect("provision");
+        this.instance.start().await.expect("start");
+        this
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.dir.path().join("m")
+    }
+
+    pub fn address(&self, user: &str, password: &str) -> OptsBuilder {
+        OptsBuilder::default()
+            .ip_or_hostname(self.endpoint.host.clone())
+            .tcp_port(self.endpoint.port)
+            .user(Some(user))
+            .pass(Some(password))
+            .prefer_socket(false)
+    }
+
+    /// A connection of the cluster's user.
+    pub async fn client(&self) -> Conn {
+        Conn::new(self.address(USER, USER_PASSWORD)).await.expect("the cluster's user gets in")
+    }
+
+    pub async fn try_client(&self) -> Result<Conn, mysql_async::Error> {
+        Conn::new(self.address(USER, USER_PASSWORD)).await
+    }
+
+    /// A connection of the account that manages the server.
+    pub async fn admin(&self) -> Conn {
+        let socket = self.instance.socket().expect("it runs").display().to_string();
+        let opts = OptsBuilder::default().socket(Some(socket)).user(Some("cotton")).pass(Some(ADMIN_PASSWORD));
+        Conn::new(opts).await.expect("admin gets in")
+    }
+
+    pub async fn probe(&self) -> ServerStatus {
+        self.instance.probe().await.expect("it answers")
+    }
+
+    pub async fn promote(&self, acks: u32) -> GtidSet {
+        let promotion = Promotion { must_contain: GtidSet::Empty, acks };
+        match self.instance.promote(&promotion).await.expect("promote") {
+            Promoted::Writable(position) => position,
+            Promoted::Incomplete(text) => panic!("incomplete: {text}"),
+        }
+    }
+
+    pub async fn follow(&self, primary: &Self, semi_sync: bool) -> Followed {
+        let following = Following { primary: primary.endpoint.clone(), semi_sync };
+        self.instance.follow(&following).await.expect("follow")
+    }
+
+    pub async fn attach(&self, primary: &Self, semi_sync: bool) {
+        assert_eq!(self.follow(primary, semi_sync).await, Followed::Attached);
+        self.until_connected().await;
+    }
+
+    pub async fn until_connected(&self) {
+        until("connected", || async {
+            self.probe().await.replication.is_some_and(|r| r.link == LinkState::Connected && r.applying)
+        })
+        .await;
+    }
+
+    /// Waits until all of these rows are there.
+    pub async fn until_has(&self, ids: &std::collections::BTreeSet<u64>) {
+        let mut client = self.client().await;
+        let start = Instant::now();
+        loop {
+            let present = rows(&mut client).await;
+            let lost: Vec<_> = ids.iter().filter(|id| present.binary_search(id).is_err()).collect();
+            if lost.is_empty() {
+                return;
+            }
+            assert!(start.elapsed() < Duration::from_secs(20), "lost {lost:?}, {:?}", self.probe().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Polls until it holds.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let start = Instant::now();
+    while !holds().await {
+        assert!(start.elapsed() < Duration::from_secs(30), "never {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A primary with a table, and replicas.
+pub async fn cluster(servers: Servers, size: usize, acks: u32) -> Option<Vec<Member>> {
+    let programs = servers.programs()?;
+    let mut starting = Vec::new();
+    for _ in 0..size {
+        starting.push(tokio::spawn(Member::running(programs.clone(), |_| {})));
+    }
+    let mut members = Vec::new();
+    for member in starting {
+        members.push(member.await.expect("starts"));
+    }
+    for replica in &members[1..] {
+        assert_eq!(replica.follow(&members[0], acks > 0).await, Followed::Attached);
+    }
+    members[0].promote(acks).await;
+    for replica in &members[1..] {
+        replica.until_connected().await;
+    }
+    let mut conn = members[0].client().await;
+    conn.query_drop("CREATE DATABASE app").await.expect("create database");
+    conn.query_drop("CREATE TABLE app.t (id BIGINT PRIMARY KEY, text VARCHAR(100))").await.expect("create table");
+    Some(members)
+}
+
+pub async fn rows(conn: &mut Conn) -> Vec<u64> {
+    conn.query("SELECT id FROM app.t ORDER BY id").await.expect("rows")
+}
+
+pub async fn insert(conn: &mut Conn, id: u64) -> Result<(), mysql_async::Error> {
+    conn.query_drop(format!("INSERT INTO app.t VALUES ({id}, 'x')")).await
+}
+
+/// The server's error number.
+pub fn code<T: std::fmt::Debug>(result: Result<T, mysql_async::Error>) -> u16 {
+    match result.expect_err("refused") {
+        mysql_async::Error::Server(error) => error.code,
+        other => panic!("not an answer of the server: {other}"),
+    }
+}
