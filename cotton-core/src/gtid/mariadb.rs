@@ -72,8 +72,9 @@ type Gtid = (u32, u32, u64);
 
 impl MariaDbGtids {
     /// From what the server shows: `@@gtid_binlog_state`; `@@gtid_slave_pos` (or `gtid_current_pos`), which alone tells
-    /// what a restored backup contains; and of a replica `Gtid_IO_Pos`, if its relay log will really be applied (not
-    /// while the SQL thread is stopped by an error).
+    /// what a restored backup contains; and of a replica `Gtid_IO_Pos`, if its relay log will really be applied: not
+    /// while the SQL thread is stopped by an error, and not when both threads are stopped, since the next start would
+    /// throw the relay log away.
     ///
     /// # Errors
     /// When one of the texts is not a GTID position.
