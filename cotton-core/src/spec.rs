@@ -151,6 +151,9 @@ pub enum SpecError {
         /// Largest allowed.
         max: u32,
     },
+    /// Nobody to acknowledge commits.
+    #[error("a cluster with semi_sync durability needs at least 2 members, or no commit would ever be acknowledged")]
+    NoReplica,
     /// No user name.
     #[error("cluster user must not be empty")]
     UserEmpty,
@@ -229,10 +232,11 @@ pub fn validate_password(password: &str) -> Result<(), SpecError> {
 /// Checks a number of members.
 ///
 /// # Errors
-/// [`SpecError::Size`] when it is 0 or above the limit.
-pub fn validate_size(size: u64, limits: &Limits) -> Result<u32, SpecError> {
+/// [`SpecError::Size`] when it is 0 or above the limit, [`SpecError::NoReplica`] when nobody could acknowledge commits.
+pub fn validate_size(size: u64, durability: Durability, limits: &Limits) -> Result<u32, SpecError> {
     let fits = u32::try_from(size).ok().filter(|n| (1..=limits.size_max).contains(n));
-    fits.ok_or(SpecError::Size { given: size, max: limits.size_max })
+    let size = fits.ok_or(SpecError::Size { given: size, max: limits.size_max })?;
+    if size > durability.acks() { Ok(size) } else { Err(SpecError::NoReplica) }
 }
 
 impl ClusterSpec {
@@ -242,7 +246,7 @@ impl ClusterSpec {
     /// The first rule it breaks, in Apache Cotton's order: user, number of members, resources.
     pub fn validate(&self, limits: &Limits) -> Result<(), SpecError> {
         validate_user(&self.user, limits)?;
-        validate_size(self.size.into(), limits)?;
+        validate_size(self.size.into(), self.durability, limits)?;
         let least = Resources::EXECUTOR.amounts();
         for ((kind, asked), (_, least)) in self.resources.amounts().into_iter().zip(least) {
             if asked <= least {

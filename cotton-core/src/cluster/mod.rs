@@ -192,9 +192,9 @@ impl Cluster {
     /// Asks for another number of members.
     ///
     /// # Errors
-    /// When the number is out of bounds.
+    /// When the number is out of bounds, or too small for the cluster's durability.
     pub fn scale(&mut self, now: Millis, limits: &Limits, size: u64) -> Result<(), SpecError> {
-        let size = spec::validate_size(size, limits)?;
+        let size = spec::validate_size(size, self.state.spec.durability, limits)?;
         let from = self.state.spec.size;
         if from != size {
             self.change(|state| state.spec.size = size);
