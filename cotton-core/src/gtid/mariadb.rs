@@ -9,8 +9,9 @@
 //!    start from a GTID that its primary has. So a server's history of a domain is one line with growing numbers,
 //!    and lines of two servers are the same up to the point where they part, if they do.
 //! 2. `log_slave_updates=1`, and nobody writes with the binary log switched off: what was applied is in the log.
-//! 3. A GTID is never used for two transactions. A server that lost the end of its history (rebuilt, restored) comes
-//!    back with a new server id.
+//! 3. A GTID is never used for two transactions. A server that lost the end of its history comes back with a new server
+//!    id, whether it was rebuilt, restored, or cut by crash recovery under `init_rpl_role=SLAVE`: it goes on counting
+//!    from where it was cut (seen), and what it lost may still be in some replica.
 //!
 //! # What follows
 //! * **Same server.** Who has `d-s-n` has all that server s had when it wrote it, so also every `d-s-m`, m <= n.
