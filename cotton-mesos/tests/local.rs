@@ -161,7 +161,9 @@ async fn a_cut_agent_is_silent_then_unreachable_then_back() {
     let child: i32 = scheduler.heard("t").await.parse().expect("pid");
     let offer = scheduler.offer("a0").await;
     scheduler.local.cut_agent(&agent).await.expect("cuts");
-    assert_eq!((process_state(scheduler.pid("t")), process_state(child)), (Some('T'), Some('T')));
+    // Stopping them is asked for, and done when the kernel next looks at them.
+    let pid = scheduler.pid("t");
+    until(|| [pid, child].iter().all(|pid| process_state(*pid) == Some('T'))).await;
     scheduler.say("a0", "t", b"lost").await;
     scheduler.kill("a0", "doomed").await;
     scheduler.state("t", TaskState::Unreachable).await;
@@ -268,7 +270,7 @@ async fn local_process() {
     std::future::pending::<()>().await;
 }
 
-async fn killed_and_back(wait: bool) {
+async fn killed_and_back(wait: bool, delay: Duration) {
     let dir = tempfile::tempdir().expect("dir");
     let config = config(dir.path(), 1);
     let ports = serde_json::to_string(&config.agents[0].ports).expect("json");
@@ -282,6 +284,7 @@ async fn killed_and_back(wait: bool) {
     let mut lines = BufReader::new(first.stderr.take().expect("piped")).lines();
     let goal = if wait { "running" } else { "accepted" };
     assert!(lines.any(|line| line.expect("text").contains(goal)));
+    tokio::time::sleep(delay).await;
     first.kill().expect("ours");
     first.wait().expect("ours");
     let mut scheduler = Scheduler::start(config).await;
@@ -309,12 +312,117 @@ async fn killed_and_back(wait: bool) {
 
 #[tokio::test]
 async fn executors_outlive_a_sigkill_of_ours() {
-    killed_and_back(true).await;
+    killed_and_back(true, Duration::ZERO).await;
 }
 
 #[tokio::test]
 async fn a_sigkill_of_ours_amid_launches_neither_loses_nor_doubles_one() {
-    for _ in 0..5 {
-        killed_and_back(false).await;
+    // From before the record is written until after the executor has connected.
+    for ms in 0..12 {
+        killed_and_back(false, Duration::from_micros(ms * 700)).await;
     }
+}
+
+#[tokio::test]
+async fn only_executors_of_ours_are_let_in() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut scheduler = Scheduler::start(config(dir.path(), 1)).await;
+    scheduler.run("a0", "t").await;
+    let read = |file: &str| -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(dir.path().join(file)).expect("file")).expect("json")
+    };
+    let url = format!("http://127.0.0.1:{}/api/v1/executor", read("agents/a0/agent.json")["port"]);
+    let token = read("framework.json")["token"].as_str().expect("text").to_owned();
+    let call =
+        r#"{"type":"MESSAGE","executor_id":{"value":"t"},"framework_id":{"value":"f"},"message":{"data":"aGk="}}"#;
+    let unknown = call.replace("\"t\"", "\"u\"");
+    let huge = "x".repeat(5_000_000);
+    let client = reqwest::Client::new();
+    for (token, body, status) in [
+        (None, call, 401),
+        (Some("wrong"), call, 401),
+        (Some(token.as_str()), call, 202),
+        (Some(token.as_str()), unknown.as_str(), 400),
+        (Some(token.as_str()), "{", 400),
+        (Some(token.as_str()), r#"{"type":"X","executor_id":{"value":"t"},"framework_id":{"value":"f"}}"#, 501),
+        (Some(token.as_str()), huge.as_str(), 413),
+    ] {
+        let mut request = client.post(&url).body(body.to_owned());
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        assert_eq!(request.send().await.expect("an answer").status().as_u16(), status, "{}", &body[..1]);
+    }
+    assert_eq!(scheduler.heard("t").await, "hi");
+    let mode = |file: &str| {
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(dir.path().join(file)).expect("file").permissions())
+            & 0o777
+    };
+    assert_eq!(
+        (mode("framework.json"), mode("agents/a0/tasks/t.json"), mode("agents/a0/sandboxes/t")),
+        (0o600, 0o600, 0o755)
+    );
+    scheduler.end().await;
+}
+
+#[tokio::test]
+async fn old_sandboxes_are_removed() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut config = config(dir.path(), 1);
+    config.sandboxes_kept = 2;
+    let mut scheduler = Scheduler::start(config).await;
+    for task in ["t1", "t2", "t3", "t4"] {
+        scheduler.run("a0", task).await;
+        scheduler.kill("a0", task).await;
+        scheduler.state(task, TaskState::Killed).await;
+        until(|| dir.path().join(format!("agents/a0/ended/{task}.json")).exists()).await;
+    }
+    let kept = || {
+        let names = std::fs::read_dir(dir.path().join("agents/a0/sandboxes")).expect("dir");
+        let mut names: Vec<_> = names.map(|name| name.expect("name").file_name()).collect();
+        names.sort();
+        names
+    };
+    until(|| kept() == ["t3", "t4"]).await;
+    scheduler.end().await;
+}
+
+#[tokio::test]
+async fn declined_and_suppressed_offers_come_when_they_shall() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut scheduler = Scheduler::start(config(dir.path(), 1)).await;
+    let offer = scheduler.offer("a0").await;
+    let began = std::time::Instant::now();
+    scheduler.call(MesosCall::Decline { offers: vec![offer.id], filter_ms: 200 }).await;
+    let offer = scheduler.offer("a0").await;
+    assert!(began.elapsed() >= Duration::from_millis(200));
+    scheduler.call(MesosCall::Decline { offers: vec![offer.id], filter_ms: 3_600_000 }).await;
+    scheduler.call(MesosCall::Revive).await;
+    let offer = scheduler.offer("a0").await;
+    scheduler.call(MesosCall::Suppress).await;
+    scheduler.call(MesosCall::Decline { offers: vec![offer.id], filter_ms: 0 }).await;
+    let silence = tokio::time::timeout(Duration::from_millis(100), scheduler.local.next_event()).await;
+    assert!(silence.is_err(), "{silence:?}");
+    scheduler.call(MesosCall::Revive).await;
+    scheduler.offer("a0").await;
+}
+
+#[tokio::test]
+async fn twelve_launches_at_once_take_little_time() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut scheduler = Scheduler::start(config(dir.path(), 3)).await;
+    let began = std::time::Instant::now();
+    let mut tasks = Vec::new();
+    for n in 0..12 {
+        let task = format!("t{n}");
+        scheduler.launch(&format!("a{}", n % 3), &task, Behaviour::default()).await;
+        tasks.push(task);
+    }
+    let taken = began.elapsed();
+    for task in &tasks {
+        scheduler.state(task, TaskState::Running).await;
+    }
+    eprintln!("12 launches handed over after {taken:?}, all running after {:?}", began.elapsed());
+    scheduler.local.kill_agent(&AgentId::from("a2")).await.expect("kills");
+    scheduler.end().await;
 }

@@ -72,6 +72,8 @@ struct State {
     unacknowledged: VecDeque<Pending>,
     /// Tasks of which no state was acknowledged yet.
     tasks: BTreeMap<String, TaskInfo>,
+    /// How long tasks may take to end when a kill does not say.
+    graces_ms: BTreeMap<String, u64>,
 }
 
 #[derive(Debug)]
@@ -337,9 +339,11 @@ impl Shared {
                 Ok(())
             }
             Event::Kill { kill } => {
-                let grace = kill.kill_policy.and_then(|policy| policy.grace_period);
-                let grace_ms = grace.map_or_else(|| self.shutdown_grace_ms(), DurationInfo::as_millis);
-                emit(events, LinkEvent::Kill { task: TaskId::from(kill.task_id.value.as_str()), grace_ms }).await
+                let task = &kill.task_id.value;
+                let grace = kill.kill_policy.and_then(|policy| policy.grace_period).map(DurationInfo::as_millis);
+                let grace = grace.or_else(|| self.state().graces_ms.get(task).copied());
+                let grace_ms = grace.unwrap_or_else(|| self.shutdown_grace_ms());
+                emit(events, LinkEvent::Kill { task: TaskId::from(task.as_str()), grace_ms }).await
             }
             Event::Acknowledged { acknowledged } => {
                 let found = {
@@ -367,7 +371,12 @@ impl Shared {
     async fn on_launch(&self, task: TaskInfo, events: &mpsc::Sender<LinkEvent>) -> Result<(), End> {
         let id = task.task_id.value.clone();
         let data = task.data.clone().unwrap_or_default().0;
-        self.state().tasks.insert(id.clone(), task);
+        {
+            let mut state = self.state();
+            let grace = task.kill_policy.and_then(|policy| policy.grace_period);
+            state.graces_ms.extend(grace.map(|grace| (id.clone(), grace.as_millis())));
+            state.tasks.insert(id.clone(), task);
+        }
         emit(events, LinkEvent::Launch { task: TaskId::from(id.as_str()), data }).await
     }
 

@@ -3,26 +3,35 @@
 //! Each agent serves the executor API of Mesos on a port of its own on the loopback interface, and starts executors as
 //! processes of their own, which outlive this one. See [`Local`] for what is promised about that.
 
+mod config;
+mod executors;
 mod offers;
 mod process;
+mod scheduler;
 mod server;
 mod store;
 mod task;
 mod world;
 
+pub use config::{AgentConfig, ExecutorCommand, LocalConfig};
+
 use crate::error::{ConfigError, Error};
 use crate::executor::format_duration;
 use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use cotton_core::ports::mesos::{Mesos, MesosCall, MesosEvent};
-use cotton_core::{AgentId, ErrorKind, FrameworkId, PortError, Ports, Resources, TaskId};
+use cotton_core::{AgentId, ErrorKind, FrameworkId, PortError, TaskId};
 use process::{Process, Program};
 use rustix::process::Signal;
+use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use store::Store;
+use store::{Framework, Store};
+use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -32,95 +41,9 @@ use world::{Action, Phase, Verdict, World};
 /// to reach an absent agent on one of those would now and then be connected with itself.
 const API_PORTS: std::ops::Range<u16> = 21_000..29_000;
 
+/// How long a process that was killed may take to end.
+const KILL_TIMEOUT: Duration = Duration::from_secs(10);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// What [`Local`] is to simulate, and where.
-#[derive(Clone, Debug)]
-pub struct LocalConfig {
-    /// Where agents keep their state and the sandboxes of tasks. Must be enterable by the user of the databases.
-    pub dir: PathBuf,
-    /// The agents.
-    pub agents: Vec<AgentConfig>,
-    /// What to run for each task.
-    pub executor: ExecutorCommand,
-    /// How long executors live without us.
-    pub executor_recovery_timeout: Duration,
-    /// How long an agent is silent before its tasks are called unreachable.
-    pub unreachable_timeout: Duration,
-    /// How long an executor may take to end its task cleanly.
-    pub kill_grace: Duration,
-    /// How many sandboxes of ended tasks each agent keeps.
-    pub sandboxes_kept: usize,
-    /// For how long.
-    pub sandboxes_kept_for: Duration,
-}
-
-/// One agent.
-#[derive(Clone, Debug)]
-pub struct AgentConfig {
-    /// Its id, also the name of its directory.
-    pub id: AgentId,
-    /// Host under which its tasks are reached; an address of this machine.
-    pub host: String,
-    /// What it has.
-    pub resources: Resources,
-    /// Ports that its tasks may use.
-    pub ports: Ports,
-    /// What it says of itself.
-    pub attributes: BTreeMap<String, String>,
-}
-
-/// The program that runs a task.
-#[derive(Clone, Debug)]
-pub struct ExecutorCommand {
-    /// The program, as an absolute path.
-    pub program: PathBuf,
-    /// Its arguments. Never secrets: anybody can see them.
-    pub args: Vec<String>,
-    /// What to add to its environment.
-    pub environment: BTreeMap<String, String>,
-}
-
-impl LocalConfig {
-    /// A configuration with the defaults of everything that has one: executors wait a day for us, agents are unreachable
-    /// after 5 s, kills may take 10 s, and each agent keeps the last 10 sandboxes of ended tasks for 7 days.
-    pub fn new(dir: impl Into<PathBuf>, agents: Vec<AgentConfig>, executor: ExecutorCommand) -> Self {
-        Self {
-            dir: dir.into(),
-            agents,
-            executor,
-            executor_recovery_timeout: Duration::from_hours(24),
-            unreachable_timeout: Duration::from_secs(5),
-            kill_grace: Duration::from_secs(10),
-            sandboxes_kept: 10,
-            sandboxes_kept_for: Duration::from_hours(7 * 24),
-        }
-    }
-
-    fn validate(&self) -> Result<(), ConfigError> {
-        if self.agents.is_empty() {
-            return Err(ConfigError::NoAgent);
-        }
-        for (at, agent) in self.agents.iter().enumerate() {
-            let id = agent.id.as_str();
-            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-            if !(1..=64).contains(&id.len()) || id.starts_with('.') || !id.bytes().all(allowed) {
-                return Err(ConfigError::AgentId(id.into()));
-            }
-            for other in &self.agents[..at] {
-                if other.id == agent.id {
-                    return Err(ConfigError::AgentTwice(id.into()));
-                }
-                let mut pairs =
-                    agent.ports.ranges().iter().flat_map(|a| other.ports.ranges().iter().map(move |b| (a, b)));
-                if other.host == agent.host && pairs.any(|(a, b)| a.0 <= b.1 && b.0 <= a.1) {
-                    return Err(ConfigError::SharedPorts(other.id.to_string(), id.into()));
-                }
-            }
-        }
-        Ok(())
-    }
-}
 
 /// A master and agents within this process.
 ///
@@ -140,6 +63,8 @@ pub struct Local {
 struct Inner {
     config: Arc<LocalConfig>,
     store: Store,
+    /// What executors show to be let in.
+    token: SecretString,
     /// Held while a file of a task is written, so that an older record never replaces a newer one. Taken before `world`.
     saving: Mutex<()>,
     world: Mutex<World>,
@@ -168,19 +93,21 @@ impl Local {
         let store = Store::open(&config.dir)?;
         let life = crate::new_uuid().map_err(Error::Random)?;
         let life = u64::from_be_bytes(std::array::from_fn(|at| life[at]));
-        let framework = if let Some(id) = store.framework()? {
-            id
+        let framework = if let Some(framework) = store.framework()? {
+            framework
         } else {
-            let id = format!("local-{life:016x}");
-            store.save_framework(&id)?;
-            id
+            let mut token = [0u8; 32];
+            getrandom::fill(&mut token).map_err(Error::Random)?;
+            let framework = Framework { id: format!("local-{life:016x}"), token: STANDARD.encode(token).into() };
+            store.save_framework(&framework)?;
+            framework
         };
         let configured = |id: &AgentId| config.agents.iter().any(|agent| agent.id == *id);
         if let Some(missing) = store.agents_with_tasks()?.into_iter().find(|id| !configured(id)) {
             return Err(ConfigError::AgentMissing(missing.to_string()).into());
         }
         let config = Arc::new(config);
-        let mut world = World::new(config.clone(), FrameworkId::from(framework.as_str()), format!("{life:016x}"));
+        let mut world = World::new(config.clone(), FrameworkId::from(framework.id.as_str()), format!("{life:016x}"));
         let (mut listeners, mut adopted) = (Vec::new(), Vec::new());
         let running = process::find_executors().map_err(|error| Error::file("read", "/proc", error))?;
         for agent in &config.agents {
@@ -205,6 +132,7 @@ impl Local {
         let inner = Arc::new(Inner {
             config,
             store,
+            token: framework.token,
             saving: Mutex::default(),
             world: Mutex::new(world),
             starting: RwLock::default(),
@@ -236,12 +164,17 @@ impl Local {
             }
         }
         self.inner.run(|world, now| world.shut_down(now, grace));
-        loop {
-            let exit = self.inner.exits.notified();
-            if !self.inner.world().has_processes() {
-                break;
+        let all_ended = async {
+            loop {
+                let exit = self.inner.exits.notified();
+                if !self.inner.world().has_processes() {
+                    break;
+                }
+                exit.await;
             }
-            exit.await;
+        };
+        if tokio::time::timeout(grace + KILL_TIMEOUT, all_ended).await.is_err() {
+            tracing::error!("some executors do not end, although they were killed");
         }
     }
 
@@ -477,11 +410,18 @@ impl Inner {
                 ("MESOS_CHECKPOINT", "1".into()),
                 ("MESOS_RECOVERY_TIMEOUT", format_duration(self.config.executor_recovery_timeout)),
                 ("MESOS_SUBSCRIPTION_BACKOFF_MAX", "500ms".into()),
+                ("MESOS_EXECUTOR_AUTHENTICATION_TOKEN", self.token.expose_secret().to_owned()),
                 ("MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD", format_duration(self.config.kill_grace)),
             ]
             .map(|(name, value)| (name.to_owned(), value)),
         );
         environment
+    }
+
+    /// Whether a caller of an agent's API is one of our executors.
+    fn is_authorized(&self, authorization: Option<&[u8]>) -> bool {
+        let token = authorization.and_then(|value| value.strip_prefix(b"Bearer "));
+        token.is_some_and(|token| token.ct_eq(self.token.expose_secret().as_bytes()).into())
     }
 
     fn world(&self) -> MutexGuard<'_, World> {

@@ -89,6 +89,12 @@ impl Process {
     }
 }
 
+/// Whether a process runs.
+pub(super) fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok();
+    stat.and_then(|stat| Stat::parse(&String::from_utf8_lossy(&stat))).is_some_and(|stat| stat.is_alive())
+}
+
 /// The executors that run, by sandbox.
 pub(super) fn find_executors() -> io::Result<BTreeMap<(PathBuf, String), i32>> {
     let mut found: BTreeMap<(PathBuf, String), (u64, i32)> = BTreeMap::new();

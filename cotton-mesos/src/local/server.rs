@@ -7,7 +7,7 @@ use crate::wire::executor::{Call, CallBody, Event, PATH};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::serve::ListenerExt;
@@ -45,8 +45,11 @@ pub(super) async fn serve(inner: Weak<Inner>, agent: AgentId, listener: TcpListe
     }
 }
 
-async fn call(State(api): State<Api>, body: Bytes) -> Response {
+async fn call(State(api): State<Api>, headers: HeaderMap, body: Bytes) -> Response {
     let Some(inner) = api.inner.upgrade() else { return refused(Refusal::Unavailable) };
+    if !inner.is_authorized(headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes)) {
+        return (StatusCode::UNAUTHORIZED, "only executors that this agent started are let in").into_response();
+    }
     let call: Call = match serde_json::from_slice(&body) {
         Ok(call) => call,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("the call is not understood: {error}")).into_response(),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/lock                              held while a process works here; contains its pid
-//! DIR/framework.json                    the framework id
+//! DIR/framework.json                    the framework id, and the token that executors authenticate with
 //! DIR/agents/AGENT/agent.json           the port of the agent's API
 //! DIR/agents/AGENT/tasks/TASK.json      one file a task, until its end has been acknowledged
 //! DIR/agents/AGENT/ended/TASK.json      then here, as long as its sandbox is kept
@@ -13,18 +13,24 @@
 //! machine is also flushed to the disk before the call returns. Task files hold sealed secrets only, and are readable by
 //! their owner alone nevertheless; sandboxes can be entered by anybody, since the server in them has another user.
 
+use super::process;
 use crate::error::Error;
 use crate::wire::common::Base64;
 use cotton_core::ports::mesos::TaskState;
 use cotton_core::{AgentId, Resources, TaskId};
+use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
+
+/// How often, and how many times, a lock is tried whose holder is dead.
+const LOCK_RETRY: Duration = Duration::from_millis(5);
+const LOCK_TRIES_MAX: u32 = 1000;
 
 /// A task, as an agent remembers it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -102,6 +108,15 @@ struct AgentFile {
 #[derive(Serialize, Deserialize)]
 struct FrameworkFile {
     framework_id: String,
+    token: String,
+}
+
+/// Who we are.
+#[derive(Debug)]
+pub(super) struct Framework {
+    pub(super) id: String,
+    /// What executors show to be let in.
+    pub(super) token: SecretString,
 }
 
 impl Store {
@@ -114,15 +129,21 @@ impl Store {
         let mut options = OpenOptions::new();
         let opened = options.read(true).write(true).create(true).truncate(false).mode(0o644).open(&path);
         let mut lock = opened.map_err(|error| Error::file("open", &path, error))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let _unknown_then = lock.read_to_string(&mut pid);
-                let pid = Some(pid.trim().to_owned()).filter(|pid| !pid.is_empty()).unwrap_or("(unknown)".into());
+        let mut tries = 0;
+        while let Err(error) = lock.try_lock() {
+            if let TryLockError::Error(error) = error {
+                return Err(Error::file("lock", &path, error));
+            }
+            let holder = std::fs::read_to_string(&path).unwrap_or_default();
+            let holder = holder.trim().to_owned();
+            if tries == LOCK_TRIES_MAX || holder.parse().map_or(true, process::is_alive) {
+                let pid = if holder.is_empty() { "(unknown)".into() } else { holder };
                 return Err(Error::Locked { dir, pid });
             }
-            Err(TryLockError::Error(error)) => return Err(Error::file("lock", &path, error)),
+            // Killed while it was starting an executor: that has the lock, too, until it becomes another program. Only
+            // from then on it can be found by its environment, so it is good to wait for it.
+            tries += 1;
+            std::thread::sleep(LOCK_RETRY);
         }
         let written = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         written.map_err(|error| Error::file("write", &path, error))?;
@@ -168,12 +189,15 @@ impl Store {
         write_json(&self.agent_file(agent), &AgentFile { port }, true)
     }
 
-    pub(super) fn framework(&self) -> Result<Option<String>, Error> {
-        Ok(read_json::<FrameworkFile>(&self.dir.join("framework.json"))?.map(|file| file.framework_id))
+    pub(super) fn framework(&self) -> Result<Option<Framework>, Error> {
+        let file = read_json::<FrameworkFile>(&self.dir.join("framework.json"))?;
+        Ok(file.map(|file| Framework { id: file.framework_id, token: file.token.into() }))
     }
 
-    pub(super) fn save_framework(&self, framework_id: &str) -> Result<(), Error> {
-        write_json(&self.dir.join("framework.json"), &FrameworkFile { framework_id: framework_id.into() }, true)
+    pub(super) fn save_framework(&self, framework: &Framework) -> Result<(), Error> {
+        let token = framework.token.expose_secret().to_owned();
+        let file = FrameworkFile { framework_id: framework.id.clone(), token };
+        write_json(&self.dir.join("framework.json"), &file, true)
     }
 
     /// The agents that have tasks.

@@ -187,5 +187,5 @@ pub(super) fn task_info(config: &AgentConfig, record: &TaskRecord) -> TaskInfo {
     rest.insert("name".into(), json!(record.task));
     rest.insert("agent_id".into(), json!(Id::new(config.id.as_str())));
     rest.insert("resources".into(), resources);
-    TaskInfo { task_id: Id::new(record.task.as_str()), data: Some(record.data.clone()), rest }
+    TaskInfo { task_id: Id::new(record.task.as_str()), data: Some(record.data.clone()), kill_policy: None, rest }
 }

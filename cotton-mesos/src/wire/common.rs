@@ -137,6 +137,9 @@ pub struct TaskInfo {
     /// For its executor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Base64>,
+    /// How to kill it, where a kill does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kill_policy: Option<KillPolicy>,
     /// Everything else.
     #[serde(flatten)]
     pub rest: Map<String, Value>,
