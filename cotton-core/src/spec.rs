@@ -232,11 +232,18 @@ pub fn validate_password(password: &str) -> Result<(), SpecError> {
 /// Checks a number of members.
 ///
 /// # Errors
-/// [`SpecError::Size`] when it is 0 or above the limit, [`SpecError::NoReplica`] when nobody could acknowledge commits.
-pub fn validate_size(size: u64, durability: Durability, limits: &Limits) -> Result<u32, SpecError> {
+/// [`SpecError::Size`] when it is 0 or above the limit.
+pub fn validate_size(size: u64, limits: &Limits) -> Result<u32, SpecError> {
     let fits = u32::try_from(size).ok().filter(|n| (1..=limits.size_max).contains(n));
-    let size = fits.ok_or(SpecError::Size { given: size, max: limits.size_max })?;
-    if size > durability.acks() { Ok(size) } else { Err(SpecError::NoReplica) }
+    fits.ok_or(SpecError::Size { given: size, max: limits.size_max })
+}
+
+/// Checks that there are enough members to acknowledge commits.
+///
+/// # Errors
+/// [`SpecError::NoReplica`] when there are not.
+pub fn validate_durability(size: u32, durability: Durability) -> Result<(), SpecError> {
+    if size > durability.acks() { Ok(()) } else { Err(SpecError::NoReplica) }
 }
 
 impl ClusterSpec {
@@ -246,7 +253,8 @@ impl ClusterSpec {
     /// The first rule it breaks, in Apache Cotton's order: user, number of members, resources.
     pub fn validate(&self, limits: &Limits) -> Result<(), SpecError> {
         validate_user(&self.user, limits)?;
-        validate_size(self.size.into(), self.durability, limits)?;
+        validate_size(self.size.into(), limits)?;
+        validate_durability(self.size, self.durability)?;
         let least = Resources::EXECUTOR.amounts();
         for ((kind, asked), (_, least)) in self.resources.amounts().into_iter().zip(least) {
             if asked <= least {

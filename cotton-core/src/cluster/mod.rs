@@ -194,7 +194,8 @@ impl Cluster {
     /// # Errors
     /// When the number is out of bounds, or too small for the cluster's durability.
     pub fn scale(&mut self, now: Millis, limits: &Limits, size: u64) -> Result<(), SpecError> {
-        let size = spec::validate_size(size, self.state.spec.durability, limits)?;
+        let size = spec::validate_size(size, limits)?;
+        spec::validate_durability(size, self.state.spec.durability)?;
         let from = self.state.spec.size;
         if from != size {
             self.change(|state| state.spec.size = size);
