@@ -174,8 +174,17 @@ fn load(root: &Path) -> Result<Vec<Stored>, StoreError> {
     for (key, path) in fleet.chain(clusters) {
         let text = path.to_string_lossy();
         if text.ends_with(RECORD) {
-            let read = |source| StoreError::File { operation: "read", path: path.clone(), source };
-            let value = std::fs::read(&path).map_err(|e| read(e).into_port_error("read", key.to_string()));
+            let value = match std::fs::read(&path) {
+                Ok(bytes) => Ok(bytes),
+                Err(source) => {
+                    let damaged = is_the_records_own(&source);
+                    let error = StoreError::File { operation: "read", path: path.clone(), source };
+                    if !damaged {
+                        return Err(error); // such as too many open files: no record is to be given up for that
+                    }
+                    Err(error.into_port_error("read", key.to_string()))
+                }
+            };
             found.insert(key, value);
         } else if text.contains(ASIDE) {
             let aside = |key: &StateKey| StoreError::Aside(path.clone()).into_port_error("read", key.to_string());
@@ -184,6 +193,13 @@ fn load(root: &Path) -> Result<Vec<Stored>, StoreError> {
         }
     }
     Ok(found.into_iter().map(|(key, value)| Stored { key, value }).collect())
+}
+
+/// Whether a failure to read says something of this file, rather than of the whole machine at that moment.
+fn is_the_records_own(error: &io::Error) -> bool {
+    const EIO: i32 = 5; // a bad block
+    error.raw_os_error() == Some(EIO)
+        || matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory)
 }
 
 /// Names in a directory, in order, so that `x.json` comes before `x.json.corrupt-1`.

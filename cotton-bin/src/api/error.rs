@@ -121,6 +121,7 @@ impl From<SpecError> for Problem {
     fn from(error: SpecError) -> Self {
         let code = match &error {
             SpecError::Size { .. } => Code::InvalidSize,
+            SpecError::NoReplica => Code::InvalidDurability,
             SpecError::UserEmpty
             | SpecError::UserLong { .. }
             | SpecError::UserCharacter(_)

@@ -13,12 +13,13 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 /// Name, whether it only grows, and what it counts; those of the scheduler that are not here are gauges without words.
-const KNOWN: [(&str, bool, &str); 17] = [
+const KNOWN: [(&str, bool, &str); 18] = [
     ("cluster_count", false, "Clusters there are."),
-    ("events_total", true, "Events logged."),
+    ("clusters_damaged", false, "Clusters whose stored state was damaged and kept aside."),
     ("elections", true, "Elections begun."),
     ("failovers", true, "Failovers completed."),
     ("framework_registered", false, "Whether the scheduler is connected to Mesos."),
+    ("messages_malformed", true, "Messages of executors that were not understood."),
     ("offers_incompatible_role", true, "Offers declined because of their role."),
     ("offers_unused", true, "Offers declined because nothing was wanted."),
     ("resource_offers", true, "Offers received."),
@@ -27,7 +28,7 @@ const KNOWN: [(&str, bool, &str); 17] = [
     ("tasks_killed", true, "Tasks that ended by a kill."),
     ("tasks_launched", true, "Tasks launched."),
     ("tasks_lost", true, "Tasks lost with their agent or never started."),
-    ("total_requested_cpus", false, "Cpus asked for by all clusters."),
+    ("total_requested_cpus_milli", false, "Thousandths of cpus asked for by all clusters."),
     ("total_requested_disk_mb", false, "Disk asked for by all clusters, in MiB."),
     ("total_requested_mem_mb", false, "Memory asked for by all clusters, in MiB."),
     ("uptime", false, "Seconds since the start."),
@@ -46,7 +47,10 @@ const STATUSES: [ClusterStatus; 7] = [
 /// `GET /vars.json`
 pub(super) async fn vars(State(api): State<Arc<Api>>) -> Result<Json<Value>, Problem> {
     let sample = sample(&api).await?;
-    let prefixed = sample.into_iter().map(|(name, value)| (format!("scheduler.{name}"), json!(value)));
+    let prefixed = sample.into_iter().map(|(name, value)| match name {
+        "total_requested_cpus_milli" => ("scheduler.total_requested_cpus".to_owned(), whole_if_possible(value)),
+        name => (format!("scheduler.{name}"), json!(value)),
+    });
     Ok(Json(Value::Object(prefixed.collect::<Map<_, _>>())))
 }
 
@@ -74,6 +78,12 @@ async fn sample(api: &Api) -> Result<Metrics, Problem> {
     let mut sample = api.control.metrics().await?;
     sample.entry("uptime").or_insert_with(|| api.started.elapsed().as_secs());
     Ok(sample)
+}
+
+/// Thousandths as Apache Cotton wrote them.
+#[expect(clippy::cast_precision_loss, reason = "nobody has that many cpus")]
+fn whole_if_possible(milli: u64) -> Value {
+    if milli.is_multiple_of(1000) { json!(milli / 1000) } else { json!(milli as f64 / 1000.0) }
 }
 
 /// Prometheus' text format.

@@ -229,13 +229,14 @@ fn location(name: &ClusterName) -> String {
 }
 
 fn durability(text: &str, size: u32) -> Result<Durability, Problem> {
-    let refused = |detail: String| Err(Problem::new(Code::InvalidDurability, detail));
     match text {
         "" => Ok(Durability::for_size(size)),
         "async" => Ok(Durability::Async),
-        "semi_sync" if size < 2 => refused("semi_sync needs at least 2 members: nobody else could acknowledge".into()),
         "semi_sync" => Ok(Durability::SemiSync),
-        other => refused(format!("'durability' must be semi_sync or async, not '{}'", request::short(other))),
+        other => {
+            let detail = format!("'durability' must be semi_sync or async, not '{}'", request::short(other));
+            Err(Problem::new(Code::InvalidDurability, detail))
+        }
     }
 }
 

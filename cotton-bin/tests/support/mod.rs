@@ -80,14 +80,14 @@ impl ControlPlane for Fake {
     }
 
     async fn scale(&self, name: &ClusterName, size: u64) -> Result<(), CommandError> {
-        let to = validate_size(size, &self.limits)?;
-        let from = {
+        let (from, to) = {
             let mut shared = self.running()?;
             let (spec, deleting) = shared.clusters.get_mut(name).ok_or_else(|| CommandError::NotFound(name.clone()))?;
             if *deleting {
                 return Err(CommandError::Deleting(name.clone()));
             }
-            std::mem::replace(&mut spec.size, to)
+            let to = validate_size(size, &self.limits)?;
+            (std::mem::replace(&mut spec.size, to), to)
         };
         self.log(name, EventKind::Scaled { from, to });
         Ok(())
@@ -128,6 +128,7 @@ impl ControlPlane for Fake {
             ("cluster_count", shared.clusters.len() as u64),
             ("framework_registered", u64::from(!shared.disconnected)),
             ("tasks_launched", 7),
+            ("total_requested_cpus_milli", 1500),
             ("unheard_of", 1),
             ("uptime", 5),
         ]))
