@@ -4,10 +4,17 @@
 //! - [`api`]: Apache Cotton's routes, `/api/v1`, metrics and a page, over anything that is a [`api::ControlPlane`]
 //! - [`secret`], [`store`], [`discovery`]: passwords, state and discovery on one machine
 //! - [`config`]: what people write in flags and forms
+//! - [`cli`], [`local`]: the command `cotton`, and a whole cotton on one machine
+//! - [`executor`]: what runs one member
 
 pub mod api;
 pub mod atomic_file;
+pub mod cli;
 pub mod config;
 pub mod discovery;
+pub mod executor;
+pub mod local;
 pub mod secret;
+pub mod signals;
 pub mod store;
+pub mod telemetry;

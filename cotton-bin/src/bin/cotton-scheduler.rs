@@ -1,0 +1,44 @@
+//! The scheduler of cotton, with Apache Cotton's flags.
+
+use cotton_bin::config::scheduler::{FlagError, SchedulerFlags};
+use cotton_bin::local::{System, SystemConfig};
+use cotton_bin::telemetry;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let flags = match SchedulerFlags::parse(std::env::args_os()) {
+        Ok(flags) => flags,
+        Err(FlagError::Clap(error)) => error.exit(),
+        Err(error) => {
+            eprintln!("cotton-scheduler: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    telemetry::start(flags.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cotton-scheduler: could not start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut config = SystemConfig::new(flags.work_dir);
+    config.key_file = Some(flags.scheduler_keypath);
+    config.address = [0, 0, 0, 0].into(); // as Apache Cotton
+    config.port = Some(flags.port);
+    config.executor = flags.executor_cmd;
+    config.timing.election_ms = u64::try_from(flags.election_timeout.as_millis()).unwrap_or(u64::MAX);
+    let result = runtime.block_on(async {
+        let system = System::start(config).await?;
+        tracing::info!(api = system.url(), "running");
+        system.run_until_signal().await
+    });
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cotton-scheduler: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What the server answers, as far as people are shown it. Fields that are not known here are ignored, so that a newer
+//! server can be asked, too.
+
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Problem {
+    pub(super) code: String,
+    pub(super) detail: String,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub(super) host: String,
+    pub(super) port: u16,
+}
+
+impl std::fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Reason {
+    pub(super) text: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Resources {
+    pub(super) cpus_milli: u64,
+    pub(super) mem_bytes: u64,
+    pub(super) disk_bytes: u64,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Member {
+    pub(super) id: u64,
+    pub(super) agent: String,
+    pub(super) endpoint: Endpoint,
+    pub(super) role: String,
+    pub(super) healthy: bool,
+    pub(super) leaving: bool,
+    pub(super) gtids: String,
+    pub(super) lag_s: Option<u64>,
+    pub(super) silent_ms: Option<u64>,
+    pub(super) server_version: String,
+    pub(super) trouble: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Failover {
+    pub(super) from: Option<u64>,
+    pub(super) to: u64,
+    pub(super) promoted_ms: u64,
+    pub(super) replica_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Cluster {
+    pub(super) name: String,
+    pub(super) user: String,
+    pub(super) status: String,
+    pub(super) reasons: Vec<Reason>,
+    pub(super) size: u64,
+    pub(super) resources: Resources,
+    pub(super) durability: String,
+    pub(super) epoch: u64,
+    pub(super) endpoint: Option<Endpoint>,
+    pub(super) members: Vec<Member>,
+    pub(super) last_failover: Option<Failover>,
+}
+
+impl Cluster {
+    /// Whether it is all that it shall be.
+    pub(super) fn is_whole(&self) -> bool {
+        self.status == "healthy" && self.endpoint.is_some() && self.healthy_members() == self.size && self.is_of_size()
+    }
+
+    fn is_of_size(&self) -> bool {
+        self.members.len() as u64 == self.size && !self.members.iter().any(|member| member.leaving)
+    }
+
+    pub(super) fn healthy_members(&self) -> u64 {
+        self.members.iter().filter(|member| member.healthy && !member.leaving).count() as u64
+    }
+
+    /// Why it is not, in one line.
+    pub(super) fn why(&self) -> String {
+        let reasons: Vec<_> = self.reasons.iter().map(|reason| reason.text.as_str()).collect();
+        reasons.join("; ")
+    }
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Event {
+    pub(super) unix_ms: u64,
+    pub(super) cluster: String,
+    pub(super) epoch: u64,
+    pub(super) text: String,
+}

@@ -1,0 +1,198 @@
+//! The command line `cotton`: tables for people, `--json` for programs, exit statuses for scripts.
+#![allow(clippy::print_stdout, reason = "this is where answers are printed")]
+
+mod answers;
+mod client;
+mod commands;
+mod events;
+mod local;
+mod mysql_client;
+mod passwords;
+mod places;
+mod table;
+mod text;
+mod wait;
+
+pub use places::{default_dir, write_api_file};
+
+use clap::{Args, Parser, Subcommand};
+use client::Client;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Runs MySQL clusters: makes them, keeps them alive, scales them.
+#[derive(Debug, Parser)]
+#[command(name = "cotton", version, after_help = EXIT_STATUSES)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_STATUSES: &str = "\
+Exit status: 0 done; 1 failed; 2 wrong usage; 3 no such cluster; 4 not done in time; 5 wrong or missing password; \
+6 the cluster exists already or is in a state that does not allow this; 7 the server cannot be reached.
+Passwords of clusters that were made here are kept, readable by you alone, in ~/.config/cotton/passwords \
+(XDG_CONFIG_HOME is honoured).";
+
+#[derive(Debug, Args)]
+struct Global {
+    /// Address of the server, such as `http://127.0.0.1:8765` [default: that of 'cotton local' on the directory]
+    #[arg(long, global = true, env = "COTTON_API", value_name = "URL")]
+    api: Option<String>,
+    /// Directory of 'cotton local' [default: ~/.local/share/cotton, as root /var/lib/cotton]
+    #[arg(long, global = true, env = "COTTON_DIR", value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a whole cotton on this machine, without Mesos, until Ctrl-C
+    Local(local::LocalOptions),
+    /// Make a cluster
+    Create(commands::Create),
+    /// List the clusters
+    List,
+    /// Show one cluster
+    Show {
+        /// Name of the cluster
+        name: String,
+    },
+    /// Change the number of members of a cluster
+    Scale(commands::Scale),
+    /// Delete a cluster with all its data
+    Delete(commands::Delete),
+    /// Print what happened, to one cluster or to all
+    Events {
+        /// Name of the cluster
+        name: Option<String>,
+        /// Go on printing what happens
+        #[arg(long, short)]
+        follow: bool,
+    },
+    /// Open the mysql client on the primary of a cluster
+    Mysql(mysql_client::Mysql),
+}
+
+#[derive(Debug, Args)]
+struct Waiting {
+    /// Wait until it is done
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait at most, such as 90s or 5m
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = crate::config::duration::parse)]
+    timeout: Duration,
+}
+
+/// Why a command failed; each has an exit status.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CliError {
+    /// The server said no.
+    #[error("{detail}")]
+    Refused {
+        /// Its stable code.
+        code: String,
+        /// Its words.
+        detail: String,
+    },
+    /// The server cannot be reached.
+    #[error("{0}")]
+    Unreachable(String),
+    /// It was not done in time.
+    #[error("{0}")]
+    Timeout(String),
+    /// There is no password to be found.
+    #[error("{0}")]
+    NoPassword(String),
+    /// Anything else.
+    #[error("{0}")]
+    Failed(String),
+    /// A client was opened, and ended with this status.
+    #[error("the client ended with status {0}")]
+    Client(u8),
+}
+
+impl CliError {
+    /// The exit status for scripts.
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Refused { code, .. } => match code.as_str() {
+                "cluster_not_found" => 3,
+                "wrong_password" => 5,
+                "cluster_exists" | "cluster_deleting" | "cluster_damaged" => 6,
+                _ => 1,
+            },
+            Self::Unreachable(_) => 7,
+            Self::Timeout(_) => 4,
+            Self::NoPassword(_) => 5,
+            Self::Failed(_) => 1,
+            Self::Client(status) => *status,
+        }
+    }
+
+    pub(crate) fn failed(what: &str, error: impl std::fmt::Display) -> Self {
+        Self::Failed(format!("{what}: {error}"))
+    }
+}
+
+impl Cli {
+    /// Does what the command line says.
+    ///
+    /// # Errors
+    /// When it could not be done; the error has the exit status.
+    pub async fn run(self) -> Result<(), CliError> {
+        let Self { global, command } = self;
+        let is_default_dir = global.dir.is_none();
+        let dir = global.dir.unwrap_or_else(default_dir);
+        let client = || Client::new(&places::api(global.api.as_deref(), &dir)?);
+        let json = global.json;
+        match command {
+            Command::Local(options) => local::run(&dir, is_default_dir, options).await,
+            Command::Create(create) => commands::create(&client()?, create, json).await,
+            Command::List => commands::list(&client()?, json).await,
+            Command::Show { name } => commands::show(&client()?, &name, json).await,
+            Command::Scale(scale) => commands::scale(&client()?, scale, json).await,
+            Command::Delete(delete) => commands::delete(&client()?, delete, json).await,
+            Command::Events { name, follow: false } => events::list(&client()?, name.as_deref(), json).await,
+            Command::Events { name, follow: true } => events::follow(&client()?, name.as_deref(), json).await,
+            Command::Mysql(mysql) => mysql_client::open(&client()?, mysql).await,
+        }
+    }
+}
+
+/// Prints a line, and ends quietly when nobody reads any more (as in `cotton events --follow | head`).
+fn print(text: &str) {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    if writeln!(out, "{text}").and_then(|()| out.flush()).is_err() {
+        std::process::exit(0);
+    }
+}
+
+fn print_json(value: &serde_json::Value) {
+    print(&format!("{value:#}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn statuses() {
+        let refused = |code: &str| CliError::Refused { code: code.to_owned(), detail: String::new() }.status();
+        assert_eq!([refused("cluster_not_found"), refused("wrong_password"), refused("cluster_exists")], [3, 5, 6]);
+        assert_eq!(refused("invalid_size"), 1);
+        assert_eq!(CliError::Client(42).status(), 42);
+    }
+}

@@ -1,0 +1,76 @@
+//! Waiting for what takes long, with a progress display on a terminal and in silence elsewhere.
+
+use super::CliError;
+use super::answers::Cluster;
+use super::client::Client;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const DRAW_EVERY: Duration = Duration::from_millis(120);
+
+/// Waits until the cluster is all that it shall be.
+pub(super) async fn until_whole(client: &Client, name: &str, timeout: Duration) -> Result<Cluster, CliError> {
+    let last = until(client, name, timeout, |found| found.as_ref().is_some_and(Cluster::is_whole)).await?;
+    last.ok_or_else(|| CliError::Failed(format!("cluster '{name}' is gone"))) // cannot be: it is whole
+}
+
+/// Waits until the cluster is no more.
+pub(super) async fn until_gone(client: &Client, name: &str, timeout: Duration) -> Result<(), CliError> {
+    until(client, name, timeout, Option::is_none).await.map(|_| ())
+}
+
+async fn until(
+    client: &Client,
+    name: &str,
+    timeout: Duration,
+    done: impl Fn(&Option<Cluster>) -> bool,
+) -> Result<Option<Cluster>, CliError> {
+    let deadline = Instant::now() + timeout;
+    let bar = bar();
+    loop {
+        let found = match client.cluster(name).await {
+            Ok(cluster) => Some(cluster),
+            Err(CliError::Refused { code, .. }) if code == "cluster_not_found" => None,
+            Err(error) => return Err(error),
+        };
+        if done(&found) {
+            bar.finish_and_clear();
+            return Ok(found);
+        }
+        let state = describe(found.as_ref());
+        bar.set_message(format!("{name}: {state}"));
+        if Instant::now() >= deadline || found.is_none() {
+            bar.finish_and_clear();
+            let seconds = timeout.as_secs();
+            return Err(match found {
+                None => CliError::Refused {
+                    code: "cluster_not_found".to_owned(),
+                    detail: format!("cluster '{name}' was deleted meanwhile"),
+                },
+                Some(_) => CliError::Timeout(format!("not done after {seconds} s; cluster '{name}' is {state}")),
+            });
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+fn describe(cluster: Option<&Cluster>) -> String {
+    let Some(cluster) = cluster else { return "gone".to_owned() };
+    let why = cluster.why();
+    let members = format!("{} of {} members healthy", cluster.healthy_members(), cluster.size);
+    let status = cluster.status.replace('_', " ");
+    if why.is_empty() { format!("{status}, {members}") } else { format!("{status}, {members} ({why})") }
+}
+
+fn bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{spinner} {elapsed_precise} {wide_msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    bar.enable_steady_tick(DRAW_EVERY);
+    bar
+}
