@@ -6,8 +6,8 @@ use secrecy::SecretString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Most that [`InstanceConfig::server_id`] may be: the bits above it count the data directories of the member, since a
-/// rebuilt one must not have a `server_id` that was used before.
+/// Most that [`InstanceConfig::server_id`] may be: the bits above it count the ids that the member has used, since
+/// a replica skips what carries its own `server_id`, and a rebuilt one must get what it wrote in an earlier life.
 pub(crate) const SERVER_ID_MAX: u64 = (1 << SERVER_ID_BITS) - 1;
 pub(crate) const SERVER_ID_BITS: u32 = 20;
 

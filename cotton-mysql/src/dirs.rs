@@ -1,7 +1,7 @@
 //! Where the files of one server are, and who may reach them.
 //!
-//! Below the root: `data/` (complete or absent), `tmp/`, `log/`, `my.cnf`, and `server-id`, which counts the data
-//! directories made here. The unix socket is in `run/`, or, since its path must be short, in a private directory below
+//! Below the root: `data/` (complete or absent), `tmp/`, `log/`, `my.cnf`, and `server-id`, which counts the ids
+//! used so far. The unix socket is in `run/`, or, since its path must be short, in a private directory below
 //! the system's temporary directory, whose name `run-dir` keeps so that it can be removed after a crash.
 
 use crate::{Error, RunAs};
@@ -118,9 +118,10 @@ impl Dirs {
         Ok(dir)
     }
 
-    /// Counts data directories: the `server_id` for the next one, which was never used before.
+    /// A `server_id` that was never used before, for a new data directory or one that lost its tail.
     pub(crate) fn next_server_id(&self, base: u64) -> Result<u64, Error> {
-        let generation = self.generation()?.map_or(0, |last| last + 1);
+        let first = u64::from(self.data().exists()); // without a note, a data directory uses the base
+        let generation = self.generation()?.map_or(first, |last| last + 1);
         let path = self.generation_file();
         let write = || -> io::Result<()> {
             let temporary = path.with_extension("new");
@@ -133,7 +134,7 @@ impl Dirs {
         server_id(base, generation)
     }
 
-    /// The `server_id` of the present data directory.
+    /// The present `server_id`.
     pub(crate) fn server_id(&self, base: u64) -> Result<u64, Error> {
         server_id(base, self.generation()?.unwrap_or_default())
     }
@@ -158,7 +159,7 @@ impl Dirs {
 fn server_id(base: u64, generation: u64) -> Result<u64, Error> {
     // server_id has 32 bits
     if generation >> (32 - crate::config::SERVER_ID_BITS) != 0 {
-        return Err(Error::Config("this member was rebuilt 4096 times: replace it by a new one".to_owned()));
+        return Err(Error::Config("this member used 4096 server ids: replace it by a new one".to_owned()));
     }
     Ok((generation << crate::config::SERVER_ID_BITS) | base)
 }
@@ -254,6 +255,9 @@ mod tests {
         assert_eq!(dirs.next_server_id(7).expect("second"), (1 << 20) | 7);
         assert_eq!(dirs.server_id(7).expect("second"), (1 << 20) | 7);
         assert!(server_id(7, 4096).is_err());
+        fs::remove_file(dirs.generation_file()).expect("it was there");
+        fs::create_dir(dirs.data()).expect("a data directory of unknown origin");
+        assert_eq!(dirs.next_server_id(7).expect("not the base"), (1 << 20) | 7);
     }
 
     #[test]

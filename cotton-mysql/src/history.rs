@@ -5,9 +5,11 @@
 //! promotion; until it is open for writes, what it lacks may only be late.
 
 use crate::Error;
+use crate::dialect::Dialect;
 use crate::sql::Link;
-use crate::status::Reader;
+use crate::status::{Facts, Reader};
 use cotton_core::GtidSet;
+use cotton_core::gtid::MySqlGtids;
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -32,13 +34,13 @@ pub(crate) struct Primary {
 
 impl Primary {
     /// Compares with `own`, read before.
-    pub(crate) async fn judge(&self, own: &GtidSet, limit: Duration) -> Result<Verdict, Error> {
+    pub(crate) async fn judge(&self, own: &GtidSet, own_facts: &Facts, limit: Duration) -> Result<Verdict, Error> {
         let deadline = Instant::now() + limit;
         let mut pause = Duration::from_millis(1);
         let mut found_before = false;
-        loop {
+        let primary = loop {
             let primary = self.reader.own_facts(&self.link, limit).await?;
-            let Some(errant) = own.errant_against(&primary.executed) else { break };
+            let Some(errant) = own.errant_against(&primary.executed) else { break primary };
             if primary.writable && found_before {
                 return Ok(Verdict::Errant(errant.to_string()));
             }
@@ -48,6 +50,10 @@ impl Primary {
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(50));
+        };
+        if lacks_own(self.reader.dialect, own_facts, &primary.executed_text) {
+            let text = "the primary has transactions of this server that it lost, and would skip as its own";
+            return Ok(Verdict::Missing(text.to_owned()));
         }
         // MariaDB's list of binary logs cannot be read while a commit waits for an acknowledgement, perhaps ours: there
         // the attempt to connect tells
@@ -63,6 +69,24 @@ impl Primary {
             None => Verdict::Fine,
         })
     }
+}
+
+/// Whether the primary has transactions with our mark that we do not have: a replica takes them for a loop and skips
+/// them, silently.
+fn lacks_own(dialect: Dialect, own: &Facts, primary: &str) -> bool {
+    if dialect.is_mariadb() {
+        let last = |list: &str| -> BTreeMap<String, u64> {
+            let mark = format!("-{}-", own.own_mark);
+            let mine = list.split(',').filter_map(|part| part.trim().split_once(&mark));
+            mine.filter_map(|(domain, seq)| Some((domain.to_owned(), seq.parse().ok()?))).collect()
+        };
+        let have = last(&own.executed_text);
+        return last(primary).iter().any(|(domain, seq)| have.get(domain).is_none_or(|own| own < seq));
+    }
+    let (Ok(have), Ok(theirs)) = (own.executed_text.parse::<MySqlGtids>(), primary.parse::<MySqlGtids>()) else {
+        return false; // both were read before
+    };
+    theirs.subtract(&have).to_string().contains(&own.own_mark.to_ascii_lowercase())
 }
 
 /// The newest GTID of each domain, as (server, sequence number), in MariaDB's lists.

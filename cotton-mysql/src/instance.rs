@@ -113,14 +113,13 @@ impl Instance {
         process::kill_leftover(&self.dirs.pid_file(), &self.dirs.cnf()).await;
         let socket_dir = self.dirs.socket_dir()?;
         let socket = socket_dir.socket();
-        let place = Place {
-            socket: &socket,
-            server_id: self.dirs.server_id(self.config.server_id)?,
-            copy_port: None,
-            // only once, and only when nothing but the server itself went down: when all members lose power at once,
-            // the primary's disk may be the only place that still holds what was acknowledged last
-            cut_unacknowledged: self.was_acknowledged.swap(false, Ordering::SeqCst),
-        };
+        // only once, and only when nothing but the server itself went down: when all members lose power at once, the
+        // primary's disk may be the only place that still holds what was acknowledged last
+        let cut_unacknowledged = self.was_acknowledged.swap(false, Ordering::SeqCst) && server.dialect.is_mariadb();
+        let base = self.config.server_id;
+        // what is cut off may come back from the new primary, and a replica skips what carries its own server_id
+        let server_id = if cut_unacknowledged { self.dirs.next_server_id(base) } else { self.dirs.server_id(base) };
+        let place = Place { socket: &socket, server_id: server_id?, copy_port: None, cut_unacknowledged };
         let text = cnf::render(server, &self.config, &self.dirs, &place);
         std::fs::write(self.dirs.cnf(), text).map_err(|e| Error::file("write", self.dirs.cnf(), e))?;
 

@@ -235,7 +235,7 @@ impl Control<'_> {
         };
         let mut own = facts.position.clone();
         loop {
-            match primary.judge(&own, self.limit).await? {
+            match primary.judge(&own, &facts, self.limit).await? {
                 Verdict::Fine => break,
                 Verdict::Missing(text) => return Ok(Followed::HistoryMissing(text)),
                 Verdict::Errant(text) if facts.executed == own => return Ok(Followed::Errant(text)),

@@ -22,6 +22,10 @@ pub(crate) struct Facts {
     /// Whether acknowledgements are given; `None` without semi-sync.
     pub(crate) replica_on: Option<bool>,
     pub(crate) replica: Option<Replica>,
+    /// The last sequence number of each MariaDB domain and server, or MySQL's executed set, as the server prints it.
+    pub(crate) executed_text: String,
+    /// What marks own transactions: MariaDB's `server_id`, MySQL's `server_uuid`.
+    pub(crate) own_mark: String,
 }
 
 /// A configured replication.
@@ -122,14 +126,14 @@ impl Reader {
         // with both threads stopped, the next start throws away what was received: then it does not count
         let received = replica.as_ref().filter(|r| r.receiving || r.applying).map(|r| r.received.as_str());
         let bad = |error| Error::answer("read variables", error);
+        let executed_text = if self.dialect.is_mariadb() { text("binlog_state") } else { text("executed") };
         let (executed, position) = if self.dialect.is_mariadb() {
-            let (state, slave_pos) = (text("binlog_state"), text("slave_pos"));
-            let executed = GtidSet::mariadb(&state, &slave_pos, None).map_err(bad)?;
-            (executed, GtidSet::mariadb(&state, &slave_pos, received).map_err(bad)?)
+            let slave_pos = text("slave_pos");
+            let executed = GtidSet::mariadb(&executed_text, &slave_pos, None).map_err(bad)?;
+            (executed, GtidSet::mariadb(&executed_text, &slave_pos, received).map_err(bad)?)
         } else {
-            let set = text("executed");
-            let executed = GtidSet::mysql(&set, "").map_err(bad)?;
-            (executed, GtidSet::mysql(&set, received.unwrap_or_default()).map_err(bad)?)
+            let executed = GtidSet::mysql(&executed_text, "").map_err(bad)?;
+            (executed, GtidSet::mysql(&executed_text, received.unwrap_or_default()).map_err(bad)?)
         };
         let switch = |column| self.semi_sync.then(|| row.is_on(column));
         Ok(Facts {
@@ -140,6 +144,8 @@ impl Reader {
             source_on: switch("source_on"),
             replica_on: switch("replica_on"),
             replica,
+            executed_text,
+            own_mark: text("own_mark"),
         })
     }
 
@@ -152,8 +158,10 @@ impl Reader {
         if self.dialect.is_mariadb() {
             add("gtid_binlog_state", "binlog_state");
             add("gtid_slave_pos", "slave_pos");
+            add("server_id", "own_mark");
         } else {
             add("gtid_executed", "executed");
+            add("server_uuid", "own_mark");
         }
         if self.semi_sync {
             let words = self.dialect.statements();

@@ -1,6 +1,6 @@
 //! Clients that write as fast as they can and remember what was acknowledged.
 
-use super::{Member, insert};
+use crate::support::{Member, insert};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// Writers that follow the primary they are told.
-pub struct Load {
+pub(crate) struct Load {
     primary: watch::Sender<Arc<Member>>,
     stop: Arc<AtomicBool>,
     acknowledged: Arc<Mutex<Acknowledged>>,
@@ -17,15 +17,15 @@ pub struct Load {
 }
 
 #[derive(Default)]
-pub struct Acknowledged {
-    pub ids: BTreeSet<u64>,
-    pub last: Option<Instant>,
+pub(crate) struct Acknowledged {
+    pub(crate) ids: BTreeSet<u64>,
+    pub(crate) last: Option<Instant>,
     /// When the first was acknowledged by the server with that port.
-    pub first_by: std::collections::BTreeMap<u16, Instant>,
+    pub(crate) first_by: std::collections::BTreeMap<u16, Instant>,
 }
 
 impl Load {
-    pub fn start(primary: Arc<Member>, writers: u64) -> Self {
+    pub(crate) fn start(primary: Arc<Member>, writers: u64) -> Self {
         let (sender, receiver) = watch::channel(primary);
         let mut this =
             Self { primary: sender, stop: Arc::default(), acknowledged: Arc::default(), writers: JoinSet::new() };
@@ -38,27 +38,27 @@ impl Load {
         this
     }
 
-    pub fn turn_to(&self, primary: Arc<Member>) {
+    pub(crate) fn turn_to(&self, primary: Arc<Member>) {
         self.acknowledged.lock().expect("no writer panics").first_by.remove(&primary.endpoint.port);
         self.primary.send_replace(primary);
     }
 
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.acknowledged.lock().expect("no writer panics").ids.len()
     }
 
-    pub fn first_by(&self, port: u16) -> Option<Instant> {
+    pub(crate) fn first_by(&self, port: u16) -> Option<Instant> {
         self.acknowledged.lock().expect("no writer panics").first_by.get(&port).copied()
     }
 
     /// Waits for that many more acknowledgements.
-    pub async fn progress(&self, more: usize) {
+    pub(crate) async fn progress(&self, more: usize) {
         let wanted = self.count() + more;
-        super::until("written", || async { self.count() >= wanted }).await;
+        crate::support::until("written", || async { self.count() >= wanted }).await;
     }
 
     /// Everything that was acknowledged.
-    pub async fn finish(mut self) -> BTreeSet<u64> {
+    pub(crate) async fn finish(mut self) -> BTreeSet<u64> {
         self.stop.store(true, Ordering::SeqCst);
         while let Some(ended) = self.writers.join_next().await {
             ended.expect("writer");

@@ -7,8 +7,6 @@
     reason = "each test crate uses its part"
 )]
 
-pub mod load;
-
 use cotton_core::ports::mysql::{Followed, Following, LinkState, MySql, Promoted, Promotion, ServerStatus};
 use cotton_core::resources::MIB;
 use cotton_core::{Endpoint, GtidSet, Resources};
@@ -22,14 +20,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-pub const USER: &str = "orders";
-pub const USER_PASSWORD: &str = "user pa'ss\\word";
-pub const ADMIN_PASSWORD: &str = "admin-password";
-pub const REPL_PASSWORD: &str = "repl-password";
+pub(crate) const USER: &str = "orders";
+pub(crate) const USER_PASSWORD: &str = "user pa'ss\\word";
+pub(crate) const ADMIN_PASSWORD: &str = "admin-password";
+pub(crate) const REPL_PASSWORD: &str = "repl-password";
 
 /// A family of servers to test with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Servers {
+pub(crate) enum Servers {
     MariaDb,
     MySql97,
     MySql56,
@@ -37,7 +35,8 @@ pub enum Servers {
 
 impl Servers {
     /// Where its programs are; `None` (after saying so loudly) when it is not there, which in CI is a failure.
-    pub fn programs(self) -> Option<Option<PathBuf>> {
+    #[expect(clippy::option_option, reason = "not there, there by itself, there in a directory")]
+    pub(crate) fn programs(self) -> Option<Option<PathBuf>> {
         let found = match self {
             Self::MariaDb => Path::new("/usr/sbin/mariadbd").exists().then_some(None),
             Self::MySql97 => fetched("sid").map(Some),
@@ -48,6 +47,28 @@ impl Servers {
             eprintln!("SKIPPED: {self:?} is not installed");
         }
         found
+    }
+}
+
+impl Servers {
+    pub(crate) fn has_semi_sync(self) -> bool {
+        self != Self::MySql56
+    }
+
+    /// An empty data directory of this kind of server, made once by each run.
+    async fn template(self) -> PathBuf {
+        static MADE: tokio::sync::Mutex<Vec<Servers>> = tokio::sync::Mutex::const_new(Vec::new());
+        let mut made = MADE.lock().await;
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("template-{self:?}"));
+        if !made.contains(&self) {
+            let member = Member::new(self.programs().expect("looked for before"), |_| {});
+            member.instance.provision().await.expect("provision");
+            let _ = std::fs::remove_dir_all(&path); // of an earlier run
+            let copied = Command::new("cp").arg("-a").arg(member.root().join("data")).arg(&path).status();
+            assert!(copied.expect("cp runs").success());
+            made.push(self);
+        }
+        path
     }
 }
 
@@ -67,18 +88,18 @@ fn fetched(name: &str) -> Option<PathBuf> {
     Some(open.join(name).join("bin"))
 }
 
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 /// One server with its directory.
-pub struct Member {
-    pub instance: Arc<Instance>,
-    pub endpoint: Endpoint,
-    pub dir: tempfile::TempDir,
+pub(crate) struct Member {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) dir: tempfile::TempDir,
 }
 
-pub fn config(programs: Option<PathBuf>, root: &Path, server_id: u64) -> InstanceConfig {
+pub(crate) fn config(programs: Option<PathBuf>, root: &Path, server_id: u64) -> InstanceConfig {
     let endpoint = Endpoint::new("127.0.0.1", free_port());
     let passwords =
         Passwords { user: USER_PASSWORD.into(), admin: ADMIN_PASSWORD.into(), replication: REPL_PASSWORD.into() };
@@ -90,14 +111,14 @@ pub fn config(programs: Option<PathBuf>, root: &Path, server_id: u64) -> Instanc
 }
 
 /// A directory that other accounts may pass.
-pub fn directory() -> tempfile::TempDir {
+pub(crate) fn directory() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt;
     let permissions = std::fs::Permissions::from_mode(0o755);
     tempfile::Builder::new().prefix("cotton-mysql-").permissions(permissions).tempdir().expect("temporary directory")
 }
 
 impl Member {
-    pub fn new(programs: Option<PathBuf>, edit: impl FnOnce(&mut InstanceConfig)) -> Self {
+    pub(crate) fn new(programs: Option<PathBuf>, edit: impl FnOnce(&mut InstanceConfig)) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let dir = directory();
         let mut config = config(programs, dir.path(), LAST.fetch_add(1, Ordering::Relaxed) + 1);
@@ -107,19 +128,28 @@ impl Member {
         Self { instance, endpoint, dir }
     }
 
-    /// Provisioned and running.
-    pub async fn running(programs: Option<PathBuf>, edit: impl FnOnce(&mut InstanceConfig)) -> Self {
-        let this = Self::new(programs, edit);
-        this.instance.provision().await.expect("provision");
-        this.instance.start().await.expect("start");
-        this
+    /// With a data directory that was made once and copied since.
+    pub(crate) async fn ready(servers: Servers, edit: impl FnOnce(&mut InstanceConfig)) -> Option<Self> {
+        let this = Self::new(servers.programs()?, edit);
+        let template = servers.template().await;
+        std::fs::create_dir_all(this.root()).expect("directory");
+        let copied = Command::new("cp").arg("-a").arg(&template).arg(this.root().join("data")).status();
+        assert!(copied.expect("cp runs").success());
+        Some(this)
     }
 
-    pub fn root(&self) -> PathBuf {
+    /// Ready and started.
+    pub(crate) async fn running(servers: Servers) -> Option<Self> {
+        let this = Self::ready(servers, |_| {}).await?;
+        this.instance.start().await.expect("start");
+        Some(this)
+    }
+
+    pub(crate) fn root(&self) -> PathBuf {
         self.dir.path().join("m")
     }
 
-    pub fn address(&self, user: &str, password: &str) -> OptsBuilder {
+    pub(crate) fn address(&self, user: &str, password: &str) -> OptsBuilder {
         OptsBuilder::default()
             .ip_or_hostname(self.endpoint.host.clone())
             .tcp_port(self.endpoint.port)
@@ -129,26 +159,26 @@ impl Member {
     }
 
     /// A connection of the cluster's user.
-    pub async fn client(&self) -> Conn {
+    pub(crate) async fn client(&self) -> Conn {
         Conn::new(self.address(USER, USER_PASSWORD)).await.expect("the cluster's user gets in")
     }
 
-    pub async fn try_client(&self) -> Result<Conn, mysql_async::Error> {
+    pub(crate) async fn try_client(&self) -> Result<Conn, mysql_async::Error> {
         Conn::new(self.address(USER, USER_PASSWORD)).await
     }
 
     /// A connection of the account that manages the server.
-    pub async fn admin(&self) -> Conn {
+    pub(crate) async fn admin(&self) -> Conn {
         let socket = self.instance.socket().expect("it runs").display().to_string();
         let opts = OptsBuilder::default().socket(Some(socket)).user(Some("cotton")).pass(Some(ADMIN_PASSWORD));
         Conn::new(opts).await.expect("admin gets in")
     }
 
-    pub async fn probe(&self) -> ServerStatus {
+    pub(crate) async fn probe(&self) -> ServerStatus {
         self.instance.probe().await.expect("it answers")
     }
 
-    pub async fn promote(&self, acks: u32) -> GtidSet {
+    pub(crate) async fn promote(&self, acks: u32) -> GtidSet {
         let promotion = Promotion { must_contain: GtidSet::Empty, acks };
         match self.instance.promote(&promotion).await.expect("promote") {
             Promoted::Writable(position) => position,
@@ -156,25 +186,42 @@ impl Member {
         }
     }
 
-    pub async fn follow(&self, primary: &Self, semi_sync: bool) -> Followed {
+    pub(crate) async fn follow(&self, primary: &Self, semi_sync: bool) -> Followed {
         let following = Following { primary: primary.endpoint.clone(), semi_sync };
         self.instance.follow(&following).await.expect("follow")
     }
 
-    pub async fn attach(&self, primary: &Self, semi_sync: bool) {
+    pub(crate) async fn attach(&self, primary: &Self, semi_sync: bool) {
         assert_eq!(self.follow(primary, semi_sync).await, Followed::Attached);
         self.until_connected().await;
     }
 
-    pub async fn until_connected(&self) {
+    pub(crate) async fn until_connected(&self) {
         until("connected", || async {
             self.probe().await.replication.is_some_and(|r| r.link == LinkState::Connected && r.applying)
         })
         .await;
     }
 
+    /// Waits until it has applied all that `other` has.
+    pub(crate) async fn until_caught_up(&self, other: &Self) {
+        let wanted = other.probe().await.position;
+        until("caught up", || async {
+            let mut admin = self.admin().await;
+            let sql = "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('gtid_binlog_pos', 'gtid_executed')";
+            let rows: Vec<(String, String)> = admin.query(sql).await.expect("variables");
+            let text = rows.into_iter().next().map(|row| row.1).unwrap_or_default();
+            let mine = match &wanted {
+                GtidSet::MariaDb(_) => GtidSet::mariadb(&text, "", None),
+                GtidSet::MySql(_) | GtidSet::Empty => GtidSet::mysql(&text.replace('\n', ""), ""),
+            };
+            mine.expect("well formed").contains(&wanted)
+        })
+        .await;
+    }
+
     /// Waits until all of these rows are there.
-    pub async fn until_has(&self, ids: &std::collections::BTreeSet<u64>) {
+    pub(crate) async fn until_has(&self, ids: &std::collections::BTreeSet<u64>) {
         let mut client = self.client().await;
         let start = Instant::now();
         loop {
@@ -190,7 +237,7 @@ impl Member {
 }
 
 /// Polls until it holds.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let start = Instant::now();
     while !holds().await {
         assert!(start.elapsed() < Duration::from_secs(30), "never {what}");
@@ -199,15 +246,17 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut()
 }
 
 /// A primary with a table, and replicas.
-pub async fn cluster(servers: Servers, size: usize, acks: u32) -> Option<Vec<Member>> {
-    let programs = servers.programs()?;
-    let mut starting = Vec::new();
-    for _ in 0..size {
-        starting.push(tokio::spawn(Member::running(programs.clone(), |_| {})));
-    }
+pub(crate) async fn cluster(servers: Servers, size: usize, acks: u32) -> Option<Vec<Member>> {
     let mut members = Vec::new();
-    for member in starting {
-        members.push(member.await.expect("starts"));
+    for _ in 0..size {
+        members.push(Member::ready(servers, |_| {}).await?);
+    }
+    let mut starting = tokio::task::JoinSet::new();
+    for instance in members.iter().map(|member| Arc::clone(&member.instance)) {
+        starting.spawn(async move { instance.start().await });
+    }
+    while let Some(started) = starting.join_next().await {
+        started.expect("no panic").expect("start");
     }
     for replica in &members[1..] {
         assert_eq!(replica.follow(&members[0], acks > 0).await, Followed::Attached);
@@ -222,18 +271,21 @@ pub async fn cluster(servers: Servers, size: usize, acks: u32) -> Option<Vec<Mem
     Some(members)
 }
 
-pub async fn rows(conn: &mut Conn) -> Vec<u64> {
+pub(crate) async fn rows(conn: &mut Conn) -> Vec<u64> {
     conn.query("SELECT id FROM app.t ORDER BY id").await.expect("rows")
 }
 
-pub async fn insert(conn: &mut Conn, id: u64) -> Result<(), mysql_async::Error> {
+pub(crate) async fn insert(conn: &mut Conn, id: u64) -> Result<(), mysql_async::Error> {
     conn.query_drop(format!("INSERT INTO app.t VALUES ({id}, 'x')")).await
 }
 
 /// The server's error number.
-pub fn code<T: std::fmt::Debug>(result: Result<T, mysql_async::Error>) -> u16 {
+pub(crate) fn code<T: std::fmt::Debug>(result: Result<T, mysql_async::Error>) -> u16 {
     match result.expect_err("refused") {
         mysql_async::Error::Server(error) => error.code,
-        other => panic!("not an answer of the server: {other}"),
+        other @ (mysql_async::Error::Driver(_)
+        | mysql_async::Error::Io(_)
+        | mysql_async::Error::Other(_)
+        | mysql_async::Error::Url(_)) => panic!("not an answer of the server: {other}"),
     }
 }

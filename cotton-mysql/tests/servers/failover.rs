@@ -1,13 +1,10 @@
-//! MariaDB, thoroughly.
-#![allow(clippy::too_many_lines, reason = "a test tells one story")]
+//! A primary that is killed under load: another takes over, and what was acknowledged is there.
 
-mod support;
-
+use crate::load::Load;
+use crate::support::{Member, Servers, cluster};
 use cotton_core::ports::mysql::{Followed, MySql, Promoted, Promotion};
 use std::sync::Arc;
 use std::time::Instant;
-use support::load::Load;
-use support::{Member, Servers, cluster};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_the_primary_under_load() {
