@@ -62,6 +62,7 @@ pub mod driver;
 pub mod election;
 pub mod endpoint;
 pub mod error;
+pub mod executor;
 pub mod fleet;
 pub mod gtid;
 pub mod id;

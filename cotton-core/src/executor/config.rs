@@ -1,0 +1,48 @@
+//! How patient the agent-side machine is.
+
+use crate::resources::MIB;
+
+/// Times and limits of an [`Executor`](super::Executor). The defaults suit production; tests shorten them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutorConfig {
+    /// Longest silence between two reports.
+    pub report_interval_ms: u64,
+    /// From the start of one probe to the start of the next.
+    pub probe_interval_ms: u64,
+    /// So many failed probes in a row, and the server counts as hung: it is killed.
+    pub probe_failures_max: u32,
+    /// Pause before the first repetition of a failed operation; doubles with each further one.
+    pub retry_ms_min: u64,
+    /// Longest pause before the repetition of a failed operation.
+    pub retry_ms_max: u64,
+    /// Pause before a refusal that will hardly change by itself (errant, incomplete) is checked again.
+    pub recheck_ms: u64,
+    /// So many unplanned starts of the server within [`Self::restart_window_ms`]; one more, and the task fails.
+    pub restarts_max: usize,
+    /// See [`Self::restarts_max`].
+    pub restart_window_ms: u64,
+    /// Pause before the second unplanned start within the window (the first is immediate); doubles with each one.
+    pub restart_pause_ms: u64,
+    /// How long the last task state waits for its acknowledgement before the executor ends anyway.
+    pub farewell_ms: u64,
+    /// Less free space than this where the data is, and the member reports a storage trouble.
+    pub disk_free_bytes_min: u64,
+}
+
+impl Default for ExecutorConfig {
+    fn default() -> Self {
+        Self {
+            report_interval_ms: 2_000,
+            probe_interval_ms: 1_000,
+            probe_failures_max: 3,
+            retry_ms_min: 50,
+            retry_ms_max: 2_000,
+            recheck_ms: 10_000,
+            restarts_max: 5,
+            restart_window_ms: 600_000,
+            restart_pause_ms: 100,
+            farewell_ms: 5_000,
+            disk_free_bytes_min: 64 * MIB,
+        }
+    }
+}

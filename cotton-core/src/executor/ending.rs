@@ -1,0 +1,122 @@
+//! How an executor ends: the server first, then the last word, then itself. Each step is bounded in time.
+
+use super::server::{Gate, Process};
+use super::{Executor, ExitReason, Operation};
+use crate::Millis;
+use crate::ports::mesos::TaskState;
+use crate::protocol::Order;
+
+/// How long a killed process may take to vanish before the executor ends without it (the process dies with it).
+const KILL_MS_MAX: u64 = 2_000;
+
+/// An end that was begun.
+#[derive(Debug)]
+pub(super) struct Ending {
+    reason: ExitReason,
+    /// When an operation that is still under way is not waited for any more.
+    patience: Millis,
+    /// When the server must be gone.
+    stop_by: Millis,
+    /// Whether the process was killed because an operation or a stop took too long.
+    forced: bool,
+    told_at: Option<Millis>,
+    acknowledged: bool,
+}
+
+impl Ending {
+    pub(super) fn new(reason: ExitReason, now: Millis, stop_by: Millis) -> Self {
+        let patience = now.after(stop_by.since(now) / 2);
+        Self { reason, patience, stop_by, forced: false, told_at: None, acknowledged: false }
+    }
+
+    /// A repeated order can only shorten the time.
+    pub(super) fn hurry(&mut self, stop_by: Millis) {
+        self.stop_by = self.stop_by.min(stop_by);
+        self.patience = self.patience.min(self.stop_by);
+    }
+
+    pub(super) fn on_acknowledged(&mut self, state: TaskState) {
+        self.acknowledged |= self.told_at.is_some() && state == self.last_word().0;
+    }
+
+    fn last_word(&self) -> (TaskState, String) {
+        match &self.reason {
+            ExitReason::Killed => (TaskState::Killed, "killed as asked".to_owned()),
+            ExitReason::Shutdown => (TaskState::Killed, "executor was shut down".to_owned()),
+            ExitReason::Failed(reason) => (TaskState::Failed, reason.clone()),
+        }
+    }
+}
+
+impl Executor {
+    pub(super) fn advance_ending(&mut self) {
+        let ending = self.ending.as_ref().expect("checked by the caller");
+        if ending.told_at.is_none() {
+            if !self.bring_down() {
+                return;
+            }
+            let ending = self.ending.as_mut().expect("checked by the caller");
+            ending.told_at = Some(self.now);
+            let (state, message) = ending.last_word();
+            if self.task.is_some() {
+                self.tell(state, message);
+            } else {
+                self.out.exit = Some(ExitReason::Shutdown); // there is nothing to tell of
+            }
+        }
+        let ending = self.ending.as_ref().expect("checked by the caller");
+        let told_at = ending.told_at.expect("set above");
+        let (reason, acknowledged) = (ending.reason.clone(), ending.acknowledged);
+        if acknowledged || self.has_come(told_at.after(self.config.farewell_ms)) {
+            self.out.exit = Some(reason);
+        }
+    }
+
+    /// Ends the server; true when nothing runs any more, or all that could be done was done.
+    fn bring_down(&mut self) -> bool {
+        let ending = self.ending.as_mut().expect("checked by the caller");
+        let (patience, stop_by) = (ending.patience, ending.stop_by);
+        if self.killing.is_some() || ending.forced {
+            // A kill was answered when nothing of it is left; an operation that it interrupted ends soon.
+            let gone = self.killing.is_none() && !self.server.is_up() && self.running.is_none();
+            return gone || self.has_come(stop_by.after(KILL_MS_MAX));
+        }
+        match self.running.as_ref().map(|running| &running.operation) {
+            Some(Operation::Provision) => true, // no server runs, and a half-made directory is never used
+            Some(Operation::Stop { .. }) => {
+                self.has_come(stop_by.after(KILL_MS_MAX)) && self.force("it did not stop in time")
+            }
+            Some(
+                Operation::Start { .. }
+                | Operation::Freeze { .. }
+                | Operation::Promote { .. }
+                | Operation::Follow { .. }
+                | Operation::CopyFrom { .. },
+            ) => self.has_come(patience) && self.force("the task is ending"),
+            None if self.server.process != Process::Up => true,
+            None if self.now >= stop_by || !self.may_stop_cleanly() => self.force("the task is ending"),
+            None => {
+                self.operate(Operation::Stop { grace_ms: stop_by.since(self.now) });
+                self.has_come(stop_by.after(KILL_MS_MAX))
+            }
+        }
+    }
+
+    /// Kills the server, and says the same as `bring_down`.
+    fn force(&mut self, reason: &str) -> bool {
+        self.ending.as_mut().expect("checked by the caller").forced = true;
+        self.kill_server(reason, true);
+        self.bring_down()
+    }
+
+    /// A clean stop ends the wait of sessions for a replica's acknowledgement by telling them that their commit is
+    /// done, which it may not be for anybody else. Killed, they learn nothing, and their commits are found again.
+    fn may_stop_cleanly(&self) -> bool {
+        let waits = match self.goal.as_ref().map(|goal| &goal.order) {
+            Some(Order::Promote { acks, .. }) => *acks > 0,
+            Some(Order::Freeze | Order::Follow { .. } | Order::Detach) | None => false,
+        };
+        let served = self.server.status.as_ref().is_some_and(|status| status.replicas > 0 && status.waiting == 0);
+        self.server.gate == Gate::Closed || !waits || served
+    }
+}

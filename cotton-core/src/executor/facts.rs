@@ -1,0 +1,387 @@
+//! Takes note of what happened. Nothing is decided here, see `reconcile`.
+
+use super::ending::Ending;
+use super::input::{CallId, Failure, Input, Outcome};
+use super::server::{Gate, Process, Standing};
+use super::state::Rank;
+use super::{Executor, ExitReason, Goal, Operation, Probing, Running};
+use crate::ports::mesos::TaskState;
+use crate::ports::mysql::{Exit, Followed, Promoted, ServerStatus};
+use crate::protocol::{Directive, Order, Stage, ToExecutor, Trouble};
+use crate::{ErrorKind, TaskId};
+
+/// Shortest pause between the end of a failed probe and the next one.
+const PROBE_PAUSE_MS: u64 = 50;
+
+/// Pauses between probes that wait for a replica's connection to come up.
+const ATTACH_PROBES_MS: [u64; 5] = [20, 50, 100, 200, 400];
+
+impl Executor {
+    pub(super) fn update_facts(&mut self, input: Input) {
+        match input {
+            Input::Connected => {
+                self.reports.connected = true;
+                self.reports.owed = true;
+            }
+            Input::Disconnected => self.reports.connected = false,
+            Input::Launch { task } => self.on_launch(task),
+            Input::Refused { task, reason } => self.on_refused(task, reason),
+            Input::Kill { task, grace_ms } => self.on_kill(&task, grace_ms),
+            Input::Shutdown { grace_ms } => self.on_shutdown(grace_ms),
+            Input::Acknowledged(state) => match &mut self.ending {
+                Some(ending) => ending.on_acknowledged(state),
+                None => self.ignore(),
+            },
+            Input::Message(ToExecutor::Directive(directive)) => self.on_directive(directive),
+            Input::Message(ToExecutor::Heard { incarnation, seq, nonce, report_now }) => {
+                self.on_heard(incarnation, seq, nonce, report_now);
+            }
+            Input::Finished { id, outcome } => self.on_finished(id, outcome),
+            Input::Probed { id, result } => self.on_probed(id, result),
+            Input::Killed { id } => self.on_killed(id),
+            Input::Exited { boot, exit } => self.on_exited(boot, &exit),
+            Input::PersistFailed(failure) => self.storage = Some(failure.detail),
+        }
+    }
+
+    fn on_launch(&mut self, task: TaskId) {
+        if self.task.as_ref() == Some(&task) {
+            if let Some((state, message)) = self.announced.clone() {
+                self.tell(state, message); // the agent does not know that we have it
+            }
+        } else if self.task.is_some() || self.ending.is_some() {
+            self.warn(format!("task '{task}' is refused: an executor runs one task only"));
+            self.ignore();
+        } else {
+            self.task = Some(task);
+            self.tell(TaskState::Starting, "");
+        }
+    }
+
+    fn on_refused(&mut self, task: TaskId, reason: String) {
+        if self.task.is_none() && self.ending.is_none() {
+            self.task = Some(task);
+            self.fail(reason);
+        } else {
+            self.warn(format!("task '{task}' is refused: {reason}"));
+            self.ignore();
+        }
+    }
+
+    fn on_kill(&mut self, task: &TaskId, grace_ms: u64) {
+        if self.task.get_or_insert_with(|| task.clone()) == task {
+            self.end(ExitReason::Killed, grace_ms);
+        } else {
+            self.warn(format!("task '{task}' cannot be killed here: it does not run here"));
+            self.ignore();
+        }
+    }
+
+    fn on_shutdown(&mut self, grace_ms: u64) {
+        self.end(ExitReason::Shutdown, grace_ms);
+    }
+
+    /// Begins to end; a repetition can only shorten the time that it may take.
+    fn end(&mut self, reason: ExitReason, grace_ms: u64) {
+        let stop_by = self.now.after(grace_ms);
+        match &mut self.ending {
+            None => self.ending = Some(Ending::new(reason, self.now, stop_by)),
+            Some(ending) => ending.hurry(stop_by),
+        }
+    }
+
+    pub(super) fn fail(&mut self, reason: String) {
+        if self.ending.is_none() {
+            self.ending = Some(Ending::new(ExitReason::Failed(reason), self.now, self.now));
+        }
+    }
+
+    fn on_directive(&mut self, directive: Directive) {
+        if self.task.is_none() {
+            return self.ignore();
+        }
+        let rank = Rank::of(&directive);
+        let promotes = matches!(directive.order, Order::Promote { .. });
+        if self.state.obeyed.is_some_and(|obeyed| rank < obeyed) {
+            self.reports.owed = true; // whoever sent this should know what is obeyed here
+            return self.ignore();
+        }
+        if self.state.obeyed == Some(rank) {
+            // An epoch has one primary for ever: which one it is cannot change within it.
+            if rank.stage == Stage::Decided && promotes != (self.state.promoted == Some(rank.epoch)) {
+                self.warn(format!("an order of {rank} contradicts the one that is obeyed"));
+                self.reports.owed = true;
+                return self.ignore();
+            }
+        } else {
+            self.change(|state| {
+                state.obeyed = Some(rank);
+                if promotes {
+                    state.promoted = Some(rank.epoch);
+                }
+            });
+            self.ranks.push_back((self.revision, rank));
+        }
+        self.set_goal(rank, directive.order);
+    }
+
+    fn set_goal(&mut self, rank: Rank, order: Order) {
+        match &mut self.goal {
+            Some(goal) if goal.rank == rank && goal.order == order => self.reports.owed |= self.is_settled(),
+            Some(goal) if goal.rank == rank => {
+                goal.order = order; // keeps the boot that the promotion belongs to
+                self.forget_trouble();
+            }
+            Some(_) | None => {
+                // Without a goal of this rank in memory, a promotion that was begun belongs to a start of the past.
+                // So does one that arrives before the present start was ever reported.
+                let is_new = self.ranks.back().is_some_and(|(_, new)| *new == rank);
+                let is_here = self.server.is_up() && self.server.seen.is_some() && self.killing.is_none();
+                let boot = (is_new && is_here).then_some(self.server.boot);
+                self.goal = Some(Goal { rank, order, boot });
+                self.forget_trouble();
+            }
+        }
+    }
+
+    /// Whether the goal has been reached, so that its repetition is answered at once.
+    fn is_settled(&self) -> bool {
+        self.running.is_none() && self.goal_trouble.is_none()
+    }
+
+    pub(super) fn forget_trouble(&mut self) {
+        self.goal_trouble = None;
+        self.history_missing = None;
+        self.retry = super::retry::Retry::default();
+    }
+
+    fn on_heard(&mut self, incarnation: u64, seq: u64, nonce: u64, report_now: bool) {
+        if incarnation != self.state.incarnation || !self.lease.on_heard(seq) {
+            self.ignore(); // renews nothing, but was said all the same
+        }
+        self.nonce = self.nonce.max(nonce);
+        self.fresh_wanted |= report_now;
+    }
+
+    fn on_finished(&mut self, id: CallId, outcome: Outcome) {
+        let Some(running) = self.running.take_if(|running| running.id == id) else { return self.ignore() };
+        self.stamp += 1;
+        if let Outcome::Failed(failure) = &outcome
+            && failure.kind == ErrorKind::Storage
+        {
+            self.storage = Some(failure.detail.clone());
+        }
+        match (&running.operation, outcome) {
+            (Operation::Provision, Outcome::Done) => self.server.process = Process::Ready,
+            (Operation::Start { boot }, Outcome::Done) => self.on_up(*boot),
+            (Operation::Provision | Operation::Start { .. }, Outcome::Failed(failure)) => self.on_start_failed(failure),
+            (Operation::CopyFrom { boot, .. }, Outcome::Done) => {
+                self.copies += 1;
+                self.history_missing = None;
+                self.on_up(*boot);
+            }
+            (Operation::CopyFrom { donor, .. }, Outcome::Failed(failure)) => {
+                self.copies += 1;
+                self.server.on_data_lost();
+                let detail = format!("copy from {donor}: {}", failure.detail);
+                self.history_missing = None;
+                self.goal_trouble = Some(Trouble::HistoryMissing { detail });
+                self.retry.failed(self.now, &self.config);
+            }
+            (Operation::Stop { .. }, Outcome::Done | Outcome::Failed(_)) => {
+                if self.server.is_up() {
+                    self.server.on_down("stopped".to_owned());
+                }
+            }
+            (Operation::Freeze { .. } | Operation::Promote { .. } | Operation::Follow { .. }, outcome) => {
+                // An operation that outlived its process says nothing about the next one.
+                if self.server.is_up() && self.server.boot == running.boot {
+                    self.on_obeyed(running, outcome);
+                }
+            }
+            (operation, outcome) => panic!("{} cannot end in {outcome:?}", operation.name()),
+        }
+    }
+
+    fn on_up(&mut self, boot: u64) {
+        self.server.on_up(boot);
+        self.next_probe = self.now;
+        if self.ending.is_none() && !matches!(self.announced, Some((TaskState::Running, _))) {
+            self.tell(TaskState::Running, "");
+        }
+    }
+
+    fn on_start_failed(&mut self, failure: Failure) {
+        self.server.on_start_failed(failure.detail.clone());
+        if failure.permanent {
+            self.fail(failure.detail);
+        } else {
+            self.take_restart(&failure.detail);
+        }
+    }
+
+    /// An unplanned start will be needed.
+    fn take_restart(&mut self, reason: &str) {
+        if !self.restarts.take(self.now, &self.config) {
+            self.fail(format!(
+                "server failed more than {} times within {} s; last: {reason}",
+                self.config.restarts_max,
+                self.config.restart_window_ms / 1000
+            ));
+        }
+    }
+
+    fn on_obeyed(&mut self, running: Running, outcome: Outcome) {
+        let trouble = match (running.operation, outcome) {
+            (Operation::Freeze { rank }, Outcome::Frozen(position)) => {
+                self.server.standing = Standing::Frozen(rank);
+                self.server.on_position(position, running.nonce);
+                None
+            }
+            (Operation::Promote { epoch, promotion }, Outcome::Promoted(Promoted::Writable(position))) => {
+                self.server.gate = Gate::Open(epoch);
+                self.server.standing = Standing::Primary { epoch, promotion, closed: false };
+                self.server.on_position(position, running.nonce);
+                self.next_probe = self.now; // how many replicas are connected matters to a lease
+                None
+            }
+            (Operation::Promote { .. }, Outcome::Promoted(Promoted::Incomplete(detail))) => {
+                // Refused before anything was done. A server that was open already is closed by `guard`.
+                self.server.gate = running.gate;
+                Some(Trouble::Incomplete { detail })
+            }
+            (Operation::Follow { epoch, following }, Outcome::Followed(Followed::Attached)) => {
+                self.server.standing = Standing::Following { epoch, following, connected: false, broken: None };
+                self.attach_probes = 0;
+                self.next_probe = self.now.after(ATTACH_PROBES_MS[0]);
+                // Forgotten when a probe finds it connected: setting up alone proves nothing.
+                return;
+            }
+            (Operation::Follow { .. }, Outcome::Followed(Followed::Errant(gtids))) => Some(Trouble::Errant { gtids }),
+            (Operation::Follow { .. }, Outcome::Followed(Followed::HistoryMissing(detail))) => {
+                self.history_missing = Some(detail.clone());
+                Some(Trouble::HistoryMissing { detail })
+            }
+            (operation, Outcome::Failed(failure)) => {
+                let detail = format!("{}: {}", operation.name(), failure.detail);
+                let storage = failure.kind == ErrorKind::Storage;
+                Some(if storage { Trouble::Storage { detail } } else { Trouble::Failing { detail } })
+            }
+            (operation, outcome) => panic!("{} cannot end in {outcome:?}", operation.name()),
+        };
+        match &trouble {
+            None => self.forget_trouble(),
+            Some(Trouble::Errant { .. } | Trouble::Incomplete { .. }) => self.retry.refused(self.now, &self.config),
+            // The first copy is made at once; pauses come between the following ones.
+            Some(Trouble::HistoryMissing { .. }) if self.retry.failures() == 0 => self.retry.counted(),
+            Some(Trouble::HistoryMissing { .. } | Trouble::Storage { .. } | Trouble::Failing { .. }) => {
+                self.retry.failed(self.now, &self.config);
+            }
+        }
+        self.goal_trouble = trouble;
+    }
+
+    fn on_probed(&mut self, id: CallId, result: Result<ServerStatus, Failure>) {
+        let Some(probe) = self.probing.take_if(|probe| probe.id == id) else { return self.ignore() };
+        if !self.server.is_up() || self.server.boot != probe.boot {
+            self.fresh_wanted |= probe.answers;
+            return;
+        }
+        self.reports.owed |= probe.answers;
+        match result {
+            Ok(status) => self.on_status(&probe, status),
+            Err(failure) => {
+                self.next_probe =
+                    probe.started.after(self.config.probe_interval_ms).max(self.now.after(PROBE_PAUSE_MS));
+                if failure.kind == ErrorKind::Storage {
+                    self.storage = Some(failure.detail); // a restart would not make room
+                } else {
+                    self.server.probe_failures += 1;
+                    self.goal_trouble.get_or_insert(Trouble::Failing { detail: failure.detail });
+                }
+            }
+        }
+    }
+
+    fn on_status(&mut self, probe: &Probing, status: ServerStatus) {
+        if self.server.probe_failures > 0 {
+            self.server.probe_failures = 0;
+            if self.running.is_none() && self.retry.failures() == 0 {
+                self.goal_trouble = None; // it was the probes' only
+            }
+        }
+        if let Some(free) = status.disk_free_bytes {
+            let scarce = free < self.config.disk_free_bytes_min;
+            self.storage = scarce.then(|| format!("only {} MiB left for data", free / crate::resources::MIB));
+        }
+        // What was read before an operation ended may be older than what that operation told.
+        let ended = self.stamp - probe.stamp > u64::from(self.running.is_some());
+        if ended {
+            self.reports.owed &= !probe.answers;
+            self.fresh_wanted |= probe.answers;
+            self.next_probe = self.now;
+            return;
+        }
+        self.server.on_status(status, probe.nonce);
+        let quiet = !probe.beside && self.running.is_none();
+        self.next_probe = probe.started.after(self.config.probe_interval_ms);
+        if quiet {
+            self.judge();
+        }
+    }
+
+    fn judge(&mut self) {
+        let was_broken = matches!(self.server.standing, Standing::Following { broken: Some(_), .. });
+        if self.server.judge() {
+            self.kill_server("it was opened for writes by somebody else", false);
+        }
+        if let Standing::Following { connected, broken, .. } = &self.server.standing {
+            if let Some(detail) = broken.clone() {
+                if !was_broken {
+                    self.retry.failed(self.now, &self.config); // once, or waiting would never end
+                }
+                self.goal_trouble.get_or_insert(Trouble::Failing { detail });
+            } else if *connected {
+                self.forget_trouble();
+            } else if let Some(pause) = ATTACH_PROBES_MS.get(self.attach_probes as usize + 1) {
+                self.attach_probes += 1;
+                self.next_probe = self.now.after(*pause);
+            }
+        }
+    }
+
+    fn on_killed(&mut self, id: CallId) {
+        let Some(killing) = self.killing.take_if(|killing| killing.id == Some(id)) else { return self.ignore() };
+        self.on_gone(killing.reason, killing.planned);
+    }
+
+    fn on_exited(&mut self, boot: u64, exit: &Exit) {
+        if !self.server.is_up() || self.server.boot != boot {
+            return self.ignore();
+        }
+        match &self.killing {
+            Some(killing) => {
+                let (reason, planned) = (killing.reason.clone(), killing.planned);
+                self.on_gone(reason, planned);
+            }
+            None => self.on_gone(format!("server ended: {}", exit.description), exit.expected),
+        }
+    }
+
+    fn on_gone(&mut self, reason: String, planned: bool) {
+        if !self.server.is_up() {
+            return;
+        }
+        if !planned && self.ending.is_none() {
+            self.take_restart(&reason);
+        }
+        self.server.on_down(reason);
+        if self.killing.as_ref().is_some_and(|killing| killing.id.is_none()) {
+            self.killing = None; // nothing is left to kill
+        }
+        // What was wrong with the old process is no trouble of the next one.
+        if matches!(self.goal_trouble, Some(Trouble::Failing { .. } | Trouble::Storage { .. })) {
+            self.forget_trouble();
+        }
+    }
+}

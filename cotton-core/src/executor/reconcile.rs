@@ -1,0 +1,180 @@
+//! The only place that decides: compares what is with what should be.
+
+use super::server::{Gate, Process, Standing};
+use super::state::Rank;
+use super::{Executor, Goal, Killing, Operation};
+use crate::ports::mysql::{Following, Promotion};
+use crate::protocol::{Order, Trouble};
+use crate::time::earliest;
+use crate::{Endpoint, Epoch, Millis, Revision};
+
+impl Executor {
+    pub(super) fn reconcile(&mut self) {
+        self.wake = None;
+        self.out.operation = None; // what nobody fetched yet is decided afresh
+        self.out.probe = false;
+        self.guard();
+        self.advance();
+        self.watch();
+        if self.report_due_at().is_some_and(|due| due <= self.now) {
+            self.reports.owed = true;
+        }
+    }
+
+    /// Wants the server process killed; `planned` when that is obedience and not misfortune.
+    pub(super) fn kill_server(&mut self, reason: impl Into<String>, planned: bool) {
+        if self.killing.is_none() {
+            self.killing = Some(Killing { id: None, reason: reason.into(), planned });
+        }
+    }
+
+    /// Wants an operation that obeys no order.
+    pub(super) fn operate(&mut self, operation: Operation) {
+        assert!(self.running.is_none() && self.killing.is_none(), "one operation at a time, none beside a kill");
+        self.out.operation = Some((Revision(0), operation));
+    }
+
+    /// Whether that moment has come; if not, wakes up then.
+    pub(super) fn has_come(&mut self, at: Millis) -> bool {
+        if at > self.now {
+            self.wake = earliest(self.wake, Some(at));
+        }
+        at <= self.now
+    }
+
+    /// Sees to it that the server is not writable when it must not be, and that a hung one does not stay.
+    fn guard(&mut self) {
+        if !self.server.is_up() || self.killing.is_some() {
+            return;
+        }
+        if let Some(open) = self.server.gate.epoch() {
+            self.guard_open(open);
+        }
+        if self.server.probe_failures >= self.config.probe_failures_max {
+            self.kill_server(format!("it did not answer {} probes in a row", self.server.probe_failures), false);
+        }
+    }
+
+    fn guard_open(&mut self, open: Epoch) {
+        let Some(Goal { rank, order: Order::Promote { lease_ms, .. }, boot }) = &self.goal else {
+            return self.kill_server(format!("it was primary of epoch {open} and is not any more"), true);
+        };
+        let (epoch, lease_ms) = (rank.epoch, *lease_ms);
+        assert!(epoch >= open && *boot == Some(self.server.boot), "only a promotion of this boot opens the server");
+        if epoch > open && matches!(self.goal_trouble, Some(Trouble::Incomplete { .. })) {
+            return self.kill_server(format!("it is open since epoch {open} and lacks data of epoch {epoch}"), true);
+        }
+        let Some(until) = lease_ms.map(|ms| self.lease.until(ms).unwrap_or_default()) else { return };
+        let answering = self.server.status.as_ref().filter(|_| self.server.probe_failures == 0);
+        let deserted = answering.is_none_or(|status| status.replicas == 0);
+        // With a replica connected, nobody else can have been elected from it; each probe asks again.
+        if self.has_come(until) && deserted {
+            self.kill_server("its lease has run out and no replica is connected", true);
+        }
+    }
+
+    fn advance(&mut self) {
+        if self.ending.is_some() {
+            return self.advance_ending();
+        }
+        if self.task.is_none() || self.running.is_some() || self.killing.is_some() {
+            return;
+        }
+        let operation = match self.server.process {
+            Process::Absent => Operation::Provision,
+            Process::Ready => Operation::Start { boot: self.server.boot + 1 },
+            Process::Copying => unreachable!("copying is an operation"),
+            Process::Up => return self.obey(),
+        };
+        if self.has_come(self.restarts.not_before()) {
+            self.operate(operation);
+        }
+    }
+
+    fn obey(&mut self) {
+        let Some(goal) = self.goal.clone() else { return };
+        let epoch = goal.rank.epoch;
+        match goal.order {
+            Order::Freeze | Order::Detach => {
+                if self.server.standing != Standing::Frozen(goal.rank) {
+                    self.obey_by(Operation::Freeze { rank: goal.rank });
+                }
+            }
+            Order::Promote { must_contain, acks, lease_ms } => {
+                let promotion = Promotion { must_contain, acks };
+                self.obey_promote(epoch, goal.boot, promotion, lease_ms);
+            }
+            Order::Follow { primary, semi_sync, donors, .. } => {
+                self.obey_follow(epoch, Following { primary, semi_sync }, &donors);
+            }
+        }
+    }
+
+    fn obey_promote(&mut self, epoch: Epoch, boot: Option<u64>, promotion: Promotion, lease_ms: Option<u64>) {
+        if boot != Some(self.server.boot) {
+            let detail = format!("the server was restarted since it was promoted in epoch {epoch}: elect again");
+            self.goal_trouble = Some(Trouble::Failing { detail });
+            let rank = Rank::decided(epoch);
+            if !matches!(self.server.standing, Standing::Idle) && self.server.standing != Standing::Frozen(rank) {
+                self.obey_by(Operation::Freeze { rank }); // it is reported as idle, so it must not replicate
+            }
+            return;
+        }
+        if let Standing::Primary { epoch: open, promotion: done, closed } = &self.server.standing {
+            if *open == epoch && *done == promotion && !closed {
+                return;
+            }
+            if *closed {
+                let detail = "it was made read-only by somebody else, opening it again".to_owned();
+                self.goal_trouble.get_or_insert(Trouble::Failing { detail });
+            }
+        }
+        let holds = lease_ms.is_none_or(|ms| self.lease.holds(ms, self.now));
+        if !holds && self.server.gate == Gate::Closed {
+            return; // it is reported to be promoting; the answer to that begins a lease
+        }
+        if let Some(until) = lease_ms.and_then(|ms| self.lease.until(ms)) {
+            self.has_come(until); // it may run out before the promotion is answered
+        }
+        self.obey_by(Operation::Promote { epoch, promotion });
+    }
+
+    fn obey_follow(&mut self, epoch: Epoch, following: Following, donors: &[Endpoint]) {
+        if let Standing::Following { epoch: since, following: done, broken: None, .. } = &self.server.standing
+            && *since == epoch
+            && *done == following
+        {
+            return;
+        }
+        if self.history_missing.is_some() {
+            if let Some(donor) = donors.get(self.copies % donors.len().max(1)) {
+                let boot = self.server.boot + 1;
+                return self.obey_by(Operation::CopyFrom { epoch, donor: donor.clone(), boot });
+            }
+            self.history_missing = None;
+            self.retry.failed(self.now, &self.config);
+        }
+        self.obey_by(Operation::Follow { epoch, following });
+    }
+
+    /// Wants an operation that obeys the goal, as soon as its rank is durable and the pause after a failure is over.
+    fn obey_by(&mut self, operation: Operation) {
+        if self.has_come(self.retry.not_before()) {
+            let needs = self.ranks.back().map(|(revision, _)| *revision).unwrap_or_default();
+            self.operate(operation);
+            self.out.operation = self.out.operation.take().map(|(_, operation)| (needs, operation));
+        }
+    }
+
+    fn watch(&mut self) {
+        if !self.server.is_up() {
+            // There is nothing to look at: what is known is as fresh as can be.
+            self.reports.owed |= std::mem::take(&mut self.fresh_wanted);
+            return;
+        }
+        if self.probing.is_none() && self.killing.is_none() && self.ending.is_none() {
+            let due = self.fresh_wanted || self.has_come(self.next_probe);
+            self.out.probe = due;
+        }
+    }
+}

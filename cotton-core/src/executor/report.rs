@@ -1,0 +1,142 @@
+//! What the scheduler is told, and when.
+//!
+//! A report is made at the moment it leaves, from durable facts only, so that it never waits for a checkpoint.
+
+use super::Executor;
+use super::server::Standing;
+use super::state::Rank;
+use crate::Millis;
+use crate::protocol::{MemberRole, Order, Report, Trouble};
+
+/// What is reported at once when it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Headline {
+    rank: Option<Rank>,
+    role: MemberRole,
+    boot: u64,
+    trouble: Option<Trouble>,
+    replicas: Option<u32>,
+}
+
+/// What was reported.
+#[derive(Debug, Default)]
+pub(super) struct Reports {
+    /// Whether the link is up.
+    pub(super) connected: bool,
+    /// A report is owed, whether anything changed or not.
+    pub(super) owed: bool,
+    pub(super) last_at: Option<Millis>,
+    headline: Option<Headline>,
+    seq: u64,
+}
+
+impl Executor {
+    /// When the next report is due for no other reason than the time.
+    pub(super) fn report_due_at(&self) -> Option<Millis> {
+        let last = self.reports.last_at.filter(|_| self.may_report())?;
+        Some(last.after(self.config.report_interval_ms))
+    }
+
+    /// The report that should leave now, if any.
+    pub(super) fn take_report(&mut self) -> Option<Report> {
+        if !self.may_report() {
+            return None;
+        }
+        let headline = self.headline();
+        let changed = self.reports.headline.as_ref().is_none_or(|last| {
+            // While an order is being carried out, its result will tell the new rank within the moment.
+            let settled = self.running.is_none() && self.out.operation.is_none();
+            let same = headline.role == last.role
+                && headline.boot == last.boot
+                && headline.trouble == last.trouble
+                && headline.replicas == last.replicas;
+            !same || (settled && headline.rank != last.rank)
+        });
+        if !changed && !self.reports.owed {
+            return None;
+        }
+        self.reports.owed = false;
+        self.reports.last_at = Some(self.now);
+        self.reports.seq += 1;
+        self.lease.on_sent(self.reports.seq, self.now);
+        let report = self.report(&headline);
+        self.reports.headline = Some(headline);
+        Some(report)
+    }
+
+    /// The incarnation must be durable before the first report, or it could be used twice.
+    fn may_report(&self) -> bool {
+        self.reports.connected && self.task.is_some() && !self.over && self.persisted.0 > 0
+    }
+
+    fn headline(&self) -> Headline {
+        let (rank, role, boot) = if let Some(rank) = self.promoting() {
+            (Some(rank), MemberRole::Promoting, self.server.boot)
+        } else if let Some(rank) = self.refused_promotion() {
+            (Some(rank), MemberRole::Idle, self.server.boot)
+        } else {
+            let (rank, role) = self.server.role();
+            (rank.or(self.durable_rank), role, self.server.role_boot())
+        };
+        let primary = role == MemberRole::Primary;
+        let replicas = self.server.status.as_ref().filter(|_| primary).map(|status| status.replicas);
+        Headline { rank, role, boot, trouble: self.trouble(), replicas }
+    }
+
+    /// The rank of a promotion that is durable, belongs to the running boot, and is still being obeyed. `Idle` in that
+    /// epoch would say that the server was restarted, and make the scheduler elect again.
+    fn promoting(&self) -> Option<Rank> {
+        let goal = self.goal.as_ref().filter(|goal| matches!(goal.order, Order::Promote { .. }))?;
+        let here = self.server.is_up() && goal.boot == Some(self.server.boot);
+        let durable = self.durable_rank.is_some_and(|durable| durable >= goal.rank);
+        let open = matches!(&self.server.standing, Standing::Primary { epoch, .. } if *epoch == goal.rank.epoch);
+        let refused = matches!(self.goal_trouble, Some(Trouble::Incomplete { .. }));
+        (here && durable && !open && !refused).then_some(goal.rank)
+    }
+
+    /// The rank of a promotion that is durable and was not meant for the running boot: whatever the server did before,
+    /// `Idle` in that epoch tells the scheduler to elect again.
+    fn refused_promotion(&self) -> Option<Rank> {
+        let goal = self.goal.as_ref().filter(|goal| matches!(goal.order, Order::Promote { .. }))?;
+        let known = self.server.is_up() && self.server.seen.is_some();
+        let durable = self.durable_rank.is_some_and(|durable| durable >= goal.rank);
+        (known && durable && goal.boot != Some(self.server.boot)).then_some(goal.rank)
+    }
+
+    fn report(&self, headline: &Headline) -> Report {
+        let status = self.server.status.as_ref();
+        // What is not running has nothing that could change unseen, so that whatever was heard is answered by it.
+        let echo =
+            if headline.role.is_up() { self.server.seen.as_ref().map_or(0, |seen| seen.nonce) } else { self.nonce };
+        Report {
+            incarnation: self.state.incarnation,
+            seq: self.reports.seq,
+            echo,
+            epoch: headline.rank.map(|rank| rank.epoch).unwrap_or_default(),
+            stage: headline.rank.map(|rank| rank.stage),
+            role: headline.role.clone(),
+            boot: headline.boot,
+            position: self.server.position().clone(),
+            lag_s: status.and_then(|status| status.replication.as_ref()).and_then(|replication| replication.lag_s),
+            replicas: headline.replicas,
+            waiting: headline.replicas.and(status).map(|status| status.waiting),
+            disk_free_bytes: status.and_then(|status| status.disk_free_bytes),
+            server_version: self.server.version().to_owned(),
+            trouble: headline.trouble.clone(),
+        }
+    }
+
+    /// The trouble that most needs somebody's attention.
+    fn trouble(&self) -> Option<Trouble> {
+        let storage = || self.storage.clone().map(|detail| Trouble::Storage { detail });
+        match &self.goal_trouble {
+            Some(Trouble::Failing { .. }) | None => storage().or_else(|| self.goal_trouble.clone()),
+            Some(
+                Trouble::Errant { .. }
+                | Trouble::HistoryMissing { .. }
+                | Trouble::Storage { .. }
+                | Trouble::Incomplete { .. },
+            ) => self.goal_trouble.clone(),
+        }
+    }
+}

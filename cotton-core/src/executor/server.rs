@@ -1,0 +1,222 @@
+//! What is known of the server: facts only, no decisions.
+
+use super::state::Rank;
+use crate::ports::mysql::{Following, LinkState, Promotion, ServerStatus};
+use crate::protocol::MemberRole;
+use crate::{Epoch, GtidSet};
+
+/// The server as a process with data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Process {
+    /// No data directory was made or checked in this incarnation.
+    Absent,
+    /// Not running; its data is there.
+    Ready,
+    /// Its data is being replaced.
+    Copying,
+    /// Running.
+    Up,
+}
+
+/// Whether ordinary users may be able to write. What is not certainly closed counts as open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// Read-only, as every start leaves it.
+    Closed,
+    /// A promotion in this epoch was begun and may or may not have opened it.
+    Opening(Epoch),
+    /// Open since a promotion in this epoch.
+    Open(Epoch),
+}
+
+impl Gate {
+    /// The epoch in which it is or may be open.
+    pub(super) const fn epoch(self) -> Option<Epoch> {
+        match self {
+            Self::Closed => None,
+            Self::Opening(epoch) | Self::Open(epoch) => Some(epoch),
+        }
+    }
+}
+
+/// What the last accomplished order made of the running process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing was asked of it since its start.
+    Idle,
+    /// Receives nothing.
+    Frozen(Rank),
+    /// Replicates.
+    Following {
+        epoch: Epoch,
+        following: Following,
+        /// Whether a probe since then saw the connection up.
+        connected: bool,
+        /// What a probe since then found wrong: it must be told again.
+        broken: Option<String>,
+    },
+    /// Is the primary.
+    Primary {
+        epoch: Epoch,
+        promotion: Promotion,
+        /// Whether a probe since then found it read-only: it must be told again.
+        closed: bool,
+    },
+}
+
+/// A position, and what was heard from the scheduler before it was read.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) position: GtidSet,
+    pub(super) nonce: u64,
+}
+
+/// Everything known of the server.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) process: Process,
+    /// Counts its starts.
+    pub(super) boot: u64,
+    pub(super) gate: Gate,
+    pub(super) standing: Standing,
+    /// Position read in this boot.
+    pub(super) seen: Option<Seen>,
+    /// Newest probe of this boot.
+    pub(super) status: Option<ServerStatus>,
+    pub(super) probe_failures: u32,
+    /// Last position ever seen, for reports while it is down.
+    last_position: GtidSet,
+    version: String,
+    /// What to report as long as it is not up, or up but not looked at yet, and the start that this belongs to.
+    away: (u64, MemberRole),
+}
+
+impl Server {
+    pub(super) const fn new() -> Self {
+        Self {
+            process: Process::Absent,
+            boot: 0,
+            gate: Gate::Closed,
+            standing: Standing::Idle,
+            seen: None,
+            status: None,
+            probe_failures: 0,
+            last_position: GtidSet::Empty,
+            version: String::new(),
+            away: (0, MemberRole::Starting),
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.process == Process::Up
+    }
+
+    /// A new process runs: read-only, not replicating, not looked at yet.
+    pub(super) fn on_up(&mut self, boot: u64) {
+        assert!(boot > self.boot, "boot {boot} after {}", self.boot);
+        self.clear(Process::Up);
+        self.boot = boot;
+    }
+
+    /// The process is gone.
+    pub(super) fn on_down(&mut self, reason: String) {
+        self.clear(Process::Ready);
+        self.away = (self.boot, MemberRole::Down { reason });
+    }
+
+    /// Its data is about to be replaced.
+    pub(super) fn on_copying(&mut self) {
+        self.clear(Process::Copying);
+        self.last_position = GtidSet::Empty;
+        self.away = (self.boot, MemberRole::Starting);
+    }
+
+    /// There is no data any more.
+    pub(super) fn on_data_lost(&mut self) {
+        self.clear(Process::Absent);
+    }
+
+    /// A start failed.
+    pub(super) fn on_start_failed(&mut self, reason: String) {
+        assert!(!self.is_up(), "a running server is not started");
+        if self.boot > 0 {
+            self.away = (self.boot, MemberRole::Down { reason });
+        }
+    }
+
+    pub(super) fn on_position(&mut self, position: GtidSet, nonce: u64) {
+        assert!(self.is_up(), "positions come from a running server");
+        let nonce = self.seen.as_ref().map_or(nonce, |seen| seen.nonce.max(nonce));
+        self.last_position = position.clone();
+        self.seen = Some(Seen { position, nonce });
+    }
+
+    pub(super) fn on_status(&mut self, status: ServerStatus, nonce: u64) {
+        self.on_position(status.position.clone(), nonce);
+        self.version.clone_from(&status.version);
+        self.status = Some(status);
+    }
+
+    /// Compares what a probe saw with what was last done, when nothing was done since. True when ordinary users may
+    /// write although nobody opened it.
+    pub(super) fn judge(&mut self) -> bool {
+        let Some(status) = &self.status else { return false };
+        match &mut self.standing {
+            Standing::Idle | Standing::Frozen(_) => {}
+            Standing::Following { following, connected, broken, .. } => {
+                let link = status.replication.as_ref().filter(|replication| replication.source == following.primary);
+                *connected = link.is_some_and(|link| link.link == LinkState::Connected);
+                *broken = match link {
+                    None => Some("does not replicate from its primary".to_owned()),
+                    Some(link) if link.link == LinkState::Stopped || !link.applying => {
+                        Some(link.error.clone().unwrap_or_else(|| "replication has stopped".to_owned()))
+                    }
+                    Some(_) => None,
+                };
+            }
+            Standing::Primary { closed, .. } => *closed = !status.writable,
+        }
+        status.writable && self.gate == Gate::Closed
+    }
+
+    /// The role, and the rank that gave it; `None` where no order did.
+    pub(super) fn role(&self) -> (Option<Rank>, MemberRole) {
+        if !self.is_up() || self.seen.is_none() {
+            return (None, self.away.1.clone());
+        }
+        match &self.standing {
+            Standing::Idle => (None, MemberRole::Idle),
+            Standing::Frozen(rank) => (Some(*rank), MemberRole::Frozen),
+            Standing::Following { epoch, connected, .. } => {
+                (Some(Rank::decided(*epoch)), MemberRole::Following { connected: *connected })
+            }
+            Standing::Primary { epoch, .. } => (Some(Rank::decided(*epoch)), MemberRole::Primary),
+        }
+    }
+
+    /// The start of the server that the role belongs to.
+    pub(super) const fn role_boot(&self) -> u64 {
+        match (self.process, &self.seen) {
+            (Process::Up, Some(_)) => self.boot,
+            (Process::Up | Process::Absent | Process::Ready | Process::Copying, _) => self.away.0,
+        }
+    }
+
+    /// The position of this boot or, failing that, the last one known.
+    pub(super) fn position(&self) -> &GtidSet {
+        self.seen.as_ref().map_or(&self.last_position, |seen| &seen.position)
+    }
+
+    pub(super) fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn clear(&mut self, process: Process) {
+        self.process = process;
+        self.gate = Gate::Closed;
+        self.standing = Standing::Idle;
+        self.seen = None;
+        self.status = None;
+        self.probe_failures = 0;
+    }
+}

@@ -1,0 +1,194 @@
+//! From launch to running, and back after crashes.
+
+use super::*;
+
+#[test]
+fn launch_provisions_starts_and_reports() {
+    let mut bench = Bench::new();
+    bench.feed(Input::Connected);
+    assert_eq!(bench.names(), [] as [&str; 0], "nothing to say before there is a task");
+    bench.feed(Input::Launch { task: task() });
+    assert_eq!(bench.updates(), [TaskState::Starting]);
+    let report = bench.report();
+    assert_eq!((report.role, report.incarnation, report.boot), (MemberRole::Starting, 1, 0));
+    assert_eq!(bench.finish("provision", Outcome::Done), Operation::Provision);
+    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 1 });
+    assert_eq!(bench.updates(), [TaskState::Running]);
+    assert!(!bench.has("report"), "nothing is known of the server yet");
+    bench.probe(status());
+    let report = bench.report();
+    assert_eq!((report.role, report.boot, report.epoch), (MemberRole::Idle, 1, Epoch(0)));
+    assert_eq!((report.position, report.server_version.as_str()), (gtids("0-1-5"), "10.11"));
+}
+
+#[test]
+fn nothing_is_reported_before_the_incarnation_is_durable() {
+    let mut bench = Bench::with(ExecutorState { incarnation: 6, ..ExecutorState::default() });
+    bench.durable = false;
+    bench.feed(Input::Connected);
+    bench.feed(Input::Launch { task: task() });
+    assert!(!bench.has("report"), "{:?}", bench.names());
+    assert_eq!(bench.machine.checkpoint().map(|(_, state)| state.incarnation), Some(7));
+    bench.persist();
+    assert_eq!(bench.report().incarnation, 7);
+}
+
+#[test]
+fn launches_are_repeated_by_agents_and_refused_for_others() {
+    let mut bench = Bench::up();
+    bench.feed(Input::Launch { task: task() });
+    assert_eq!(bench.updates(), [TaskState::Running], "what it is now is told again");
+    bench.effects.clear();
+    bench.feed(Input::Launch { task: TaskId::from("mysos-b-0") });
+    assert_eq!(bench.names(), ["warn"]);
+    bench.effects.clear();
+    bench.feed(Input::Refused { task: TaskId::from("mysos-b-0"), reason: "bad".into() });
+    assert_eq!(bench.names(), ["warn"]);
+}
+
+#[test]
+fn a_task_that_makes_no_sense_fails() {
+    let mut bench = Bench::new();
+    bench.feed(Input::Connected);
+    bench.feed(Input::Refused { task: task(), reason: "bad".into() });
+    assert_eq!(bench.updates(), [TaskState::Failed]);
+    bench.feed(Input::Acknowledged(TaskState::Starting));
+    assert!(!bench.machine.is_over());
+    bench.feed(Input::Acknowledged(TaskState::Failed));
+    assert_eq!(bench.take("exit"), Effect::Exit(ExitReason::Failed("bad".into())));
+    assert!(bench.machine.is_over());
+    assert_eq!(bench.machine.poll_timeout(), None);
+}
+
+#[test]
+fn provisioning_is_tried_again_unless_it_cannot_work() {
+    let mut bench = Bench::new();
+    bench.feed(Input::Launch { task: task() });
+    bench.fail("provision");
+    bench.fail("provision");
+    bench.effects.clear();
+    bench.pass(99);
+    assert!(!bench.has("provision"));
+    bench.pass(1);
+    bench.finish("provision", Outcome::Failed(failure(ErrorKind::NotFound, true)));
+    assert_eq!(bench.updates(), [TaskState::Failed]);
+    bench.pass(5_000);
+    assert_eq!(bench.take("exit"), Effect::Exit(ExitReason::Failed("no luck".into())), "unacknowledged: ends anyway");
+}
+
+#[test]
+fn a_crash_is_reported_first_and_restarted_at_once() {
+    let mut bench = Bench::up();
+    bench.durable = false;
+    bench.feed(directive(3, freeze())); // its checkpoint hangs
+    bench.effects.clear();
+    bench.feed(Input::Exited { boot: 1, exit: exit() });
+    assert_eq!(bench.names(), ["report", "start"], "no checkpoint is in the way");
+    let report = bench.report();
+    assert_eq!(report.role, MemberRole::Down { reason: "server ended: signal 9".into() });
+    assert_eq!((report.boot, report.epoch, report.position), (1, Epoch(0), gtids("0-1-5")));
+    bench.feed(Input::Exited { boot: 1, exit: exit() });
+    assert_eq!(bench.machine.ignored(), 1);
+    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2 });
+    assert!(!bench.has("report"), "it is not looked at yet");
+    bench.persist();
+    bench.finish("freeze", Outcome::Frozen(gtids("0-1-4")));
+    let report = bench.report();
+    assert_eq!((report.role, report.boot, report.epoch), (MemberRole::Frozen, 2, Epoch(3)));
+    assert_eq!(report.position, gtids("0-1-4"), "a restart may lose what was received and not applied");
+    assert_eq!(bench.updates(), [] as [TaskState; 0], "the task ran on");
+}
+
+#[test]
+fn a_crash_while_its_start_is_told_late_is_ignored() {
+    let mut bench = Bench::up();
+    bench.feed(Input::Exited { boot: 7, exit: exit() });
+    bench.feed(Input::Exited { boot: 0, exit: exit() });
+    assert_eq!((bench.machine.ignored(), bench.names()), (2, vec![]));
+}
+
+#[test]
+fn too_many_crashes_fail_the_task() {
+    let mut bench = Bench::up();
+    for boot in 1..=5 {
+        bench.feed(Input::Exited { boot, exit: exit() });
+        bench.pass(1_000);
+        bench.finish("start", Outcome::Done);
+        bench.probe(status());
+    }
+    bench.effects.clear();
+    bench.feed(Input::Exited { boot: 6, exit: exit() });
+    assert_eq!(bench.names(), ["report", "update"]);
+    assert_eq!(bench.updates(), [TaskState::Failed]);
+    bench.feed(Input::Acknowledged(TaskState::Failed));
+    assert!(bench.machine.is_over());
+}
+
+#[test]
+fn crashes_that_are_long_ago_do_not_count() {
+    let mut bench = Bench::up();
+    for boot in 1..20 {
+        bench.feed(Input::Exited { boot, exit: exit() });
+        bench.pass(1_000);
+        bench.finish("start", Outcome::Done);
+        bench.probe(status());
+        bench.now = bench.now.after(200_000);
+    }
+    assert!(!bench.has("exit"));
+}
+
+#[test]
+fn a_failing_start_is_tried_again_with_pauses() {
+    let mut bench = Bench::up();
+    bench.feed(Input::Exited { boot: 1, exit: exit() });
+    bench.fail("start");
+    assert_eq!(bench.report().role, MemberRole::Down { reason: "no luck".into() });
+    bench.effects.clear();
+    bench.pass(99);
+    assert!(!bench.has("start"));
+    bench.pass(1);
+    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2 });
+}
+
+#[test]
+fn a_hung_server_is_killed_and_reported_when_it_is_gone() {
+    let mut bench = Bench::primary(1);
+    for _ in 0..3 {
+        assert!(!bench.has("kill"));
+        bench.probe_result(Err(failure(ErrorKind::Timeout, false)));
+    }
+    assert_eq!(bench.report().role, MemberRole::Primary, "down is said of what is gone");
+    bench.killed();
+    assert_eq!(bench.names(), ["report", "start"]);
+    assert!(matches!(bench.report().role, MemberRole::Down { .. }));
+    bench.feed(Input::Exited { boot: 1, exit: exit() });
+    assert_eq!(bench.names(), ["report", "start"], "the same end, told twice");
+}
+
+#[test]
+fn a_probe_that_succeeds_forgives_the_failed_ones() {
+    let mut bench = Bench::up();
+    for _ in 0..10 {
+        bench.probe_result(Err(failure(ErrorKind::Timeout, false)));
+        bench.probe_result(Err(failure(ErrorKind::Unreachable, false)));
+        bench.probe(status());
+    }
+    assert!(!bench.has("kill"));
+    assert_eq!(bench.report().trouble, None);
+}
+
+#[test]
+fn a_full_disk_is_told_and_no_reason_to_kill() {
+    let mut bench = Bench::up();
+    for _ in 0..5 {
+        bench.probe_result(Err(failure(ErrorKind::Storage, false)));
+    }
+    assert_eq!(bench.report().trouble, Some(Trouble::Storage { detail: "no luck".into() }));
+    assert!(!bench.has("kill"));
+    bench.probe(ServerStatus { disk_free_bytes: Some(5 << 20), ..status() });
+    assert_eq!(bench.report().trouble, Some(Trouble::Storage { detail: "only 5 MiB left for data".into() }));
+    bench.probe(status());
+    assert_eq!(bench.report().trouble, None);
+    bench.feed(Input::PersistFailed(failure(ErrorKind::Storage, false)));
+    assert_eq!(bench.report().trouble, Some(Trouble::Storage { detail: "no luck".into() }));
+}
