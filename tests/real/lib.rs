@@ -1,1 +1,23 @@
 //! Starts real servers and real cotton processes for tests, the demo and the benchmarks.
+//!
+//! Everything is driven from outside, as a user and a hostile world would: the programs that were built, signals to
+//! processes, the HTTP API, the MySQL protocol. What was started is ended with the value that stands for it, also when a
+//! test panics: by process id, never by name.
+
+mod api;
+mod binaries;
+mod cotton;
+mod failure;
+mod flavour;
+mod processes;
+mod sql;
+mod writer;
+
+pub use api::{Api, Cluster, Created, Event, EventStream, Member, Reason, Wanted};
+pub use binaries::program;
+pub use cotton::{Options, RealCotton};
+pub use failure::{Failure, within};
+pub use flavour::Flavour;
+pub use processes::{Process, below};
+pub use sql::Client;
+pub use writer::{Ack, Writer};

@@ -1,0 +1,269 @@
+//! A client that writes numbered rows for as long as it lives, follows the primary as the API tells it, and remembers
+//! every row that was acknowledged.
+
+use crate::{Api, Client, Failure, within};
+use cotton_core::Endpoint;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::{Notify, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// All numbers that were written.
+const NUMBERS: &str = "SELECT id FROM cotton_test.rows";
+/// A pause after a refused connection or statement: a busy loop would take the cores from what is being tested.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// A row that was acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ack {
+    /// Its number.
+    pub id: u64,
+    /// When the acknowledgement arrived.
+    pub at: Instant,
+    /// Port of the member that gave it.
+    pub port: u16,
+}
+
+/// Writing connections; see the module.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    client: Client,
+    endpoint: watch::Sender<Option<Endpoint>>,
+    stop: watch::Sender<bool>,
+    writers: JoinSet<()>,
+    follower: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    acks: Mutex<Vec<Ack>>,
+    acked: Notify,
+    next: AtomicU64,
+    /// Writes that the member told as primary refused because it was read-only.
+    refused: AtomicU64,
+}
+
+impl Shared {
+    fn acks(&self) -> MutexGuard<'_, Vec<Ack>> {
+        self.acks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    /// Makes the table and starts to write with that many connections.
+    ///
+    /// # Errors
+    /// When the table cannot be made.
+    pub async fn start(api: &Api, cluster: &str, client: Client, connections: usize) -> Result<Self, Failure> {
+        let primary = api.until(cluster, Duration::from_secs(60), "writable", |c| c.endpoint.is_some()).await?;
+        let missing = || Failure::new("the cluster has no endpoint");
+        let endpoint = primary.endpoint.ok_or_else(missing)?;
+        client.run(&endpoint, "CREATE DATABASE IF NOT EXISTS cotton_test").await?;
+        let table =
+            "CREATE TABLE IF NOT EXISTS cotton_test.rows (id BIGINT PRIMARY KEY, text VARCHAR(100)) ENGINE=InnoDB";
+        client.run(&endpoint, table).await?;
+        let last = client.numbers(&endpoint, NUMBERS).await?.last().copied().unwrap_or_default();
+        let shared = Arc::new(Shared { next: AtomicU64::new(last + 1), ..Shared::default() });
+        let (endpoint, stop) = (watch::Sender::new(Some(endpoint)), watch::Sender::new(false));
+        let mut writers = JoinSet::new();
+        for _ in 0..connections {
+            let (shared, client) = (Arc::clone(&shared), client.clone());
+            writers.spawn(write(shared, client, endpoint.subscribe(), stop.subscribe()));
+        }
+        let follower = tokio::spawn(follow(api.clone(), cluster.to_owned(), endpoint.clone()));
+        Ok(Self { shared, client, endpoint, stop, writers, follower })
+    }
+
+    /// Rows acknowledged so far.
+    pub fn count(&self) -> usize {
+        self.shared.acks().len()
+    }
+
+    /// Writes that the member told as primary refused because it was read-only.
+    pub fn refused(&self) -> u64 {
+        self.shared.refused.load(Ordering::SeqCst)
+    }
+
+    /// Where it writes now.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        self.endpoint.borrow().clone()
+    }
+
+    /// Waits until that many more rows are acknowledged.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub async fn progress(&self, more: usize, limit: Duration) -> Result<(), Failure> {
+        let wanted = self.count() + more;
+        let reached = async {
+            loop {
+                let acked = self.shared.acked.notified();
+                if self.count() >= wanted {
+                    return;
+                }
+                acked.await;
+            }
+        };
+        within(limit, &format!("{more} more acknowledged rows"), reached).await
+    }
+
+    /// Waits for the first acknowledgement of another member than that with `port`.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub async fn first_elsewhere(&self, port: u16, since: Instant, limit: Duration) -> Result<Ack, Failure> {
+        let found = async {
+            loop {
+                let acked = self.shared.acked.notified();
+                let newest =
+                    self.shared.acks().iter().rev().take_while(|ack| ack.at >= since).copied().collect::<Vec<_>>();
+                if let Some(ack) = newest.into_iter().rev().find(|ack| ack.port != port) {
+                    return ack;
+                }
+                acked.await;
+            }
+        };
+        within(limit, "a write on another member", found).await
+    }
+
+    /// The time between the last acknowledgement before `at` and the first one after it.
+    pub fn outage(&self, at: Instant) -> Option<Duration> {
+        let acks = self.shared.acks();
+        let before = acks.iter().filter(|ack| ack.at <= at).map(|ack| ack.at).max();
+        let after = acks.iter().filter(|ack| ack.at > at).map(|ack| ack.at).min()?;
+        Some(after.duration_since(before.unwrap_or(at)))
+    }
+
+    /// Stops, and tells the numbers of all acknowledged rows.
+    pub async fn finish(mut self) -> BTreeSet<u64> {
+        self.stop.send_replace(true);
+        self.follower.abort();
+        while self.writers.join_next().await.is_some() {}
+        self.shared.acks().iter().map(|ack| ack.id).collect()
+    }
+
+    /// Stops, and makes sure that every acknowledged row is on all these members, and the same rows on each of them.
+    ///
+    /// # Errors
+    /// When a row is missing in the end, or members differ.
+    pub async fn finish_and_compare(self, members: &[Endpoint], limit: Duration) -> Result<usize, Failure> {
+        let client = self.client.clone();
+        let acknowledged = self.finish().await;
+        Self::compare(&client, &acknowledged, members, limit).await?;
+        Ok(acknowledged.len())
+    }
+
+    /// Makes sure that these rows are on all these members (the first of which is the primary), and the same rows on
+    /// each of them.
+    ///
+    /// # Errors
+    /// When a row is missing in the end, or members differ.
+    pub async fn compare(
+        client: &Client,
+        acknowledged: &BTreeSet<u64>,
+        members: &[Endpoint],
+        limit: Duration,
+    ) -> Result<(), Failure> {
+        let Some((primary, replicas)) = members.split_first() else { return Ok(()) };
+        let all = client.numbers(primary, NUMBERS).await?;
+        let lost: Vec<_> = acknowledged.difference(&all).collect();
+        if !lost.is_empty() {
+            let words = format!("{} of {} acknowledged rows are lost: {lost:?}", lost.len(), acknowledged.len());
+            return Err(Failure::new(words));
+        }
+        for replica in replicas {
+            let found = client.until_has(replica, NUMBERS, &all, limit).await?;
+            let more: Vec<_> = found.difference(&all).collect();
+            if !more.is_empty() {
+                return Err(Failure::new(format!("{replica} has rows that the primary lacks: {more:?}")));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.follower.abort();
+    }
+}
+
+/// Keeps up with the endpoint that the API tells: by its event stream, and by a look at each start of one.
+async fn follow(api: Api, cluster: String, endpoint: watch::Sender<Option<Endpoint>>) {
+    let tell = |new: Endpoint| {
+        endpoint.send_if_modified(|old| {
+            let differs = old.as_ref() != Some(&new);
+            *old = Some(new);
+            differs
+        });
+    };
+    loop {
+        if let Ok(mut events) = api.stream(&cluster, None).await {
+            if let Ok(Some(found)) = api.cluster(&cluster).await
+                && let Some(found) = found.endpoint
+            {
+                tell(found);
+            }
+            while let Some(event) = events.next().await {
+                if event.kind == "promoted"
+                    && let Some(new) = event.endpoint()
+                {
+                    tell(new);
+                }
+            }
+        }
+        tokio::time::sleep(PAUSE * 10).await; // it is being restarted
+    }
+}
+
+async fn write(
+    shared: Arc<Shared>,
+    client: Client,
+    mut endpoint: watch::Receiver<Option<Endpoint>>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut open: Option<(Conn, u16)> = None;
+    loop {
+        let told = endpoint.borrow_and_update().clone();
+        // A commit may wait for an acknowledgement for ever; what becomes of it does not matter when the primary changes.
+        let mut changes = endpoint.clone();
+        let attempt = async {
+            let told = told?;
+            let (mut conn, port) = match open.take().filter(|(_, port)| *port == told.port) {
+                Some(open) => open,
+                None => (client.try_connect(&told).await.ok()?, told.port),
+            };
+            let id = shared.next.fetch_add(1, Ordering::SeqCst);
+            match conn.query_drop(format!("INSERT INTO cotton_test.rows VALUES ({id}, 'row {id}')")).await {
+                Ok(()) => {
+                    shared.acks().push(Ack { id, at: Instant::now(), port });
+                    shared.acked.notify_waiters();
+                    Some((conn, port))
+                }
+                Err(mysql_async::Error::Server(error)) if matches!(error.code, 1290 | 1836) => {
+                    shared.refused.fetch_add(1, Ordering::SeqCst);
+                    None
+                }
+                Err(_) => None,
+            }
+        };
+        tokio::select! {
+            done = attempt => {
+                open = done;
+                if open.is_none() {
+                    tokio::select! {
+                        _ = endpoint.changed() => {}
+                        () = tokio::time::sleep(PAUSE) => {}
+                    }
+                }
+            }
+            _ = changes.changed() => open = None,
+            _ = stop.changed() => return,
+        }
+    }
+}
