@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 /// When it has not been built; says how to build it.
 pub fn program(name: &str) -> Result<PathBuf, Failure> {
     let here = std::env::current_exe()?;
-    let candidates = here.ancestors().skip(1).take(2).map(|dir| dir.join(name));
-    candidates.filter(|path| path.is_file()).next().ok_or_else(|| {
+    let mut candidates = here.ancestors().skip(1).take(2).map(|dir| dir.join(name));
+    candidates.find(|path| path.is_file()).ok_or_else(|| {
         let dir = here.parent().unwrap_or(Path::new("/")).display();
         let release = if cfg!(debug_assertions) { "" } else { " --release" };
         Failure::new(format!(

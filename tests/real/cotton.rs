@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 static PLACES: Semaphore = Semaphore::const_new(2);
 
 /// How long a start or a clean end may take.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// What to start.
 #[derive(Clone, Debug)]

@@ -19,7 +19,7 @@ impl Failure {
         let mut words = format!("{what}: {error}");
         let mut cause = error.source();
         while let Some(error) = cause {
-            words.push_str(&format!(": {error}"));
+            words = format!("{words}: {error}");
             cause = error.source();
         }
         Self(words)

@@ -25,6 +25,11 @@ impl Client {
         Self { user: user.into(), password: password.into() }
     }
 
+    /// The password.
+    pub fn password(&self) -> &str {
+        &self.password
+    }
+
     /// Connects.
     ///
     /// # Errors

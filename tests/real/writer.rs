@@ -60,7 +60,7 @@ impl Writer {
     /// # Errors
     /// When the table cannot be made.
     pub async fn start(api: &Api, cluster: &str, client: Client, connections: usize) -> Result<Self, Failure> {
-        let primary = api.until(cluster, Duration::from_secs(60), "writable", |c| c.endpoint.is_some()).await?;
+        let primary = api.until(cluster, Duration::from_mins(1), "writable", |c| c.endpoint.is_some()).await?;
         let missing = || Failure::new("the cluster has no endpoint");
         let endpoint = primary.endpoint.ok_or_else(missing)?;
         client.run(&endpoint, "CREATE DATABASE IF NOT EXISTS cotton_test").await?;
