@@ -93,7 +93,7 @@ async fn tell(cotton: &RealCotton) -> Result<(), Failure> {
     api.delete(NAME, &password).await?;
     api.until_gone(NAME, STEP).await?;
     let ended = async {
-        for process in cotton.processes() {
+        for process in cotton.members_processes() {
             process.ended(STEP).await?;
         }
         Ok::<_, Failure>(())

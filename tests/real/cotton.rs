@@ -1,16 +1,13 @@
 //! A `cotton local` of its own, in a directory of its own.
 
-use crate::processes::kill_below;
-use crate::{Api, Failure, Flavour, Process, below, program};
+use crate::{Api, Directory, Failure, Flavour, Process, program};
 use rustix::process::Signal;
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
+use std::ops::Deref;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// As many at a time as the machines that test it have cores.
@@ -40,10 +37,9 @@ impl Default for Options {
 #[derive(Debug)]
 pub struct RealCotton {
     options: Options,
-    dir: PathBuf,
-    parent: Option<TempDir>,
     port: u16,
     process: Option<(Child, Process)>,
+    directory: Directory,
     _place: SemaphorePermit<'static>,
 }
 
@@ -57,11 +53,7 @@ impl RealCotton {
     /// Never: the semaphore is not closed.
     pub async fn start(options: Options) -> Result<Self, Failure> {
         let place = PLACES.acquire().await.expect("nobody closes it");
-        let open = std::fs::Permissions::from_mode(0o755); // the databases may run as another user
-        let parent = tempfile::Builder::new().prefix("cotton-").permissions(open).tempdir()?;
-        // as /proc shows it, and long before its name could make the path of a socket too long
-        let dir = parent.path().canonicalize()?.join("d");
-        let mut this = Self { options, dir, parent: Some(parent), port: 0, process: None, _place: place };
+        let mut this = Self { options, port: 0, process: None, directory: Directory::new()?, _place: place };
         this.start_again().await?;
         Ok(this)
     }
@@ -77,10 +69,12 @@ impl RealCotton {
         assert!(self.process.is_none(), "it runs");
         let log = File::options().create(true).append(true).open(self.log())?;
         let mut command = Command::new(program("cotton")?);
-        command.arg("local").arg("--dir").arg(&self.dir).args(["--port", &self.port.to_string()]);
+        command.arg("local").arg("--dir").arg(self.path()).args(["--port", &self.port.to_string()]);
         command.args(["--agents", &self.options.agents.to_string()]);
+        let (first, last) = self.ports();
+        command.arg("--member-ports").arg(format!("{first}-{last}"));
         if self.options.flavour != Flavour::MariaDb {
-            command.arg("--flavour").arg(self.options.flavour.require()?);
+            command.arg("--mysql-bin-dir").arg(self.options.flavour.require()?);
         }
         command.args(&self.options.arguments).env("NO_COLOR", "1").process_group(0);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -105,7 +99,7 @@ impl RealCotton {
 
     /// The port that the process with this id says it serves.
     fn port_of(&self, pid: u32) -> Option<u16> {
-        let text = std::fs::read_to_string(self.dir.join("api.json")).ok()?;
+        let text = std::fs::read_to_string(self.path().join("api.json")).ok()?;
         let said: serde_json::Value = serde_json::from_str(&text).ok()?;
         if said["pid"] != pid {
             return None;
@@ -143,56 +137,15 @@ impl RealCotton {
         Api::new(self.port)
     }
 
-    /// Where its state is.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// Its process.
     pub fn process(&self) -> Option<&Process> {
         self.process.as_ref().map(|(_, process)| process)
     }
 
     /// All processes below it, itself excluded.
-    pub fn processes(&self) -> Vec<Process> {
+    pub fn members_processes(&self) -> Vec<Process> {
         let own = self.process().map(|process| process.pid);
-        below(&self.dir).into_iter().filter(|process| Some(process.pid) != own).collect()
-    }
-
-    /// The running servers, by task.
-    pub fn servers(&self) -> BTreeMap<String, Process> {
-        let servers = self.processes().into_iter().filter(Process::is_server);
-        servers.filter_map(|server| Some((self.task_of(&server)?, server))).collect()
-    }
-
-    /// The running executors, by task.
-    pub fn executors(&self) -> BTreeMap<String, Process> {
-        let executors = self.processes().into_iter().filter(Process::is_executor);
-        executors.filter_map(|executor| Some((executor.task.clone()?, executor))).collect()
-    }
-
-    /// The server of a task.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn server(&self, task: &str) -> Result<Process, Failure> {
-        self.servers().remove(task).ok_or_else(|| Failure::new(format!("no server of {task} runs")))
-    }
-
-    /// The executor of a task.
-    ///
-    /// # Errors
-    /// When it does not run.
-    pub fn executor(&self, task: &str) -> Result<Process, Failure> {
-        self.executors().remove(task).ok_or_else(|| Failure::new(format!("no executor of {task} runs")))
-    }
-
-    /// A server is told where its files are: below a sandbox, which has the name of its task.
-    fn task_of(&self, server: &Process) -> Option<String> {
-        let path = server.command.iter().find_map(|arg| arg.strip_prefix("--defaults-file="))?;
-        let below = Path::new(path).strip_prefix(&self.dir).ok()?;
-        let mut parts = below.iter().skip_while(|part| *part != "sandboxes").skip(1);
-        Some(parts.next()?.to_str()?.to_owned())
+        self.processes().into_iter().filter(|process| Some(process.pid) != own).collect()
     }
 
     /// The last lines of its log.
@@ -204,7 +157,15 @@ impl RealCotton {
     }
 
     fn log(&self) -> PathBuf {
-        self.dir.with_file_name("log")
+        self.directory.beside("log")
+    }
+}
+
+impl Deref for RealCotton {
+    type Target = Directory;
+
+    fn deref(&self) -> &Directory {
+        &self.directory
     }
 }
 
@@ -216,12 +177,6 @@ impl Drop for RealCotton {
         if let Some((mut child, process)) = self.process.take() {
             process.kill();
             let _reaped = child.wait();
-        }
-        kill_below(&self.dir);
-        if std::env::var_os("COTTON_TEST_KEEP").is_some()
-            && let Some(parent) = self.parent.take()
-        {
-            eprintln!("--- kept: {}", parent.keep().display());
         }
     }
 }

@@ -7,6 +7,7 @@
 mod api;
 mod binaries;
 mod cotton;
+mod directory;
 mod failure;
 mod flavour;
 mod processes;
@@ -16,6 +17,7 @@ mod writer;
 pub use api::{Api, Cluster, Created, Event, EventStream, Member, Reason, Wanted};
 pub use binaries::program;
 pub use cotton::{Options, RealCotton};
+pub use directory::Directory;
 pub use failure::{Failure, within};
 pub use flavour::Flavour;
 pub use processes::{Process, below};

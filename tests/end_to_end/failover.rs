@@ -1,0 +1,170 @@
+//! Members die, hang, and are cut off; the cluster goes on and loses nothing that was acknowledged.
+
+use crate::{Outcome, SOME, STEP, cluster, cotton, endpoints, nothing_twice};
+use cotton_core::Endpoint;
+use cotton_tests::{Api, Client, Failure, RealCotton, Writer};
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+use tokio::task::JoinHandle;
+
+/// Looks at the endpoint that the API tells, again and again; whenever it is another one, it must be writable already.
+fn watch_endpoint(api: Api, name: &'static str, client: Client) -> JoinHandle<Failure> {
+    tokio::spawn(async move {
+        let mut last: Option<Endpoint> = None;
+        loop {
+            let seen = api.cluster(name).await.ok().flatten().and_then(|cluster| cluster.endpoint);
+            if let Some(seen) = seen.filter(|seen| last.as_ref() != Some(seen)) {
+                match client.is_writable(&seen).await {
+                    Ok(true) => {}
+                    Ok(false) => return Failure::new(format!("{seen} is told as primary, but read-only")),
+                    Err(failure) => return Failure::new(format!("{seen} is told as primary: {failure}")),
+                }
+                last = Some(seen);
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+}
+
+async fn ended_well(watch: JoinHandle<Failure>) -> Outcome {
+    if watch.is_finished() {
+        return Err(watch.await.map_err(|error| Failure::because("the watch ended", &error))?);
+    }
+    watch.abort();
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_primary_is_replaced_and_comes_back_with_its_data() -> Outcome {
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let (client, mut seen) = cluster(&cotton, "a", 3).await?;
+    let api = cotton.api();
+    let watch = watch_endpoint(api.clone(), "a", client.clone());
+    let writer = Writer::start(&api, "a", client, 4).await?;
+    for round in 1..=3 {
+        writer.progress(SOME, STEP).await?;
+        let old = seen.primary()?.clone();
+        let (server, executor) = (cotton.server(&old.task)?, cotton.executor(&old.task)?);
+        let killed = Instant::now();
+        server.kill();
+        writer.first_elsewhere(old.endpoint.port, killed, STEP).await?;
+        seen = api.until("a", STEP, "failed over and whole", |c| c.epoch > round && c.is_healthy()).await?;
+        assert_eq!(seen.epoch, round + 1, "one election, not more: {seen:?}");
+        assert_ne!(seen.primary, Some(old.id));
+        assert_eq!(
+            seen.member(old.id).map(|m| (m.task.as_str(), m.role.as_str())),
+            Some((old.task.as_str(), "replica"))
+        );
+        assert_eq!(cotton.executor(&old.task)?.pid, executor.pid, "restarted in place");
+        assert_ne!(cotton.server(&old.task)?.pid, server.pid);
+        let timeline = seen.last_failover.clone().expect("there was a failover");
+        assert_eq!((timeline.epoch.0, timeline.from.map(|m| m.0)), (round + 1, Some(old.id)));
+        assert_eq!(Some(timeline.to.0), seen.primary);
+    }
+    writer.progress(SOME, STEP).await?;
+    assert_eq!(writer.refused(), 0, "the endpoint was told before it was writable");
+    ended_well(watch).await?;
+    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    nothing_twice(&cotton, &[&seen])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_executor_takes_its_server_along_and_is_replaced() -> Outcome {
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let (client, seen) = cluster(&cotton, "a", 3).await?;
+    let api = cotton.api();
+    let writer = Writer::start(&api, "a", client, 2).await?;
+    writer.progress(SOME, STEP).await?;
+
+    // a replica's: no election
+    let victim = seen.replicas().next().expect("it has replicas").clone();
+    kill_executor(&cotton, &victim.task).await?;
+    let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(victim.id).is_none()).await?;
+    assert_eq!(seen.epoch, 1, "a replica is no reason for an election");
+    writer.progress(SOME, STEP).await?;
+
+    // the primary's
+    let victim = seen.primary()?.clone();
+    let killed = Instant::now();
+    kill_executor(&cotton, &victim.task).await?;
+    writer.first_elsewhere(victim.endpoint.port, killed, STEP).await?;
+    let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(victim.id).is_none()).await?;
+    assert_eq!(seen.epoch, 2);
+    writer.progress(SOME, STEP).await?;
+    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    nothing_twice(&cotton, &[&seen])
+}
+
+async fn kill_executor(cotton: &RealCotton, task: &str) -> Outcome {
+    let server = cotton.server(task)?;
+    cotton.executor(task)?.kill();
+    server.ended(Duration::from_secs(1)).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hanging_primary_is_found_out_and_killed() -> Outcome {
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let (client, seen) = cluster(&cotton, "a", 3).await?;
+    let api = cotton.api();
+    let writer = Writer::start(&api, "a", client, 2).await?;
+    writer.progress(SOME, STEP).await?;
+    let old = seen.primary()?.clone();
+    let server = cotton.server(&old.task)?;
+    let stopped = Instant::now();
+    server.signal(Signal::STOP);
+    server.ended(STEP).await?;
+    writer.first_elsewhere(old.endpoint.port, stopped, STEP).await?;
+    let seen = api.until("a", STEP, "failed over and whole", |c| c.epoch == 2 && c.is_healthy()).await?;
+    assert_ne!(seen.primary, Some(old.id));
+    assert_eq!(seen.member(old.id).map(|m| m.role.as_str()), Some("replica"), "restarted in place");
+    writer.progress(SOME, STEP).await?;
+    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    nothing_twice(&cotton, &[&seen])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_replica_causes_no_election() -> Outcome {
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let (client, seen) = cluster(&cotton, "a", 3).await?;
+    let api = cotton.api();
+    let mut events = api.stream("a", None).await?;
+    let writer = Writer::start(&api, "a", client, 2).await?;
+    writer.progress(SOME, STEP).await?;
+    for victim in seen.replicas() {
+        let server = cotton.server(&victim.task)?;
+        server.kill();
+        let about = |e: &cotton_tests::Event, kind: &str| e.kind == kind && e.member() == Some(victim.id);
+        events.until(STEP, "its server is down", |e| about(e, "server_down")).await?;
+        events.until(STEP, "it follows again", |e| about(e, "following")).await?;
+        writer.progress(SOME, STEP).await?;
+    }
+    let seen = api.until_healthy("a", STEP).await?;
+    assert_eq!(seen.epoch, 1);
+    assert!(seen.last_failover.is_none());
+    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    nothing_twice(&cotton, &[&seen])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_replicas_commits_wait_and_go_on_by_themselves() -> Outcome {
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let (client, seen) = cluster(&cotton, "a", 3).await?;
+    let api = cotton.api();
+    let primary = seen.primary()?.clone();
+    let writer = Writer::start(&api, "a", client, 2).await?;
+    writer.progress(SOME, STEP).await?;
+    for replica in seen.replicas() {
+        kill_executor(&cotton, &replica.task).await?; // so that it takes a while until others are back
+    }
+    let acknowledged = writer.count();
+    let blocked = api.until("a", STEP, "blocked", |c| c.waits_for("waiting_for_ack")).await?;
+    assert_eq!(blocked.status, "blocked");
+    assert_eq!(blocked.primary, Some(primary.id));
+    // a commit that was being acknowledged when the last replica died may still have been counted
+    assert!(writer.count() <= acknowledged + 2, "commits were acknowledged without a replica");
+    writer.progress(SOME, STEP).await?;
+    let seen = api.until_healthy("a", STEP).await?;
+    assert_eq!((seen.epoch, seen.primary), (1, Some(primary.id)), "the primary was in good health");
+    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    nothing_twice(&cotton, &[&seen])
+}

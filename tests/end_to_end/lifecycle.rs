@@ -1,0 +1,218 @@
+//! Clusters are made, kept over restarts of the machine, and deleted without a trace.
+
+use crate::{Outcome, SOME, STEP, cluster, cotton, endpoints, nothing_twice, server_pids};
+use cotton_tests::{Cluster, Failure, RealCotton, Wanted, Writer, within};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_stops_everything_and_a_start_brings_it_back() -> Outcome {
+    let Some(mut cotton) = cotton().await? else { return Ok(()) };
+    let (client, _) = cluster(&cotton, "a", 3).await?;
+    let (single, _) = cluster(&cotton, "b", 1).await?;
+    let api = cotton.api();
+    let writer = Writer::start(&api, "a", client.clone(), 2).await?;
+    writer.progress(SOME, STEP).await?;
+    let rows = writer.finish().await;
+    let writer = Writer::start(&api, "b", single.clone(), 1).await?;
+    writer.progress(SOME, STEP).await?;
+    let single_rows = writer.finish().await;
+
+    let status = cotton.interrupt().await?;
+    assert!(status.success(), "{status}");
+    let left: Vec<_> = cotton.processes().into_iter().map(|process| process.command).collect();
+    assert!(left.is_empty(), "{left:?}");
+
+    cotton.start_again().await?;
+    let (a, b) = (api.until_healthy("a", STEP).await?, api.until_healthy("b", STEP).await?);
+    Writer::compare(&client, &rows, &endpoints(&a)?, STEP).await?;
+    Writer::compare(&single, &single_rows, &endpoints(&b)?, STEP).await?;
+    let writer = Writer::start(&api, "a", client, 2).await?;
+    writer.progress(SOME, STEP).await?;
+    writer.finish_and_compare(&endpoints(&a)?, STEP).await?;
+    nothing_twice(&cotton, &[&a, &b])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_with_one_name_one_is_made() -> Outcome {
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let api = cotton.api();
+    let body = json!(Wanted::small(1));
+    let ask = || api.send(Method::POST, "/api/v1/clusters/a", Some(&body));
+    let ((first, one), (second, other)) = tokio::try_join!(ask(), ask())?;
+    let mut statuses = [first, second];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [StatusCode::CREATED, StatusCode::CONFLICT], "{one} {other}");
+    let refused = if first == StatusCode::CONFLICT { one } else { other };
+    assert_eq!(refused["code"], "cluster_exists");
+    let seen = api.until_healthy("a", STEP).await?;
+    let (status, _) = ask().await?;
+    assert_eq!(status, StatusCode::CONFLICT);
+    nothing_twice(&cotton, &[&seen])
+}
+
+/// More than there is room for: each is taken, those that fit run, the others wait and say what for, and move up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_at_once_are_all_answered() -> Outcome {
+    const FIT: usize = 10; // two on each of the five agents
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let api = cotton.api();
+    let wanted = Wanted { resources: json!({ "cpus": 0.1, "mem": "160mb", "disk": "500gb" }), ..Wanted::small(1) };
+    let names: Vec<String> = (0..50).map(|number| format!("c{number}")).collect();
+    let asked = names.iter().map(|name| api.create(name, &wanted));
+    let created = futures::future::try_join_all(asked).await?;
+    assert_eq!(api.clusters().await?.len(), 50);
+    let mut passwords: Vec<_> = created.iter().map(|created| created.password.as_str()).collect();
+    passwords.sort_unstable();
+    passwords.dedup();
+    assert_eq!(passwords.len(), 50, "each has a password of its own");
+    let settled = async {
+        loop {
+            let clusters = api.clusters().await?;
+            let (healthy, others): (Vec<_>, Vec<_>) = clusters.into_iter().partition(Cluster::is_healthy);
+            if healthy.len() >= FIT && others.iter().all(|c| c.status == "creating" && c.waits_for("member_missing")) {
+                return Ok::<_, Failure>(healthy);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let running = within(STEP, "as many as fit are healthy, the others wait", settled).await??;
+    assert_eq!(running.len(), FIT);
+    nothing_twice(&cotton, &running.iter().collect::<Vec<_>>())?;
+
+    // one goes, the next one gets its place
+    let (gone, password) = (running[0].name.clone(), |name: &str| {
+        let at = names.iter().position(|n| n == name).expect("it was asked for");
+        created[at].password.clone()
+    });
+    api.delete(&gone, &password(&gone)).await?;
+    api.until_gone(&gone, STEP).await?;
+    let next = names.iter().find(|name| running.iter().all(|c| c.name != **name)).expect("some wait");
+    api.until_healthy(next, STEP).await?;
+
+    let rest: Vec<&String> = names.iter().filter(|name| **name != gone).collect();
+    futures::future::try_join_all(rest.iter().map(async |name| api.delete(name, &password(name)).await)).await?;
+    for name in rest {
+        api.until_gone(name, STEP).await?;
+    }
+    no_trace(&cotton, "c").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn create_and_delete_at_the_same_time() -> Outcome {
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let api = cotton.api();
+    let mut body = json!(Wanted::small(2));
+    body["password"] = json!("known-before");
+    let password = json!({ "password": "known-before" });
+    for round in 0..6 {
+        let path = format!("/api/v1/clusters/r{round}");
+        let create = api.send(Method::POST, &path, Some(&body));
+        let delete = api.send(Method::DELETE, &path, Some(&password));
+        let ((created, answer), (deleted, refusal)) = if round % 2 == 0 {
+            tokio::try_join!(create, delete)?
+        } else {
+            let (deleted, created) = tokio::try_join!(delete, create)?;
+            (created, deleted)
+        };
+        assert_eq!(created, StatusCode::CREATED, "{answer}");
+        if deleted == StatusCode::NOT_FOUND {
+            api.delete(&format!("r{round}"), "known-before").await?; // while it is being made
+        } else {
+            assert_eq!(deleted, StatusCode::ACCEPTED, "{refusal}");
+        }
+    }
+    for round in 0..6 {
+        api.until_gone(&format!("r{round}"), STEP).await?;
+    }
+    no_trace(&cotton, "r").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deletion_wants_the_password_and_leaves_nothing() -> Outcome {
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let (client, seen) = cluster(&cotton, "a", 3).await?;
+    let api = cotton.api();
+    let pids = server_pids(&cotton);
+    let nearly = format!("{}x", client.password());
+    for wrong in ["", "wrong", nearly.as_str(), &"y".repeat(64 * 1024)] {
+        let (status, refusal) =
+            api.send(Method::DELETE, "/api/v1/clusters/a", Some(&json!({ "password": wrong }))).await?;
+        assert_eq!((status, &refusal["code"]), (StatusCode::FORBIDDEN, &json!("wrong_password")), "{refusal}");
+    }
+    assert!(api.until_healthy("a", STEP).await?.is_healthy());
+    assert_eq!(server_pids(&cotton), pids, "nothing was changed");
+
+    let writer = Writer::start(&api, "a", client.clone(), 2).await?;
+    writer.progress(SOME, STEP).await?;
+    api.delete("a", client.password()).await?;
+    api.until_gone("a", STEP).await?;
+    drop(writer);
+    no_trace(&cotton, "a").await?;
+    assert!(!seen.members.is_empty());
+
+    // the name is free again, and the new cluster has nothing of the old one
+    let (client, again) = cluster(&cotton, "a", 1).await?;
+    let schemas = client.numbers(
+        &again.primary()?.endpoint,
+        "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = 'cotton_test'",
+    );
+    assert_eq!(schemas.await?.into_iter().collect::<Vec<_>>(), [0]);
+    nothing_twice(&cotton, &[&again])
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn corrupt_state_is_named_and_kept_while_others_go_on() -> Outcome {
+    let Some(mut cotton) = cotton().await? else { return Ok(()) };
+    let (client, whole) = cluster(&cotton, "whole", 2).await?;
+    cluster(&cotton, "torn", 1).await?;
+    let api = cotton.api();
+    let pids = server_pids(&cotton);
+    cotton.kill().await?;
+    let file = files(cotton.path()).into_iter().find(|path| path.ends_with("clusters/torn.json"));
+    let file = file.ok_or_else(|| Failure::new("no state file of 'torn'"))?;
+    let good = std::fs::read(&file)?;
+    std::fs::write(&file, &good[..good.len() / 2])?;
+
+    cotton.start_again().await?;
+    api.until_healthy("whole", STEP).await?;
+    let writer = Writer::start(&api, "whole", client, 2).await?;
+    writer.progress(SOME, STEP).await?;
+    writer.finish_and_compare(&endpoints(&whole)?, STEP).await?;
+    assert_eq!(server_pids(&cotton), pids, "nobody touches the databases of a cluster whose state is unknown");
+    let (status, refusal) = api.send(Method::POST, "/api/v1/clusters/torn", Some(&json!(Wanted::small(1)))).await?;
+    assert_eq!((status, &refusal["code"]), (StatusCode::CONFLICT, &json!("cluster_damaged")), "{refusal}");
+    let kept =
+        files(cotton.path()).into_iter().any(|path| std::fs::read(path).is_ok_and(|b| b == good[..good.len() / 2]));
+    assert!(kept, "the damaged file is kept");
+    assert!(cotton.log_end().contains("torn"), "the log names it");
+    Ok(())
+}
+
+/// No process, and no state of clusters whose names begin so.
+async fn no_trace(cotton: &RealCotton, prefix: &str) -> Outcome {
+    for process in cotton.members_processes() {
+        process.ended(STEP).await?; // the last ones may be about to exit
+    }
+    let state = |path: &PathBuf| {
+        let below = path.strip_prefix(cotton.path()).unwrap_or(path);
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_state = below.starts_with("state") || below.starts_with("discovery");
+        is_state && name != "fleet.json" && name.starts_with(prefix)
+    };
+    let left: Vec<_> = files(cotton.path()).into_iter().filter(state).collect();
+    if left.is_empty() { Ok(()) } else { Err(Failure::new(format!("left over: {left:?}"))) }
+}
+
+/// All files below a directory.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .flat_map(|entry| match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files(&entry.path()),
+            _ => vec![entry.path()],
+        })
+        .collect()
+}
