@@ -32,7 +32,7 @@ pub struct Cli {
 
 const EXIT_STATUSES: &str = "\
 Exit status: 0 done; 1 failed; 2 wrong usage; 3 no such cluster; 4 not done in time; 5 wrong or missing password; \
-6 the cluster exists already or is in a state that does not allow this; 7 the server cannot be reached.
+6 the cluster exists already or is in a state that does not allow this; 7 the server cannot be reached, or is not ready.
 Passwords of clusters that were made here are kept, readable by you alone, in ~/.config/cotton/passwords \
 (XDG_CONFIG_HOME is honoured).";
 
@@ -124,6 +124,7 @@ impl CliError {
             Self::Refused { code, .. } => match code.as_str() {
                 "cluster_not_found" => 3,
                 "wrong_password" => 5,
+                "not_connected" | "stopped" => 7,
                 "cluster_exists" | "cluster_deleting" | "cluster_damaged" => 6,
                 _ => 1,
             },

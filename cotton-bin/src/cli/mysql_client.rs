@@ -33,7 +33,7 @@ pub(super) struct Mysql {
 
 pub(super) async fn open(client: &Client, mysql: Mysql) -> Result<(), CliError> {
     let cluster = if mysql.waiting.wait {
-        wait::until_whole(client, &mysql.name, mysql.waiting.timeout).await?
+        wait::until_writable(client, &mysql.name, mysql.waiting.timeout).await?
     } else {
         client.cluster(&mysql.name).await?
     };

@@ -16,6 +16,13 @@ pub(super) async fn until_whole(client: &Client, name: &str, timeout: Duration) 
     last.ok_or_else(|| CliError::Failed(format!("cluster '{name}' is gone"))) // cannot be: it is whole
 }
 
+/// Waits until the cluster can be written to.
+pub(super) async fn until_writable(client: &Client, name: &str, timeout: Duration) -> Result<Cluster, CliError> {
+    let writable = |found: &Option<Cluster>| found.as_ref().is_some_and(|cluster| cluster.endpoint.is_some());
+    let last = until(client, name, timeout, writable).await?;
+    last.ok_or_else(|| CliError::Failed(format!("cluster '{name}' is gone"))) // cannot be: it is writable
+}
+
 /// Waits until the cluster is no more.
 pub(super) async fn until_gone(client: &Client, name: &str, timeout: Duration) -> Result<(), CliError> {
     until(client, name, timeout, Option::is_none).await.map(|_| ())

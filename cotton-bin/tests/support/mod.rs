@@ -1,5 +1,7 @@
 //! A control plane that answers like a scheduler, from memory: for tests of everything that stands before it.
 
+#![allow(dead_code, reason = "not every test uses all of it")]
+
 use async_trait::async_trait;
 use cotton_bin::api::ControlPlane;
 use cotton_core::driver::handle::Stopped;
@@ -13,7 +15,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tokio::sync::broadcast;
 
-/// Answers like a scheduler. A cluster is whole as soon as it is created, and `deleting` until [`Fake::forget`].
+/// Answers like a scheduler. A cluster is whole as soon as it is created, but for the third member and those after it,
+/// and `deleting` for ever unless [`Fake::delete_at_once`].
 #[derive(Debug)]
 pub(crate) struct Fake {
     pub(crate) limits: Limits,
@@ -24,6 +27,7 @@ pub(crate) struct Fake {
 #[derive(Debug, Default)]
 struct Shared {
     disconnected: bool,
+    deletes_at_once: bool,
     stopped: bool,
     clusters: BTreeMap<ClusterName, (ClusterSpec, bool)>,
     events: Vec<Arc<LoggedEvent>>,
@@ -38,6 +42,10 @@ impl Fake {
 
     pub(crate) fn disconnect(&self, disconnected: bool) {
         self.shared.lock().expect("no panic").disconnected = disconnected;
+    }
+
+    pub(crate) fn delete_at_once(&self) {
+        self.shared.lock().expect("no panic").deletes_at_once = true;
     }
 
     pub(crate) fn stop(&self) {
@@ -97,6 +105,9 @@ impl ControlPlane for Fake {
         {
             let mut shared = self.running()?;
             shared.clusters.get_mut(name).ok_or_else(|| CommandError::NotFound(name.clone()))?.1 = true;
+            if shared.deletes_at_once {
+                shared.clusters.remove(name);
+            }
         }
         self.log(name, EventKind::Deleting);
         Ok(())
