@@ -9,12 +9,15 @@ use axum::routing::post;
 use bytes::Bytes;
 use cotton_core::ports::executor_link::{ExecutorLink, LinkEvent};
 use cotton_core::ports::mesos::TaskState;
+use cotton_core::testkit::contract::executor_link::{AgentSide, executor_link};
 use cotton_core::{ErrorKind, TaskId};
 use cotton_mesos::wire::executor::PATH;
 use cotton_mesos::{ExecutorEnvironment, HttpExecutorLink, recordio};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -34,6 +37,8 @@ enum Answer {
 struct Agent {
     endpoint: String,
     calls: mpsc::Receiver<Arrived>,
+    /// Whether states and messages are taken at once.
+    takes: Arc<AtomicBool>,
 }
 
 impl Agent {
@@ -41,9 +46,10 @@ impl Agent {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let endpoint = listener.local_addr().expect("bound").to_string();
         let (sender, calls) = mpsc::channel(16);
-        let router = Router::new().route(PATH, post(on_call)).with_state(sender);
+        let takes = Arc::new(AtomicBool::new(false));
+        let router = Router::new().route(PATH, post(on_call)).with_state((sender, takes.clone()));
         tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { endpoint, calls }
+        Self { endpoint, calls, takes }
     }
 
     /// The next call, of the type that is expected.
@@ -108,11 +114,17 @@ impl Events {
     }
 }
 
-async fn on_call(State(calls): State<mpsc::Sender<Arrived>>, headers: HeaderMap, body: Bytes) -> Response {
+type Shared = (mpsc::Sender<Arrived>, Arc<AtomicBool>);
+
+async fn on_call(State((calls, takes)): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
     let (answer, answered) = oneshot::channel();
-    let call = serde_json::from_slice(&body).expect("json");
+    let call: Value = serde_json::from_slice(&body).expect("json");
+    let is_taken = takes.load(Ordering::Relaxed) && call["type"] != "SUBSCRIBE";
     let header = headers.get("authorization").map(|value| value.to_str().expect("text").to_owned());
     let sent = calls.send(Arrived { call, authorization: header, answer }).await;
+    if is_taken {
+        return StatusCode::ACCEPTED.into_response();
+    }
     match answered.await {
         Ok(Answer::Stream(events)) if sent.is_ok() => {
             let stream = futures::stream::unfold(events, |mut events| async {
@@ -286,4 +298,75 @@ async fn a_refused_or_abandoned_executor_ends() {
         assert_eq!((error.kind, error.is_temporary()), (ErrorKind::Unreachable, false));
         assert!(began.elapsed() >= Duration::from_millis(least), "{:?}", began.elapsed());
     }
+}
+
+/// Plays the agent for the contract suite.
+struct Played {
+    agent: Agent,
+    events: Option<Events>,
+    unacknowledged: VecDeque<Value>,
+}
+
+impl AgentSide for Played {
+    async fn connect(&mut self) -> usize {
+        let (said, events) = self.agent.subscribed().await;
+        self.events = Some(events);
+        let brought = said["unacknowledged_updates"].as_array().expect("a list").clone();
+        self.unacknowledged = brought.into();
+        self.unacknowledged.len()
+    }
+
+    async fn disconnect(&mut self) {
+        self.events = None;
+    }
+
+    async fn refuse(&mut self) {
+        self.agent.refuse("SUBSCRIBE", 401).await;
+    }
+
+    async fn send(&mut self, event: LinkEvent) {
+        let event = match event {
+            LinkEvent::Launch { task, .. } => {
+                let task = json!({ "task_id": { "value": task }, "data": "ZGF0YQ==" });
+                json!({ "type": "LAUNCH", "launch": { "task": task } })
+            }
+            LinkEvent::Message(_) => json!({ "type": "MESSAGE", "message": { "data": "dG8gdGhlIGV4ZWN1dG9y" } }),
+            LinkEvent::Kill { task, .. } => json!({ "type": "KILL", "kill": { "task_id": { "value": task } } }),
+            LinkEvent::Shutdown { .. } => json!({ "type": "SHUTDOWN" }),
+            LinkEvent::Connected | LinkEvent::Disconnected | LinkEvent::Acknowledged(_) => panic!("not to be sent"),
+        };
+        self.events.as_ref().expect("connected").send(&event).await;
+    }
+
+    async fn told(&mut self) -> TaskState {
+        let update = self.agent.next("UPDATE").await.call["update"].clone();
+        let state = match update["status"]["state"].as_str() {
+            Some("TASK_STARTING") => TaskState::Starting,
+            Some("TASK_RUNNING") => TaskState::Running,
+            other => panic!("{other:?} is not expected"),
+        };
+        self.unacknowledged.push_back(update);
+        state
+    }
+
+    async fn acknowledge(&mut self) {
+        let update = self.unacknowledged.pop_front().expect("told before");
+        self.events.as_ref().expect("connected").acknowledge(&update).await;
+    }
+
+    async fn heard(&mut self) -> Bytes {
+        let data = self.agent.next("MESSAGE").await.call["message"]["data"].clone();
+        assert_eq!(data, "dG8gdGhlIHNjaGVkdWxlcg==");
+        "to the scheduler".into()
+    }
+}
+
+#[tokio::test]
+async fn the_link_keeps_its_contract() {
+    let agent = Agent::start().await;
+    agent.takes.store(true, Ordering::Relaxed);
+    let link = agent.link(&[]);
+    let mut played = Played { agent, events: None, unacknowledged: VecDeque::new() };
+    let suite = executor_link(&link, &mut played);
+    tokio::time::timeout(Duration::from_secs(30), suite).await.expect("the suite ends");
 }

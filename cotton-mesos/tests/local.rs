@@ -3,7 +3,9 @@
 mod support;
 
 use cotton_core::ports::mesos::{Mesos, MesosCall, MesosEvent, TaskState};
-use cotton_core::{AgentId, OfferId, TaskId};
+use cotton_core::resources::MIB;
+use cotton_core::testkit::contract;
+use cotton_core::{AgentId, OfferId, Resources, TaskId};
 use cotton_mesos::{Error, Local};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -18,6 +20,15 @@ async fn executor_process() {
     if std::env::var_os("MESOS_EXECUTOR_ID").is_some() {
         support::run_executor().await;
     }
+}
+
+#[tokio::test]
+async fn local_keeps_the_contract_of_mesos() {
+    let dir = tempfile::tempdir().expect("dir");
+    let local = Local::open(config(dir.path(), 2)).expect("opens");
+    let size = Resources { cpus_milli: 500, mem_bytes: 64 * MIB, disk_bytes: 64 * MIB };
+    let suite = contract::mesos::mesos(&local, size, "{}".into());
+    tokio::time::timeout(Duration::from_secs(30), suite).await.expect("the suite ends");
 }
 
 #[tokio::test]

@@ -3,4 +3,5 @@
 
 pub mod contract;
 pub mod memory_discovery;
+pub mod memory_mesos;
 pub mod memory_store;

@@ -259,6 +259,8 @@ impl Mesos for Local {
     }
 
     async fn next_event(&self) -> Result<MesosEvent, PortError> {
+        // There may always be another event, such as an offer for each that is declined; others must have their turn.
+        tokio::task::coop::consume_budget().await;
         loop {
             let more = self.inner.events.notified();
             {
