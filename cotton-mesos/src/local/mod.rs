@@ -43,6 +43,9 @@ const API_PORTS: std::ops::Range<u16> = 21_000..29_000;
 
 /// How long a process that was killed may take to end.
 const KILL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often, and how many times, the port of an earlier life is tried.
+const BIND_RETRY: Duration = Duration::from_millis(10);
+const BIND_TRIES_MAX: u32 = 50;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A master and agents within this process.
@@ -56,7 +59,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Local {
     inner: Arc<Inner>,
     stop: watch::Sender<bool>,
-    servers: Vec<JoinHandle<()>>,
+    servers: Mutex<Vec<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -118,8 +121,11 @@ impl Local {
             let mut tasks = Vec::new();
             for record in store.tasks(&agent.id)? {
                 let key = (store.sandbox(&agent.id, &record.task), record.task.as_str().to_owned());
-                // It may have ended since it was found; then it cannot be opened.
-                let process = running.get(&key).and_then(|pid| Process::open(*pid).ok());
+                let process = match running.get(&key).map(|pid| Process::open(*pid)).transpose() {
+                    Ok(process) => process,
+                    Err(error) if process::is_gone(&error) => None,
+                    Err(error) => return Err(Error::file("watch the executor in", key.0, error)),
+                };
                 if let Some(process) = &process {
                     // It may have been stopped as a part of a simulated partition.
                     process::signal_tree(process.pid, Signal::CONT)?;
@@ -145,7 +151,7 @@ impl Local {
         let serve = |(agent, listener)| {
             inner.runtime.spawn(server::serve(Arc::downgrade(&inner), agent, listener, stop.subscribe()))
         };
-        let servers = listeners.into_iter().map(serve).collect();
+        let servers = Mutex::new(listeners.into_iter().map(serve).collect());
         for (agent, task, process) in adopted {
             inner.watch(agent, task, process);
         }
@@ -179,9 +185,9 @@ impl Local {
     }
 
     /// Ends the agents as dropping does, and waits until their ports are free again. Executors live on.
-    pub async fn close(mut self) {
-        let servers = std::mem::take(&mut self.servers);
-        drop(self);
+    pub async fn close(&self) {
+        self.stop();
+        let servers = std::mem::take(&mut *self.servers.lock().unwrap_or_else(PoisonError::into_inner));
         for server in servers {
             // A connection that is not closed by the other side is no reason to wait for long.
             let _slow = tokio::time::timeout(CLOSE_TIMEOUT, server).await;
@@ -230,13 +236,7 @@ impl Local {
         self.inner.world().pid_of(task).and_then(|pid| u32::try_from(pid).ok())
     }
 
-    fn pids(&self, agent: &AgentId) -> Result<Vec<i32>, Error> {
-        self.inner.world().pids(agent).ok_or_else(|| Error::NoSuchAgent(agent.to_string()))
-    }
-}
-
-impl Drop for Local {
-    fn drop(&mut self) {
+    fn stop(&self) {
         self.inner.world().close();
         // What has begun before that is awaited; nothing begins after it.
         drop(self.inner.starting.write());
@@ -244,6 +244,16 @@ impl Drop for Local {
         self.inner.store.unlock();
         self.stop.send_replace(true);
         self.inner.events.notify_one();
+    }
+
+    fn pids(&self, agent: &AgentId) -> Result<Vec<i32>, Error> {
+        self.inner.world().pids(agent).ok_or_else(|| Error::NoSuchAgent(agent.to_string()))
+    }
+}
+
+impl Drop for Local {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -456,10 +466,24 @@ async fn keep_time(inner: Arc<Inner>, mut stop: watch::Receiver<bool>) {
     tokio::select! { _ = stopped => {}, () = work => {} }
 }
 
+/// Listens on a port that a moment ago may have been that of an earlier life in this very process.
+fn bind_again(port: u16) -> std::io::Result<TcpListener> {
+    let mut tries = 0;
+    loop {
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && tries < BIND_TRIES_MAX => {
+                tries += 1;
+                std::thread::sleep(BIND_RETRY);
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Listens on the port of an agent: that of its earlier life, or else a free one.
 fn listen(store: &Store, agent: &AgentId) -> Result<(tokio::net::TcpListener, u16), Error> {
     let listener = if let Some(port) = store.agent_port(agent)? {
-        TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(|source| Error::PortTaken {
+        bind_again(port).map_err(|source| Error::PortTaken {
             agent: agent.to_string(),
             port,
             path: store.agent_file(agent),
@@ -482,3 +506,6 @@ fn listen(store: &Store, agent: &AgentId) -> Result<(tokio::net::TcpListener, u1
     store.save_agent_port(agent, port)?;
     Ok((listener, port))
 }
+
+#[cfg(test)]
+mod tests;

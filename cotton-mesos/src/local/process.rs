@@ -99,7 +99,12 @@ pub(super) fn is_alive(pid: i32) -> bool {
 pub(super) fn find_executors() -> io::Result<BTreeMap<(PathBuf, String), i32>> {
     let mut found: BTreeMap<(PathBuf, String), (u64, i32)> = BTreeMap::new();
     for stat in stats()?.values().filter(|stat| stat.pid == stat.group && stat.is_alive()) {
-        let Ok(environment) = std::fs::read(format!("/proc/{}/environ", stat.pid)) else { continue };
+        let environment = match std::fs::read(format!("/proc/{}/environ", stat.pid)) {
+            Ok(environment) => environment,
+            // Of another user: none of ours.
+            Err(error) if is_gone(&error) || error.kind() == io::ErrorKind::PermissionDenied => continue,
+            Err(error) => return Err(error),
+        };
         let get = |name: &str| {
             let mut entries = environment.split(|byte| *byte == 0);
             entries.find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
@@ -184,6 +189,11 @@ impl Stat {
     }
 }
 
+/// Whether a process ended while it was looked at. Any other error must not make it seem so.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
+}
+
 fn stats() -> io::Result<BTreeMap<i32, Stat>> {
     let mut stats = BTreeMap::new();
     for entry in std::fs::read_dir("/proc")? {
@@ -192,8 +202,11 @@ fn stats() -> io::Result<BTreeMap<i32, Stat>> {
         if !is_process {
             continue;
         }
-        // It may have ended meanwhile.
-        let Ok(text) = std::fs::read(path.join("stat")) else { continue };
+        let text = match std::fs::read(path.join("stat")) {
+            Ok(text) => text,
+            Err(error) if is_gone(&error) => continue,
+            Err(error) => return Err(error),
+        };
         if let Some(stat) = Stat::parse(&String::from_utf8_lossy(&text)) {
             stats.insert(stat.pid, stat);
         }

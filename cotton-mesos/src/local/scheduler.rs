@@ -109,6 +109,10 @@ impl World {
             return self.tell(task_id, Some(agent_id), TaskState::Gone, "there is no such agent");
         };
         let is_up = agent.health == Health::Up;
+        if agent.health == Health::Unreachable {
+            self.tell(task_id, Some(agent_id), TaskState::Unreachable, "its agent is unreachable");
+        }
+        let Some(agent) = self.agents.get_mut(agent_id) else { return };
         let Some(task) = agent.tasks.get_mut(task_id) else {
             if is_up {
                 self.tell(task_id, Some(agent_id), TaskState::Gone, "the agent does not know this task");
