@@ -36,7 +36,7 @@ pub struct Ballot {
     pub attached: Epoch,
     /// Whether it once held a complete copy.
     pub joined: bool,
-    /// Whether it is on its way out: elected only when nobody else will do.
+    /// Whether it is on its way out, or its storage fails: elected only when nobody else will do.
     pub leaving: bool,
 }
 
@@ -78,6 +78,9 @@ pub enum Undecided {
         /// Members that would have them.
         waiting_for: MemberList,
     },
+    /// The old primary cannot be told to stop, and nothing else stops it.
+    #[error("member {0} cannot be reached and may still take writes: it opened without a lease; waiting for its end")]
+    MayWrite(MemberId),
     /// Two members hold what the other lacks.
     #[error("split brain: members {0} and {1} each hold transactions that the other lacks; a person must decide")]
     Split(MemberId, MemberId),

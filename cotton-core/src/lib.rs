@@ -17,7 +17,7 @@
 //!
 //! ```
 //! use cotton_core::cluster::{Cluster, Effect, Input, Placed, Timing};
-//! use cotton_core::{ClusterSpec, Durability, Endpoint, Limits, Millis, Preference, Resources, Sealed, Secrets};
+//! use cotton_core::{ClusterSpec, Durability, Endpoint, Limits, MemberId, Millis, Preference, Resources, Sealed, Secrets};
 //!
 //! let sealed = || Sealed::new("opened by the executor only");
 //! let spec = ClusterSpec {
@@ -31,7 +31,7 @@
 //!     backup_id: None,
 //! };
 //! let now = Millis(0);
-//! let mut cluster = Cluster::create(Timing::default(), &Limits::default(), spec, 0, 1, now)?;
+//! let mut cluster = Cluster::create(Timing::default(), &Limits::default(), spec, 0, MemberId(0), 1, now)?;
 //!
 //! // 1. It wants a member; whoever places it says where.
 //! assert_eq!(cluster.wanted().map(|wanted| wanted.count), Some(1));

@@ -102,9 +102,13 @@ impl Cluster {
     pub(super) fn ask_for_report(&mut self, member: MemberId) -> u64 {
         self.nonce += 1;
         let nonce = self.nonce;
-        let report = self.observed.get(&member).and_then(|o| o.report.as_ref());
-        let (incarnation, seq) = report.map_or((0, 0), |r| (r.incarnation, r.seq));
-        self.send(member, ToExecutor::Heard { incarnation, seq, nonce, report_now: true });
+        // Answers no report: it must not renew a lease, whose end may have been waited for already.
+        let ask = ToExecutor::Heard { incarnation: 0, seq: 0, nonce, report_now: true };
+        self.effects.retain(|(_, queued)| {
+            let asks = matches!(queued, Effect::Send { message: ToExecutor::Heard { report_now: true, .. }, .. });
+            !asks || queued.member() != Some(member) // the later question asks for all that the earlier one did
+        });
+        self.send(member, ask);
         nonce
     }
 

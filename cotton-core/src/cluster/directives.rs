@@ -41,7 +41,7 @@ impl Cluster {
     }
 
     /// The stage that a member shall be at and is not, if its executor is there to hear of it.
-    fn unobeyed(&self, id: MemberId) -> Option<Stage> {
+    pub(super) fn unobeyed(&self, id: MemberId) -> Option<Stage> {
         let report = self.observed.get(&id)?.report.as_ref()?;
         let current = report.epoch == self.state.epoch;
         let member = self.state.members.get(&id)?;
@@ -61,15 +61,11 @@ impl Cluster {
         Some(match stage {
             Stage::Freeze => Order::Freeze,
             Stage::Detach => Order::Detach,
-            Stage::Decided if self.state.primary == Some(id) => {
-                let durability = self.state.spec.durability;
-                let leased = durability == Durability::Async && self.state.spec.size > 1;
-                Order::Promote {
-                    must_contain: self.state.floor.clone(),
-                    acks: durability.acks(),
-                    lease_ms: leased.then_some(self.timing.lease_ms),
-                }
-            }
+            Stage::Decided if self.state.primary == Some(id) => Order::Promote {
+                must_contain: self.state.floor.clone(),
+                acks: self.state.spec.durability.acks(),
+                lease_ms: self.state.leased.then_some(self.timing.lease_ms),
+            },
             Stage::Decided => {
                 let primary_id = self.state.primary?;
                 let primary = self.state.members.get(&primary_id)?.endpoint.clone();

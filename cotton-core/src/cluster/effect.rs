@@ -42,6 +42,28 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// The member that it is done to.
+    pub const fn member(&self) -> Option<MemberId> {
+        match self {
+            Self::Launch { task, .. } => Some(task.member),
+            Self::Kill { member, .. } | Self::Send { member, .. } => Some(*member),
+            Self::Publish(_) | Self::Withdraw | Self::Log(_) => None,
+        }
+    }
+
+    /// The member that it tells what to be.
+    pub(super) const fn ordered(&self) -> Option<MemberId> {
+        match self {
+            Self::Send { member, message: ToExecutor::Directive(_), .. } => Some(*member),
+            Self::Launch { .. }
+            | Self::Kill { .. }
+            | Self::Send { message: ToExecutor::Heard { .. }, .. }
+            | Self::Publish(_)
+            | Self::Withdraw
+            | Self::Log(_) => None,
+        }
+    }
+
     /// A short name for logs and metrics.
     pub const fn name(&self) -> &'static str {
         match self {

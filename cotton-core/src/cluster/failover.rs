@@ -67,9 +67,11 @@ impl Cluster {
             return Some("its task has ended".to_owned());
         }
         let epoch = self.state.epoch;
+        let opened = self.state.members.get(&primary)?.attached == epoch;
         let observed = self.observed.get(&primary)?;
         if let Some(report) = &observed.report {
-            let current = report.epoch == epoch;
+            // Before it opens, reports from before the order may still come in; after that, an older epoch is a loss too.
+            let current = report.epoch == epoch || opened;
             match &report.role {
                 MemberRole::Down { reason } => return Some(format!("its server is down: {reason}")),
                 MemberRole::Idle | MemberRole::Starting if current => {
@@ -78,12 +80,24 @@ impl Cluster {
                 MemberRole::Frozen if current && matches!(report.trouble, Some(Trouble::Incomplete { .. })) => {
                     return report.trouble.as_ref().map(ToString::to_string);
                 }
+                MemberRole::Frozen | MemberRole::Following { .. } if opened => {
+                    return Some(format!("it has become {}", report.role.name()));
+                }
                 MemberRole::Idle
                 | MemberRole::Starting
                 | MemberRole::Frozen
                 | MemberRole::Promoting
                 | MemberRole::Following { .. }
                 | MemberRole::Primary => {}
+            }
+            if let Some(trouble @ (Trouble::Storage { .. } | Trouble::Failing { .. })) = &report.trouble
+                && !opened
+            {
+                let due = self.appointed_at.after(self.timing.election_ms);
+                if now >= due {
+                    return Some(format!("it could not be opened for writes: {trouble}"));
+                }
+                self.wake_at(due);
             }
         }
         self.why_silent_is_dead(now, primary)
@@ -132,8 +146,11 @@ impl Cluster {
         let silent = lost.and_then(|id| self.observed.get(&id)).is_some_and(|o| {
             o.report.as_ref().is_none_or(|r| matches!(r.role, MemberRole::Primary | MemberRole::Promoting))
         });
-        let leased = self.state.spec.durability == Durability::Async && silent;
-        let lease_until = leased.then(|| {
+        let may_write = self.state.spec.durability == Durability::Async && silent;
+        let lease_until = may_write.then(|| {
+            if !self.state.leased {
+                return Millis(u64::MAX);
+            }
             let renewed = lost.and_then(|id| self.observed.get(&id)).and_then(|o| o.lease_renewed);
             renewed.unwrap_or(self.watching_since).max(self.watching_since).after(self.timing.lease_ms)
         });
@@ -141,6 +158,7 @@ impl Cluster {
             state.epoch = state.epoch.next();
             state.primary = None;
         });
+        self.effects.retain(|(_, effect)| effect.ordered().is_none()); // orders of the old epoch are void
         let progress = Progress {
             epoch: self.state.epoch,
             from: lost,
@@ -181,7 +199,10 @@ impl Cluster {
             let wait_for_lease =
                 lease_until.filter(|until| now < *until && !self.is_frozen_or_gone(self.state.last_primary));
             if let Some(until) = wait_for_lease {
-                return self.wake_at(until);
+                if until < Millis(u64::MAX) {
+                    return self.wake_at(until);
+                }
+                return self.wait(now, Undecided::MayWrite(self.state.last_primary.unwrap_or_default()));
             }
             if !expired && self.awaits_answers(now, started) {
                 return;
@@ -196,23 +217,38 @@ impl Cluster {
                 let position = ballots.into_iter().find(|b| b.member == winner).map(|b| b.position).unwrap_or_default();
                 self.appoint(now, winner, position);
             }
-            Err(undecided) => {
-                // Answers arrive one by one: only what stays missing for a moment is worth telling.
-                let settled = now.since(started) >= self.timing.restart_grace_ms;
-                if !settled {
-                    self.wake_at(started.after(self.timing.restart_grace_ms));
-                }
-                let Some(election) = &mut self.election else { return };
-                let news = settled && election.announced.as_ref() != Some(&undecided);
-                if news {
-                    election.announced = Some(undecided.clone());
-                }
-                election.waiting = Some(undecided.clone());
-                if news {
-                    self.log(now, EventKind::ElectionWaits { reason: undecided.to_string() });
-                }
-            }
+            Err(undecided) => self.wait(now, undecided),
         }
+    }
+
+    /// Tells what the election waits for. Answers arrive one by one: only what stays missing for a moment is worth it.
+    fn wait(&mut self, now: Millis, undecided: Undecided) {
+        let Some(election) = &mut self.election else { return };
+        let settled_at = election.started.after(self.timing.restart_grace_ms);
+        let news = now >= settled_at && election.announced.as_ref() != Some(&undecided);
+        if news {
+            election.announced = Some(undecided.clone());
+            let reason = undecided.to_string();
+            election.waiting = Some(undecided);
+            self.log(now, EventKind::ElectionWaits { reason });
+        } else {
+            election.waiting = Some(undecided);
+        }
+        if now < settled_at {
+            self.wake_at(settled_at);
+        }
+    }
+
+    /// Whether a primary of this cluster must renew a lease: where nobody's acknowledgement can be taken from it, but
+    /// somebody is there to take its place.
+    pub(super) fn is_leased(&self) -> bool {
+        self.state.spec.durability == Durability::Async && self.state.spec.size > 1
+    }
+
+    /// When what was lost at first began to be missed, while its place is not filled.
+    pub(super) fn lost_at(&self) -> Option<Millis> {
+        let progress = self.election.as_ref().map(|e| &e.progress).or(self.failover.as_ref());
+        progress.map(|progress| progress.lost_at)
     }
 
     fn is_frozen_or_gone(&self, member: Option<MemberId>) -> bool {
@@ -252,7 +288,7 @@ impl Cluster {
                 position: report.position.clone(),
                 attached: member.attached,
                 joined: member.joined,
-                leaving: member.leaving.is_some(),
+                leaving: member.leaving.is_some() || matches!(report.trouble, Some(Trouble::Storage { .. })),
             })
         };
         self.state.members.iter().filter_map(ballot).collect()
@@ -261,6 +297,8 @@ impl Cluster {
     fn appoint(&mut self, now: Millis, winner: MemberId, position: GtidSet) {
         let first = self.state.epoch == Epoch(0);
         let gtids = position.to_string();
+        let leased = self.is_leased();
+        self.appointed_at = now;
         self.change(|state| {
             if first {
                 state.epoch = state.epoch.next();
@@ -270,6 +308,7 @@ impl Cluster {
             state.last_epoch = state.epoch;
             state.witnesses.insert(winner);
             state.ackers.clear();
+            state.leased = leased;
             state.floor = position;
             if let Some(member) = state.members.get_mut(&winner) {
                 member.leaving = None;

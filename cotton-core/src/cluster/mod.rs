@@ -24,7 +24,7 @@ pub use input::{Input, Placed};
 
 use crate::cluster::event::{Event, EventKind};
 use crate::ports::mesos::TaskState;
-use crate::protocol::{MemberTask, Report};
+use crate::protocol::{MemberTask, Report, ToExecutor};
 use crate::{AgentId, ClusterName, ClusterSpec, Limits, MemberId, Millis, Resources, Revision, SpecError, spec};
 use acks::Retirement;
 use event::Timeline;
@@ -105,6 +105,8 @@ pub struct Cluster {
     published: Option<crate::ports::discovery::Published>,
     withdrawn: bool,
     withdraw_sent: Option<Millis>,
+    /// When the present primary was decided, as far as this run knows.
+    appointed_at: Millis,
     /// Since when this scheduler has been watching; silence cannot be older.
     watching_since: Millis,
     nonce: u64,
@@ -112,7 +114,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster that was just asked for. Its first checkpoint is due at once.
+    /// A cluster that was just asked for. Its first checkpoint is due at once. Its members are numbered from
+    /// `first_member`, above those of earlier clusters of that name: news of those may still be under way.
     ///
     /// # Errors
     /// When the spec breaks a rule.
@@ -121,12 +124,13 @@ impl Cluster {
         limits: &Limits,
         spec: ClusterSpec,
         order: u64,
+        first_member: MemberId,
         nonce: u64,
         now: Millis,
     ) -> Result<Self, SpecError> {
         spec.validate(limits)?;
         let size = spec.size;
-        let mut this = Self::with_state(timing, State::new(spec, order), nonce, now);
+        let mut this = Self::with_state(timing, State::new(spec, order, first_member), nonce, now);
         this.change(|_| {});
         this.log(now, EventKind::Created { size });
         this.reconcile(now);
@@ -162,6 +166,7 @@ impl Cluster {
             published: None,
             withdrawn: false,
             withdraw_sent: None,
+            appointed_at: now,
             watching_since: now,
             nonce,
             timeout: None,
@@ -324,14 +329,8 @@ impl Cluster {
         let Some(member) = self.state.members.get(&id) else { return };
         let observed = self.observed.entry(id).or_insert_with(|| Observed::new(now));
         if task.is_terminal() {
-            self.observed.remove(&id);
-            // A launch that is still withheld must not come out after its member is gone.
-            self.effects.retain(|(_, effect)| !matches!(effect, Effect::Launch { task, .. } if task.member == id));
-            self.change(|state| {
-                state.members.remove(&id);
-            });
             let reason = if message.is_empty() { format!("{task:?}").to_lowercase() } else { message };
-            return self.log(now, EventKind::Ended { member: id, reason });
+            return self.forget(now, id, reason);
         }
         if task == TaskState::Unreachable {
             if observed.unreachable_since.is_none() {
@@ -388,6 +387,16 @@ impl Cluster {
         u32::try_from(size.saturating_sub(staying).min(room)).expect("bounded by the size, which is a u32")
     }
 
+    /// A member's task has ended: nothing may come out for it any more, least of all a launch that is still withheld.
+    fn forget(&mut self, now: Millis, member: MemberId, reason: String) {
+        self.observed.remove(&member);
+        self.effects.retain(|(_, effect)| effect.member() != Some(member));
+        self.change(|state| {
+            state.members.remove(&member);
+        });
+        self.log(now, EventKind::Ended { member, reason });
+    }
+
     fn leave(&mut self, now: Millis, members: &BTreeSet<MemberId>, why: Leaving) {
         let members: Vec<MemberId> = members
             .iter()
@@ -417,7 +426,22 @@ impl Cluster {
         self.revision.0 += 1;
     }
 
+    /// Queues an effect. While a slow store withholds them, repetitions must not pile up: one that is queued already is
+    /// as good, and an order replaces the earlier ones to the same member, a publication all earlier ones.
     fn want(&mut self, effect: Effect) {
+        match &effect {
+            Effect::Send { member, message: ToExecutor::Directive(_), .. } => {
+                if self.effects.iter().any(|(_, queued)| *queued == effect) {
+                    return;
+                }
+                self.effects.retain(|(_, queued)| queued.ordered() != Some(*member));
+            }
+            Effect::Kill { .. } | Effect::Withdraw if self.effects.iter().any(|(_, queued)| *queued == effect) => {
+                return;
+            }
+            Effect::Publish(_) => self.effects.retain(|(_, queued)| !matches!(queued, Effect::Publish(_))),
+            Effect::Launch { .. } | Effect::Kill { .. } | Effect::Send { .. } | Effect::Withdraw | Effect::Log(_) => {}
+        }
         self.effects.push_back((self.revision, effect));
     }
 
@@ -431,3 +455,6 @@ impl Cluster {
         self.timeout = crate::time::earliest(self.timeout, Some(at));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,8 +19,8 @@ impl Cluster {
         self.reconcile_ackers(now);
         self.reconcile_size(now);
         self.direct(now);
-        self.reconcile_leaving(now);
         self.publish(now);
+        self.reconcile_leaving(now);
     }
 
     /// Kills until nothing is left, then takes the cluster out of the clients' sight; its record goes last.
@@ -49,7 +49,8 @@ impl Cluster {
         let mut wake = None;
         for (id, _) in self.state.staying().filter(|(id, _)| Some(*id) != primary) {
             let Some(observed) = self.observed.get(&id) else { continue };
-            if open && matches!(observed.trouble(), Some(Trouble::Errant { .. })) {
+            let errant_now = observed.report_in(self.state.epoch).and_then(|r| r.trouble.as_ref());
+            if open && matches!(errant_now, Some(Trouble::Errant { .. })) {
                 errant.insert(id);
             } else if let Some(since) = observed.unreachable_since {
                 let due = since.after(self.timing.unreachable_ms);
@@ -62,7 +63,9 @@ impl Cluster {
                 }
             } else if observed.report.is_none() {
                 let due = observed.heard.max(self.watching_since).after(self.timing.launch_ms);
-                if now >= due {
+                if !open && self.state.opened {
+                    // Silent since this scheduler started, it may have data all the same.
+                } else if now >= due {
                     stuck.insert(id);
                 } else {
                     wake = crate::time::earliest(wake, Some(due));
@@ -114,8 +117,10 @@ impl Cluster {
             let Some(observed) = self.observed.get_mut(&id) else { continue };
             let patience_ends = observed.leaving_since.get_or_insert(now).after(self.timing.detach_ms);
             let runs = observed.report.as_ref().is_some_and(|r| r.role.is_up());
-            let needed = (self.state.primary.is_none() && self.state.opened) || self.is_acker(id);
-            if needed && runs && now < patience_ends {
+            if self.state.opened && !self.is_open() {
+                continue; // nobody's data is spared before another primary is known to have it
+            }
+            if self.is_acker(id) && runs && now < patience_ends {
                 self.wake_at(patience_ends);
             } else {
                 self.kill(now, id);
@@ -125,6 +130,10 @@ impl Cluster {
 
     fn kill(&mut self, now: Millis, member: MemberId) {
         let Some(agent) = self.state.members.get(&member).map(|m| m.agent.clone()) else { return };
+        let withheld = |effect: &Effect| matches!(effect, Effect::Launch { task, .. } if task.member == member);
+        if self.effects.iter().any(|(_, effect)| withheld(effect)) {
+            return self.forget(now, member, "it was not launched yet".to_owned());
+        }
         let observed = self.observed.entry(member).or_insert_with(|| Observed::new(now));
         let due = observed.killed_at.map_or(now, |at| at.after(self.timing.kill_retry_ms));
         if due > now {
@@ -140,15 +149,15 @@ impl Cluster {
     fn publish(&mut self, now: Millis) {
         let epoch = self.state.epoch;
         if !self.is_open() {
-            // The old primary stays visible for the moment that an ordinary failover takes, not longer.
-            let Some(election) = self.election.as_ref() else { return };
-            let due = election.started.after(self.timing.restart_grace_ms);
-            let visible = self.published.as_ref().is_some_and(|p| p.primary.is_some());
-            if visible && now < due {
-                return self.wake_at(due);
-            }
+            // The old primary stays visible for the moment that an ordinary failover takes, not longer. What an earlier
+            // run of the scheduler published is not known here, and may be an old primary too.
+            let visible = self.published.as_ref().map_or(self.state.opened, |p| p.primary.is_some());
             if !visible {
                 return;
+            }
+            let due = self.lost_at().unwrap_or(self.watching_since).after(self.timing.restart_grace_ms);
+            if now < due {
+                return self.wake_at(due);
             }
         }
         let primary = self.state.primary.filter(|_| self.is_open());

@@ -36,6 +36,10 @@ pub struct State {
     /// Server starts that may have acknowledged a commit of the last decided primary.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ackers: BTreeSet<Acker>,
+    /// Whether `last_primary` opened under a lease. One that did not, because nobody was there to replace it then, may
+    /// take writes for as long as its task lives.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub leased: bool,
     /// Members that have a task, by number.
     pub members: BTreeMap<MemberId, Member>,
     /// Number of the next member.
@@ -47,7 +51,7 @@ pub struct State {
 
 impl State {
     /// A cluster that was just asked for.
-    pub fn new(spec: ClusterSpec, order: u64) -> Self {
+    pub fn new(spec: ClusterSpec, order: u64, first_member: MemberId) -> Self {
         Self {
             version: STATE_VERSION,
             spec,
@@ -60,8 +64,9 @@ impl State {
             witnesses: BTreeSet::new(),
             floor: GtidSet::Empty,
             ackers: BTreeSet::new(),
+            leased: false,
             members: BTreeMap::new(),
-            next_member: MemberId(0),
+            next_member: first_member,
             deleting: false,
         }
     }

@@ -218,19 +218,22 @@ impl Running {
     async fn run(&mut self, mut inbox: mpsc::Receiver<Request>) -> Result<(), PortError> {
         let mesos = Arc::clone(&self.ports.mesos);
         let mut next_event = mesos.next_event();
-        loop {
+        let result = loop {
             self.flush().await;
             let wake = self.fleet.poll_timeout().map(|at| self.started + Duration::from_millis(at.0));
             tokio::select! {
                 event = &mut next_event => {
-                    let event = event?;
+                    let event = match event {
+                        Ok(event) => event,
+                        Err(error) => break Err(error),
+                    };
                     next_event = mesos.next_event();
                     let now = self.now();
                     self.fleet.handle(now, fleet::Input::Mesos(event));
                 }
                 Some(done) = self.jobs.next(), if !self.jobs.is_empty() => self.on_done(done),
                 request = inbox.recv() => match request {
-                    Some(Request::Stop) | None => break,
+                    Some(Request::Stop) | None => break Ok(()),
                     Some(request) => self.on_request(request),
                 },
                 () = sleep_until(wake.unwrap_or(self.started)), if wake.is_some() => {
@@ -238,10 +241,9 @@ impl Running {
                     self.fleet.handle_timeout(now);
                 }
             }
-        }
-        inbox.close();
-        self.finish_saving().await;
-        Ok(())
+        };
+        self.finish_saving().await; // requests that still come in are refused when the inbox is dropped, after this
+        result
     }
 
     /// Persists what changed, then runs what follows, until nothing is left that does not wait for something.
@@ -254,8 +256,8 @@ impl Running {
                 Effect::Mesos(call) => {
                     let _ = self.calls.send(call).await; // the receiver ends after us
                 }
-                Effect::Publish(name, published) => self.publish(name, Some(published)),
-                Effect::Withdraw(name) => self.publish(name, None),
+                Effect::Publish(name, published) => self.publish(&name, Some(published)),
+                Effect::Withdraw(name) => self.publish(&name, None),
                 Effect::Log(name, event) => self.log.append(name, event),
             }
         }
@@ -278,12 +280,15 @@ impl Running {
         self.jobs.push(job.boxed());
     }
 
-    fn publish(&mut self, name: ClusterName, wanted: Option<Published>) {
-        let publication =
-            self.publications.entry(name.clone()).or_insert(Publication { number: 0, wanted: None, busy: false });
+    fn publish(&mut self, name: &ClusterName, wanted: Option<Published>) {
+        let fresh = Publication { number: 0, wanted: None, busy: false };
+        let publication = self.publications.entry(name.clone()).or_insert(fresh);
+        if publication.busy && publication.number > 0 && publication.wanted == wanted {
+            return; // asked for again because it takes long: it is under way, or next
+        }
         publication.number += 1;
         publication.wanted = wanted;
-        self.start_publication(&name);
+        self.start_publication(name);
     }
 
     /// Publishes the latest, unless a publication of this cluster is under way: that one is followed by the latest.

@@ -1,7 +1,7 @@
 //! Gathering the launches of one offer: an offer can be accepted only once, but the clusters that were placed on it
 //! become durable one by one.
 
-use crate::ports::mesos::{Launch, MesosCall};
+use crate::ports::mesos::Launch;
 use crate::{AgentId, Millis, OfferId, TaskId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,42 +19,70 @@ struct Pending {
     agent: AgentId,
     waiting: BTreeSet<TaskId>,
     launches: Vec<Launch>,
-    due: Millis,
+    /// Counted from the first launch that is ready: while none is, waiting longer costs nobody anything.
+    due: Option<Millis>,
+}
+
+/// An offer whose launches have been gathered; there is none when all of them were cancelled.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pub(super) offer: OfferId,
+    pub(super) agent: AgentId,
+    pub(super) launches: Vec<Launch>,
 }
 
 impl Accepts {
-    pub(super) fn expect(&mut self, now: Millis, offer: OfferId, agent: AgentId, tasks: BTreeSet<TaskId>) {
-        let due = now.after(WAIT_MS);
-        self.pending.insert(offer, Pending { agent, waiting: tasks, launches: Vec::new(), due });
+    pub(super) fn expect(&mut self, offer: OfferId, agent: AgentId, tasks: BTreeSet<TaskId>) {
+        self.pending.insert(offer, Pending { agent, waiting: tasks, launches: Vec::new(), due: None });
     }
 
-    /// A launch became durable; gives the call when it was the last of its offer, or when its offer is used already.
-    pub(super) fn ready(&mut self, offer: OfferId, agent: AgentId, launch: Launch) -> Option<MesosCall> {
+    /// A launch became durable; gives the offer when it was the last for it, or when the offer is used already.
+    pub(super) fn ready(&mut self, now: Millis, offer: OfferId, agent: AgentId, launch: Launch) -> Option<Gathered> {
         let Some(pending) = self.pending.get_mut(&offer) else {
-            return Some(MesosCall::Accept { offer, agent, launches: vec![launch] });
+            return Some(Gathered { offer, agent, launches: vec![launch] });
         };
         pending.waiting.remove(&launch.task);
         pending.launches.push(launch);
-        if !pending.waiting.is_empty() {
-            return None;
+        pending.due.get_or_insert(now.after(WAIT_MS));
+        self.take_complete(offer)
+    }
+
+    /// A task that is not to be launched any more; gives the offer when the others waited only for it.
+    pub(super) fn cancel(&mut self, task: &TaskId) -> Option<Gathered> {
+        let (offer, pending) = self.pending.iter_mut().find_map(|(offer, pending)| {
+            let planned = pending.launches.len();
+            pending.launches.retain(|launch| launch.task != *task);
+            let known = pending.waiting.remove(task) || pending.launches.len() < planned;
+            known.then(|| (offer.clone(), pending))
+        })?;
+        if pending.launches.is_empty() {
+            pending.due = None;
         }
-        let Pending { agent, launches, .. } = self.pending.remove(&offer)?;
-        Some(MesosCall::Accept { offer, agent, launches })
+        self.take_complete(offer)
     }
 
     /// An offer whose launches waited long enough.
-    pub(super) fn overdue(&mut self, now: Millis) -> Option<MesosCall> {
-        let offer = self.pending.iter().find(|(_, p)| p.due <= now).map(|(offer, _)| offer.clone())?;
-        let Pending { agent, launches, .. } = self.pending.remove(&offer)?;
-        Some(MesosCall::Accept { offer, agent, launches })
+    pub(super) fn overdue(&mut self, now: Millis) -> Option<Gathered> {
+        let overdue = self.pending.iter().find(|(_, p)| p.due.is_some_and(|due| due <= now));
+        let offer = overdue.map(|(offer, _)| offer.clone())?;
+        self.take(offer)
     }
 
     pub(super) fn next(&self) -> Option<Millis> {
-        self.pending.values().map(|p| p.due).min()
+        self.pending.values().filter_map(|p| p.due).min()
     }
 
     /// The connection is gone, and with it all offers.
     pub(super) fn clear(&mut self) {
         self.pending.clear();
+    }
+
+    fn take_complete(&mut self, offer: OfferId) -> Option<Gathered> {
+        if self.pending.get(&offer)?.waiting.is_empty() { self.take(offer) } else { None }
+    }
+
+    fn take(&mut self, offer: OfferId) -> Option<Gathered> {
+        let Pending { agent, launches, .. } = self.pending.remove(&offer)?;
+        Some(Gathered { offer, agent, launches })
     }
 }

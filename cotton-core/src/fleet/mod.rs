@@ -22,7 +22,7 @@ use crate::ports::state_store::StateKey;
 use crate::protocol::{self, Report};
 use crate::{ClusterName, ClusterSpec, ClusterView, FrameworkId, Limits, MemberId, Millis, Reason};
 use crate::{Resources, Revision, TaskId};
-use accept::Accepts;
+use accept::{Accepts, Gathered};
 use offers::OfferFlow;
 use reconciliation::Reconciliation;
 use slot::Slot;
@@ -79,14 +79,22 @@ pub struct Fleet {
     revision: Revision,
     offered: Revision,
     persisted: Revision,
+    /// Nothing leaves before this revision is durable: the run's number, under which things are said, and the
+    /// framework's id.
+    gate: Revision,
+    /// Withdrawals that wait for the fleet's own record, which must rule out the cluster's task ids before its record goes.
+    withheld: BTreeSet<ClusterName>,
+    /// The latest time that was told.
+    now: Millis,
     connected: bool,
     slots: BTreeMap<ClusterName, Slot>,
-    order: BTreeMap<u64, ClusterName>,
+    /// In the order of creation: all clusters.
+    order: BTreeSet<(u64, ClusterName)>,
     next_order: u64,
     /// Clusters whose stored state could not be read. Their tasks are left alone.
     damaged: BTreeSet<ClusterName>,
     /// In the order of creation: who wants members.
-    wanting: BTreeMap<u64, ClusterName>,
+    wanting: BTreeSet<(u64, ClusterName)>,
     to_save: BTreeSet<ClusterName>,
     to_run: BTreeSet<ClusterName>,
     deadlines: BTreeSet<(Millis, ClusterName)>,
@@ -112,15 +120,18 @@ impl Fleet {
         let mut this = Self {
             config,
             state,
-            revision: Revision(1), // the run's number is durable before anything else happens
+            revision: Revision(1),
+            gate: Revision(1),
+            withheld: BTreeSet::new(),
             offered: Revision(0),
             persisted: Revision(0),
+            now,
             connected: false,
             slots: BTreeMap::new(),
-            order: BTreeMap::new(),
+            order: BTreeSet::new(),
             next_order: 0,
             damaged,
-            wanting: BTreeMap::new(),
+            wanting: BTreeSet::new(),
             to_save: BTreeSet::new(),
             to_run: BTreeSet::new(),
             deadlines: BTreeSet::new(),
@@ -133,7 +144,10 @@ impl Fleet {
         for state in clusters {
             let name = state.name().clone();
             this.next_order = this.next_order.max(state.order + 1);
-            this.order.insert(state.order, name.clone());
+            this.order.insert((state.order, name.clone()));
+            if state.deleting {
+                this.retire_numbers(state.next_member);
+            }
             let cluster = Cluster::recover(this.config.timing.clone(), state, this.nonce_base(), now);
             this.slots.insert(name.clone(), Slot::new(cluster));
             this.settle(&name);
@@ -143,6 +157,7 @@ impl Fleet {
 
     /// Takes a fact.
     pub fn handle(&mut self, now: Millis, input: Input) {
+        self.now = now;
         match input {
             Input::Mesos(event) => self.on_mesos(now, event),
             Input::Withdrawn(name) => self.tell(now, &name, cluster::Input::Withdrawn),
@@ -151,6 +166,7 @@ impl Fleet {
 
     /// Time has come for something; harmless when it has not.
     pub fn handle_timeout(&mut self, now: Millis) {
+        self.now = now;
         while let Some((at, name)) = self.deadlines.first().cloned() {
             if at > now {
                 break;
@@ -162,8 +178,8 @@ impl Fleet {
                 self.settle(&name);
             }
         }
-        if let Some(accept) = self.accepts.overdue(now) {
-            self.accept(accept);
+        while let Some(gathered) = self.accepts.overdue(now) {
+            self.accept(gathered);
         }
         if self.connected {
             if let Some(call) = self.reconciliation.due(now) {
@@ -196,10 +212,10 @@ impl Fleet {
         if self.slots.contains_key(&name) {
             return Err(CommandError::Exists(name));
         }
-        let (timing, order) = (self.config.timing.clone(), self.next_order);
-        let cluster = Cluster::create(timing, &self.config.limits, spec, order, self.nonce_base(), now)?;
+        let (timing, order, first) = (self.config.timing.clone(), self.next_order, self.state.first_member);
+        let cluster = Cluster::create(timing, &self.config.limits, spec, order, first, self.nonce_base(), now)?;
         self.next_order += 1;
-        self.order.insert(order, name.clone());
+        self.order.insert((order, name.clone()));
         self.slots.insert(name.clone(), Slot::new(cluster));
         self.settle(&name);
         self.ask_for_offers(now);
@@ -228,6 +244,8 @@ impl Fleet {
     pub fn delete(&mut self, now: Millis, name: &ClusterName) -> Result<(), CommandError> {
         let slot = self.slots.get_mut(name).ok_or_else(|| CommandError::NotFound(name.clone()))?;
         slot.cluster.delete(now);
+        let next = slot.cluster.state().next_member;
+        self.retire_numbers(next);
         self.settle(name);
         Ok(())
     }
@@ -249,8 +267,14 @@ impl Fleet {
 
     /// A record that was handed out is durable now.
     pub fn handle_persisted(&mut self, now: Millis, key: &StateKey, revision: Revision) {
+        self.now = now;
         match key {
-            StateKey::Fleet => self.persisted = self.persisted.max(revision),
+            StateKey::Fleet => {
+                self.persisted = self.persisted.max(revision);
+                if self.persisted == self.revision {
+                    self.calls.extend(std::mem::take(&mut self.withheld).into_iter().map(Effect::Withdraw));
+                }
+            }
             StateKey::Cluster(name) => {
                 let Some(slot) = self.slots.get_mut(name) else { return };
                 slot.saving = false;
@@ -280,8 +304,7 @@ impl Fleet {
 
     /// The next effect whose state is durable.
     pub fn poll_effect(&mut self) -> Option<Effect> {
-        // Numbers that begin with the run's, and the framework's id, are not used before they are durable.
-        if self.persisted < self.revision {
+        if self.persisted < self.gate {
             return None;
         }
         loop {
@@ -312,7 +335,7 @@ impl Fleet {
 
     /// All clusters' machines, in the order of creation.
     pub fn clusters(&self) -> impl Iterator<Item = &Cluster> {
-        self.order.values().filter_map(|name| self.cluster(name))
+        self.order.iter().filter_map(|(_, name)| self.cluster(name))
     }
 
     /// A snapshot of one cluster.
@@ -371,6 +394,7 @@ impl Fleet {
         if self.state.framework.as_ref() != Some(&framework) {
             self.state.framework = Some(framework);
             self.revision.0 += 1;
+            self.gate = self.revision;
         }
         let mut tasks = Vec::new();
         for slot in self.slots.values() {
@@ -404,6 +428,9 @@ impl Fleet {
             if let (Some(slot), Some(call)) = (self.slots.get_mut(name), acknowledgement) {
                 slot.acknowledge(call);
                 self.to_run.insert(name.clone());
+            }
+            if state.is_terminal() {
+                self.cancel_launch(&task);
             }
             return self.ask_for_offers(now);
         }
@@ -463,9 +490,9 @@ impl Fleet {
         slot.missing = missing;
         slot.wanting = missing > 0;
         if slot.wanting {
-            self.wanting.insert(order, name.clone());
+            self.wanting.insert((order, name.clone()));
         } else {
-            self.wanting.remove(&order);
+            self.wanting.remove(&(order, name.clone()));
             slot.refused = None;
         }
         if slot.has_work() {
@@ -477,8 +504,9 @@ impl Fleet {
     fn forget(&mut self, now: Millis, name: &ClusterName) {
         let Some(slot) = self.slots.remove(name) else { return };
         let (order, epoch) = (slot.cluster.state().order, slot.cluster.state().epoch);
-        self.order.remove(&order);
-        self.wanting.remove(&order);
+        let place = (order, name.clone());
+        self.order.remove(&place);
+        self.wanting.remove(&place);
         if let Some(at) = slot.deadline {
             self.deadlines.remove(&(at, name.clone()));
         }
@@ -500,19 +528,25 @@ impl Fleet {
                     executor_resources: Resources::EXECUTOR,
                     data: protocol::encode(&*task).into(),
                 };
-                if let Some(accept) = self.accepts.ready(offer, agent, launch) {
-                    self.accept(accept);
+                if let Some(gathered) = self.accepts.ready(self.now, offer, agent, launch) {
+                    self.accept(gathered);
                 }
                 return;
             }
             cluster::Effect::Kill { member, agent } => {
-                Effect::Mesos(MesosCall::Kill { task: TaskId::of(name, member), agent })
+                let task = TaskId::of(name, member);
+                self.cancel_launch(&task);
+                Effect::Mesos(MesosCall::Kill { task, agent })
             }
             cluster::Effect::Send { member, agent, message } => {
                 let data = protocol::encode(&message).into();
                 Effect::Mesos(MesosCall::Message { task: TaskId::of(name, member), agent, data })
             }
             cluster::Effect::Publish(published) => Effect::Publish(name.clone(), published),
+            cluster::Effect::Withdraw if self.persisted < self.revision => {
+                self.withheld.insert(name.clone());
+                return;
+            }
             cluster::Effect::Withdraw => Effect::Withdraw(name.clone()),
             cluster::Effect::Log(event) => {
                 self.counters.elections += u64::from(matches!(event.kind, crate::EventKind::PrimaryLost { .. }));
@@ -523,11 +557,30 @@ impl Fleet {
         self.calls.push_back(effect);
     }
 
-    fn accept(&mut self, call: MesosCall) {
-        if let MesosCall::Accept { launches, .. } = &call {
-            self.counters.tasks_launched += launches.len() as u64;
+    fn accept(&mut self, gathered: Gathered) {
+        let Gathered { offer, agent, launches } = gathered;
+        if launches.is_empty() {
+            return self.decline(vec![offer]);
         }
-        self.calls.push_back(Effect::Mesos(call));
+        self.counters.tasks_launched += launches.len() as u64;
+        self.reconciliation.expect(self.now, launches.iter().map(|launch| (launch.task.clone(), agent.clone())));
+        self.calls.push_back(Effect::Mesos(MesosCall::Accept { offer, agent, launches }));
+    }
+
+    /// A launch that still waits for others must not go out after the kill of its task.
+    fn cancel_launch(&mut self, task: &TaskId) {
+        if let Some(gathered) = self.accepts.cancel(task) {
+            self.accept(gathered);
+        }
+    }
+
+    /// Lets no later cluster use the numbers below `next`. Durable before the record of the cluster that used them is
+    /// removed, since the withdrawal that goes before waits for it.
+    fn retire_numbers(&mut self, next: MemberId) {
+        if self.state.first_member < next {
+            self.state.first_member = next;
+            self.revision.0 += 1;
+        }
     }
 
     /// First of the numbers of this run that shall never repeat.

@@ -76,7 +76,7 @@ impl Fleet {
             self.decline(offers.iter().map(|offer| offer.id.clone()).collect());
             return self.ask_for_offers(now);
         }
-        let wanting = self.wanting.values().filter_map(|name| Some((name, self.slots.get(name)?.cluster.wanted()?)));
+        let wanting = self.wanting.iter().filter_map(|(_, name)| Some((name, self.slots.get(name)?.cluster.wanted()?)));
         let wanted: Vec<(&ClusterName, Wanted)> = wanting.collect();
         let wants: Vec<Want<'_>> = wanted.iter().map(|(cluster, wanted)| Want { cluster, wanted }).collect();
         let plan = self.config.placement.place(&wants, offers);
@@ -96,7 +96,7 @@ impl Fleet {
             accepts.entry(offer).or_insert_with(|| (agent, BTreeSet::new())).1.insert(TaskId::of(&cluster, member));
         }
         for (offer, (agent, tasks)) in accepts {
-            self.accepts.expect(now, offer, agent, tasks);
+            self.accepts.expect(offer, agent, tasks);
         }
         for unplaced in plan.unplaced {
             if let Some(slot) = self.slots.get_mut(&unplaced.cluster) {
@@ -106,7 +106,7 @@ impl Fleet {
         self.decline(plan.unused);
     }
 
-    fn decline(&mut self, offers: Vec<OfferId>) {
+    pub(super) fn decline(&mut self, offers: Vec<OfferId>) {
         if offers.is_empty() {
             return;
         }

@@ -1,0 +1,111 @@
+//! One member's executor and server, as small as they can be.
+
+use crate::protocol::{MemberRole, Order, Report, Stage, Trouble};
+use crate::{Epoch, GtidSet, MemberId};
+use std::collections::BTreeMap;
+
+/// Transactions by the member that committed them first: all from 1 to the number.
+pub(super) type Data = BTreeMap<u64, u64>;
+
+pub(super) fn gtids(data: &Data) -> GtidSet {
+    let sets: Vec<String> =
+        data.iter().map(|(member, n)| format!("3e11fa47-71ca-11e1-9e33-{member:012}:1-{n}")).collect();
+    GtidSet::mysql(&sets.join(","), "").expect("a valid set")
+}
+
+pub(super) fn contains(a: &Data, b: &Data) -> bool {
+    b.iter().all(|(member, n)| a.get(member).is_some_and(|m| m >= n))
+}
+
+pub(super) fn merge(a: &mut Data, b: &Data) {
+    for (member, n) in b {
+        let own = a.entry(*member).or_insert(0);
+        *own = (*own).max(*n);
+    }
+}
+
+/// One member's executor and server.
+#[derive(Clone, Debug)]
+pub(super) struct Toy {
+    pub(super) incarnation: u64,
+    pub(super) boot: u64,
+    pub(super) seq: u64,
+    pub(super) echo: u64,
+    pub(super) rank: Option<(Epoch, Stage)>,
+    pub(super) order: Option<Order>,
+    /// The boot on which the present rank was first taken.
+    pub(super) taken_on: u64,
+    pub(super) role: MemberRole,
+    /// Received or executed.
+    pub(super) data: Data,
+    /// What survives a crash of the server.
+    pub(super) applied: Data,
+    pub(super) trouble: Option<Trouble>,
+    /// Whether scheduler and executor hear each other.
+    pub(super) reachable: bool,
+    /// Whether other servers reach this one.
+    pub(super) linked: bool,
+}
+
+impl Toy {
+    pub(super) fn new() -> Self {
+        Self {
+            incarnation: 1,
+            boot: 1,
+            seq: 0,
+            echo: 0,
+            rank: None,
+            order: None,
+            taken_on: 0,
+            role: MemberRole::Idle,
+            data: Data::new(),
+            applied: Data::new(),
+            trouble: None,
+            reachable: true,
+            linked: true,
+        }
+    }
+
+    pub(super) fn epoch(&self) -> Epoch {
+        self.rank.map(|(epoch, _)| epoch).unwrap_or_default()
+    }
+
+    pub(super) fn report(&mut self) -> Report {
+        self.seq += 1;
+        Report {
+            incarnation: self.incarnation,
+            seq: self.seq,
+            echo: self.echo,
+            epoch: self.epoch(),
+            stage: self.rank.map(|(_, stage)| stage),
+            role: self.role.clone(),
+            boot: self.boot,
+            position: gtids(&self.data),
+            lag_s: None,
+            replicas: None,
+            waiting: None,
+            disk_free_bytes: None,
+            server_version: String::new(),
+            trouble: self.trouble.clone(),
+        }
+    }
+
+    /// The server is gone, with what it had received and not applied.
+    pub(super) fn crash(&mut self) {
+        self.data = self.applied.clone();
+        self.role = MemberRole::Down { reason: "signal 9".to_owned() };
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.boot += 1;
+        self.role = MemberRole::Idle;
+    }
+
+    /// Its source, while it may receive.
+    pub(super) fn source(&self) -> Option<MemberId> {
+        match (&self.role, &self.order) {
+            (MemberRole::Following { .. }, Some(Order::Follow { primary_id, .. })) => Some(*primary_id),
+            _ => None,
+        }
+    }
+}
