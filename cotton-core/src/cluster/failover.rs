@@ -282,11 +282,14 @@ impl Cluster {
         let ballot = |(id, member): (&MemberId, &super::state::Member)| {
             let observed = self.observed.get(id).filter(|o| o.silent_ms(now) < silence)?;
             let report = observed.report_in(epoch).filter(|r| r.role == MemberRole::Frozen)?;
+            // The last primary may have opened without our hearing of it: it has then what it had to contain, and counts as
+            // attached to itself. Otherwise what it wrote and nobody acknowledged would look like a split brain.
+            let decided = Some(*id) == self.state.last_primary && report.position.contains(&self.state.floor);
             Some(Ballot {
                 member: *id,
                 start: observed.start(*id)?,
                 position: report.position.clone(),
-                attached: member.attached,
+                attached: if decided { self.state.last_epoch } else { member.attached },
                 joined: member.joined,
                 leaving: member.leaving.is_some() || matches!(report.trouble, Some(Trouble::Storage { .. })),
             })

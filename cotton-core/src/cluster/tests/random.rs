@@ -2,7 +2,7 @@
 
 use super::world::{World, spec, status};
 use crate::ports::mesos::TaskState;
-use crate::{Durability, Limits, MemberId};
+use crate::{Durability, Limits, MemberId, Preference};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -186,7 +186,7 @@ impl Run {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn faults_lose_nothing_and_heal(
@@ -197,7 +197,7 @@ proptest! {
         steps in prop::collection::vec(step(), 0..150),
     ) {
         let mut spec = spec(size);
-        spec.durability = Durability::SemiSync;
+        (spec.durability, spec.preference) = (Durability::SemiSync, Preference::Consistency);
         let world = if started { World::running_as(spec) } else { World::new(spec) };
         let mut run = Run { world, kills: u32::from(!kills), deletions };
         for step in &steps {
