@@ -1,7 +1,9 @@
 //! The async loops around the machines: persist, then run effects, feed their results back.
 
+pub mod executor;
 pub mod handle;
 mod log;
+pub mod memory;
 pub mod scheduler;
 
 pub use handle::{Handle, LoggedEvent, Metrics};

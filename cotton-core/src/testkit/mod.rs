@@ -2,6 +2,7 @@
 //! the same behaviour.
 
 pub mod contract;
+pub mod fake_mysql;
 pub mod memory_discovery;
 pub mod memory_mesos;
 pub mod memory_store;

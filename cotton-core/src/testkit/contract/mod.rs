@@ -3,4 +3,5 @@
 pub mod discovery;
 pub mod executor_link;
 pub mod mesos;
+pub mod mysql;
 pub mod state_store;
