@@ -37,6 +37,11 @@ impl Dirs {
         self.root.join("data.building")
     }
 
+    /// The same for a copy, which the server itself may have to make.
+    pub(crate) fn copying(&self) -> PathBuf {
+        self.tmp().join("data.copying")
+    }
+
     pub(crate) fn tmp(&self) -> PathBuf {
         self.root.join("tmp")
     }

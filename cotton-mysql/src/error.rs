@@ -132,7 +132,7 @@ const CODES: &[(u16, ErrorKind, ErrorStatus, &str)] = &[
     (3024, Timeout, Temporary, "statement time limit"),
     (3081, Conflict, Temporary, "replication threads must be stopped first"),
     (3159, Denied, Permanent, "server wants TLS"),
-    (3862, NotFound, Permanent, "clone: donor reported an error"),
+    (3862, Unreachable, Temporary, "clone: the donor failed or is gone"),
     (3869, Invalid, Permanent, "clone: donor is not in the list of allowed donors"),
     (3870, Unsupported, Permanent, "clone: plugin is not loaded on the donor"),
 ];

@@ -1,17 +1,20 @@
 //! One server, behind the port.
 
 use crate::cnf::{self, Place};
+use crate::copy::{self, CopyServer, Donor, Recipient};
 use crate::dirs::{Dirs, SocketDir};
 use crate::history::Primary;
 use crate::process::{self, Mysqld};
 use crate::programs::{Programs, Server};
+use crate::provision::RemoveOnDrop;
 use crate::replication::Control;
 use crate::sql::{Address, Link};
 use crate::status::Reader;
 use crate::{Error, InstanceConfig, accounts, provision};
 use async_trait::async_trait;
 use cotton_core::ports::mysql::{Exit, Followed, Following, MySql, Promoted, Promotion, ServerStatus};
-use cotton_core::{Endpoint, ErrorKind, GtidSet, PortError};
+use cotton_core::{Endpoint, GtidSet, PortError};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -50,6 +53,8 @@ struct Running {
     probes: Link,
     reader: Reader,
     socket: SocketDir,
+    /// On MariaDB.
+    _copy_server: Option<CopyServer>,
 }
 
 impl Instance {
@@ -75,7 +80,7 @@ impl Instance {
     }
 
     /// The server's unix socket, while it runs. Only the account that the server runs as, and root, get there.
-    pub fn socket(&self) -> Option<std::path::PathBuf> {
+    pub fn socket(&self) -> Option<PathBuf> {
         self.running().ok().map(|running| running.socket.socket())
     }
 
@@ -119,18 +124,22 @@ impl Instance {
         let base = self.config.server_id;
         // what is cut off may come back from the new primary, and a replica skips what carries its own server_id
         let server_id = if cut_unacknowledged { self.dirs.next_server_id(base) } else { self.dirs.server_id(base) };
-        let place = Place { socket: &socket, server_id: server_id?, copy_port: None, cut_unacknowledged };
+        let admin = Address::socket(&socket, accounts::ADMIN, &self.config.passwords.admin);
+        let copy_server =
+            if server.dialect.is_mariadb() { Some(self.copy_server(&socket, &admin).await?) } else { None };
+        let copy_port = copy_server.as_ref().map(|server| server.port);
+        let place = Place { socket: &socket, server_id: server_id?, copy_port, cut_unacknowledged };
         let text = cnf::render(server, &self.config, &self.dirs, &place);
         std::fs::write(self.dirs.cnf(), text).map_err(|e| Error::file("write", self.dirs.cnf(), e))?;
 
         let mysqld = Mysqld::start(self.command()?, self.dirs.error_log()).await?;
-        let admin = Address::socket(&socket, accounts::ADMIN, &self.config.passwords.admin);
         let running = Arc::new(Running {
             mysqld: Arc::new(mysqld),
             control: Link::new(admin.clone()),
             probes: Link::new(admin),
             reader: Reader { dialect: server.dialect, semi_sync: server.semi_sync && self.config.semi_sync },
             socket: socket_dir,
+            _copy_server: copy_server,
         });
         if let Err(error) = self.wait_until_ready(&running).await {
             running.mysqld.kill().await;
@@ -139,6 +148,19 @@ impl Instance {
         let _ = self.started.send(Arc::clone(&running.mysqld)); // the receiver is ours
         *self.slot() = Some(running);
         Ok(())
+    }
+
+    async fn copy_server(&self, socket: &Path, admin: &Address) -> Result<CopyServer, Error> {
+        let donor = Donor {
+            programs: self.programs.clone(),
+            dirs: self.dirs.clone(),
+            socket: socket.to_owned(),
+            link: Link::new(admin.clone()),
+            admin: self.config.passwords.admin.clone(),
+            replication: self.config.passwords.replication.clone(),
+            timing: self.config.timing,
+        };
+        CopyServer::start(&self.config.bind_address, donor).await
     }
 
     fn command(&self) -> Result<std::process::Command, Error> {
@@ -235,6 +257,58 @@ impl Instance {
         }
         Ok(followed)
     }
+
+    /// The old data stays until the copy is complete; whatever happens, the old server ends.
+    async fn try_copy_from(&self, donor: &Endpoint) -> Result<(), Error> {
+        let server = self.server().await?;
+        if !server.dialect.is_mariadb() && !server.clone {
+            return Err(Error::Unsupported(format!(
+                "this {} cannot copy another server's data: it has no clone plugin; restore a backup instead",
+                server.dialect
+            )));
+        }
+        let building = RemoveOnDrop(self.dirs.copying());
+        let made = self.make_copy(server, donor, &building.0).await;
+        let old = self.slot().take();
+        if let Some(old) = old {
+            if made.is_ok() {
+                old.mysqld.hush(); // its successor answers for it
+            }
+            old.mysqld.kill().await;
+        }
+        made?;
+        provision::finish(&self.config, &self.dirs, &building.0).await?;
+        self.was_acknowledged.store(false, Ordering::SeqCst);
+        self.try_start().await?;
+        // a clone brings the donor's replication along
+        let running = self.running()?;
+        let forget = server.dialect.statements().forget;
+        running.control.run("forget the donor's primary", forget, self.config.timing.statement).await
+    }
+
+    async fn make_copy(&self, server: &Server, donor: &Endpoint, building: &Path) -> Result<(), Error> {
+        self.dirs.prepare()?;
+        provision::remove_dir(building)?;
+        let (timing, password) = (self.config.timing, &self.config.passwords.replication);
+        let link = Link::new(Address::tcp(&donor.host, donor.port, accounts::REPLICATION, password));
+        if server.dialect.is_mariadb() {
+            self.dirs.make_own(building)?;
+            let (programs, dirs) = (&self.programs, &self.dirs);
+            let recipient = Recipient { programs, dirs, timing, password, donor: &link };
+            let received = tokio::time::timeout(timing.copy, copy::receive(&recipient, donor, building)).await;
+            received.map_err(|_| Error::Timeout { what: "the copy", after: timing.copy })?
+        } else {
+            // its own server does the work
+            if !self.dirs.data().exists() {
+                provision::provision(&self.config, &self.programs, &self.dirs, server).await?;
+            }
+            self.try_start().await?;
+            let running = self.running()?;
+            let admin = Address::socket(&running.socket.socket(), accounts::ADMIN, &self.config.passwords.admin);
+            let admin = Link::new(admin);
+            copy::clone_from(&admin, donor, &link, password, building, timing).await
+        }
+    }
 }
 
 #[async_trait]
@@ -261,8 +335,12 @@ impl MySql for Instance {
         loop {
             if let Some(current) = &exits.current {
                 let exit = current.ended().await;
+                let hushed = current.is_hushed();
                 exits.current = None;
-                return exit;
+                if !hushed {
+                    return exit;
+                }
+                continue;
             }
             match exits.starts.recv().await {
                 Some(mysqld) => exits.current = Some(mysqld),
@@ -307,7 +385,7 @@ impl MySql for Instance {
     }
 
     async fn copy_from(&self, donor: &Endpoint) -> Result<(), PortError> {
-        let context = format!("donor {donor}");
-        Err(PortError::permanent(ErrorKind::Unsupported, "copy the donor's data", context))
+        let context = || format!("donor {donor}");
+        self.try_copy_from(donor).await.map_err(|error| error.at_port("copy the donor's data", context()))
     }
 }

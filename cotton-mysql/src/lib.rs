@@ -34,6 +34,7 @@
 mod accounts;
 mod cnf;
 mod config;
+mod copy;
 mod dialect;
 mod dirs;
 mod error;

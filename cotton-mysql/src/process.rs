@@ -71,6 +71,51 @@ pub(crate) async fn run(mut command: Command, input: Vec<u8>, limit: Duration) -
     output.map_err(io::Error::other).flatten().map_err(|source| Error::System { what, source })
 }
 
+/// A program that runs beside us, with streams; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Running(Option<Child>);
+
+impl Running {
+    pub(crate) async fn start(command: Command) -> Result<Self, Error> {
+        spawn(command).await.map(|child| Self(Some(child)))
+    }
+
+    pub(crate) fn stdin(&mut self) -> io::Result<tokio::process::ChildStdin> {
+        let stdin = self.0.as_mut().and_then(|child| child.stdin.take()).ok_or(io::ErrorKind::NotConnected)?;
+        tokio::process::ChildStdin::from_std(stdin)
+    }
+
+    pub(crate) fn stdout(&mut self) -> io::Result<tokio::process::ChildStdout> {
+        let stdout = self.0.as_mut().and_then(|child| child.stdout.take()).ok_or(io::ErrorKind::NotConnected)?;
+        tokio::process::ChildStdout::from_std(stdout)
+    }
+
+    /// Waits for its end, at most so long.
+    pub(crate) async fn wait(mut self, limit: Duration) -> Result<ExitStatus, Error> {
+        let what = "wait for a program of the server";
+        let Some(mut child) = self.0.take() else {
+            return Err(Error::System { what, source: io::ErrorKind::NotConnected.into() });
+        };
+        let guard = KillOnDrop(i32::try_from(child.id()).ok().and_then(Pid::from_raw));
+        let (reply, answer) = oneshot::channel();
+        let wait = move || drop(reply.send(child.wait()));
+        std::thread::Builder::new().spawn(wait).map_err(|source| Error::System { what, source })?;
+        let status = tokio::time::timeout(limit, answer).await.map_err(|_| Error::Timeout { what, after: limit })?;
+        guard.disarm();
+        status.map_err(io::Error::other).flatten().map_err(|source| Error::System { what, source })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            // its death is certain and near, but not ours to wait for here
+            let _ = std::thread::Builder::new().spawn(move || child.wait());
+        }
+    }
+}
+
 /// Kills a process that is being waited for by a thread, when the future that wanted its result is dropped.
 struct KillOnDrop(Option<Pid>);
 
@@ -104,6 +149,7 @@ pub(crate) struct Mysqld {
     /// `None` once it was reaped: its pid may then be another's.
     child: Arc<Mutex<Option<Child>>>,
     expected: Arc<AtomicBool>,
+    hushed: AtomicBool,
     ended: watch::Receiver<Option<Exit>>,
 }
 
@@ -117,7 +163,13 @@ impl Mysqld {
         let child = Arc::new(Mutex::new(Some(child)));
         let expected = Arc::new(AtomicBool::new(false));
         let (tell, ended) = watch::channel(None);
-        let this = Self { pid, child: Arc::clone(&child), expected: Arc::clone(&expected), ended };
+        let this = Self {
+            pid,
+            child: Arc::clone(&child),
+            expected: Arc::clone(&expected),
+            hushed: AtomicBool::default(),
+            ended,
+        };
         let wait = move || {
             // leave it a zombie until the lock is held, so that nobody signals a pid that is another's by then
             let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
@@ -179,6 +231,15 @@ impl Mysqld {
 
     pub(crate) fn expect_end(&self) {
         self.expected.store(true, Ordering::SeqCst);
+    }
+
+    /// Nobody wants to hear of its end.
+    pub(crate) fn hush(&self) {
+        self.hushed.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn is_hushed(&self) -> bool {
+        self.hushed.load(Ordering::SeqCst)
     }
 
     fn signal(&self, signal: Signal) {

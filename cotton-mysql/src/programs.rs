@@ -14,7 +14,6 @@ const INSTALL: &str = "install mariadb-server-core, mariadb-client-core and mari
 pub(crate) struct Programs {
     pub(crate) mysqld: PathBuf,
     pub(crate) setpriv: PathBuf,
-    #[allow(dead_code, reason = "for copies")]
     dirs: Vec<PathBuf>,
 }
 
@@ -46,7 +45,6 @@ impl Programs {
     }
 
     /// One of the programs beside the server.
-    #[allow(dead_code, reason = "for copies")]
     pub(crate) fn tool(&self, names: &[&str], advice: &str) -> Result<PathBuf, Error> {
         search(&self.dirs, names, advice)
     }

@@ -8,7 +8,7 @@ use crate::{Error, InstanceConfig, accounts, process};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 /// Does nothing when there is a data directory: what is there is complete.
@@ -36,13 +36,17 @@ pub(crate) async fn provision(
     finished
 }
 
-/// Makes a complete directory durable and gives it its name; its server gets a new `server_id`.
+/// Makes a complete directory durable and gives it its name, in place of what has that name; its server gets a new
+/// `server_id`.
 pub(crate) async fn finish(config: &InstanceConfig, dirs: &Dirs, building: &Path) -> Result<(), Error> {
     let _ = fs::remove_file(building.join("auto.cnf")); // MySQL then makes a new uuid
     let (from, to, root) = (building.to_owned(), dirs.data(), dirs.root.clone());
     dirs.next_server_id(config.server_id)?;
     let rename = move || {
         sync_tree(&from)?;
+        if to.exists() {
+            fs::remove_dir_all(&to)?;
+        }
         fs::rename(&from, &to)?;
         sync_dir(&root)
     };
@@ -116,7 +120,7 @@ fn system_tables(server: &Server) -> Result<Vec<u8>, Error> {
 }
 
 /// A file that only the server can read, removed when dropped.
-pub(crate) struct SecretFile(pub(crate) std::path::PathBuf);
+pub(crate) struct SecretFile(pub(crate) PathBuf);
 
 impl SecretFile {
     pub(crate) fn write(dirs: &Dirs, text: &str) -> Result<Self, Error> {
@@ -133,6 +137,17 @@ impl SecretFile {
 impl Drop for SecretFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A directory that is removed when dropped, if it is still there.
+pub(crate) struct RemoveOnDrop(pub(crate) PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        if let Err(error) = remove_dir(&self.0) {
+            tracing::warn!(%error, "a temporary directory is left");
+        }
     }
 }
 

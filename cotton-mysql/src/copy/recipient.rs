@@ -1,0 +1,182 @@
+//! Receives a copy of a MariaDB server.
+
+use super::INSTALL_BACKUP;
+use super::donor::COMPLETE;
+use super::wire::Wire;
+use crate::cnf::COPY_PORT_PREFIX;
+use crate::config::Timing;
+use crate::dirs::Dirs;
+use crate::history::newest;
+use crate::programs::Programs;
+use crate::sql::Link;
+use crate::{Error, process};
+use cotton_core::Endpoint;
+use secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Stdio;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+/// Memory for preparing a copy; the server itself is stopped or small then.
+const PREPARE_MEMORY: &str = "--use-memory=64M";
+
+/// What is needed to receive.
+#[derive(Debug)]
+pub(crate) struct Recipient<'a> {
+    pub(crate) programs: &'a Programs,
+    pub(crate) dirs: &'a Dirs,
+    pub(crate) timing: Timing,
+    pub(crate) password: &'a SecretString,
+    /// The donor's SQL side, as the replication account.
+    pub(crate) donor: &'a Link,
+}
+
+/// Makes a complete data directory of a donor's in `building`, which must be empty.
+pub(crate) async fn receive(recipient: &Recipient<'_>, donor: &Endpoint, building: &Path) -> Result<(), Error> {
+    let unpacker = recipient.programs.tool(&["mbstream"], INSTALL_BACKUP)?;
+    let preparer = recipient.programs.tool(&["mariadb-backup", "mariabackup"], INSTALL_BACKUP)?;
+    let states = recipient.unpack(&unpacker, donor, building).await?;
+    recipient.prepare(&preparer, building).await?;
+    let read = |name: &str| {
+        let path = building.join(name);
+        std::fs::read_to_string(&path).map_err(|e| Error::file("read", path, e))
+    };
+    let prepared = read("mariadb_backup_checkpoints").or_else(|_| read("xtrabackup_checkpoints"))?;
+    if !prepared.contains("log-applied") && !prepared.contains("full-prepared") {
+        return Err(Error::CopyIncomplete("mariabackup did not prepare it to the end".to_owned()));
+    }
+    // later versions have another name for it
+    let info = read("mariadb_backup_binlog_info").or_else(|_| read("xtrabackup_binlog_info"))?;
+    let state = state_at(&info, &states)?;
+    // with this file a server without binary logs knows where its own begin, and what it gives to others
+    let path = building.join("binlog.state");
+    std::fs::write(&path, state).map_err(|e| Error::file("write", &path, e))?;
+    recipient.dirs.give(&path)
+}
+
+impl Recipient<'_> {
+    async fn unpack(&self, unpacker: &Path, donor: &Endpoint, building: &Path) -> Result<String, Error> {
+        let limit = self.timing.statement;
+        let row = self.donor.row("find the donor's copy server", "SELECT @@GLOBAL.report_user AS port", limit).await?;
+        let text = row.text("port").unwrap_or_default();
+        let port = text.strip_prefix(COPY_PORT_PREFIX).and_then(|port| port.parse::<u16>().ok());
+        let port = port.ok_or_else(|| Error::Unsupported("the donor has no copy server".to_owned()))?;
+        let connect = async {
+            let stream = TcpStream::connect((donor.host.as_str(), port)).await;
+            let stream = stream.map_err(|source| Error::System { what: "reach the donor's copy server", source })?;
+            Wire::connect(stream, self.password.clone()).await
+        };
+        let limit = self.timing.connect;
+        let connected = tokio::time::timeout(limit, connect).await;
+        let mut wire = connected.map_err(|_| Error::Timeout { what: "the donor's copy server", after: limit })??;
+
+        let mut command = self.programs.command(unpacker, self.dirs);
+        command.arg("-x").arg("-C").arg(building);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = process::Running::start(command).await?;
+        let lost = |source| Error::System { what: "unpack the copy", source };
+        let mut input = child.stdin().map_err(lost)?;
+        let (mut buffer, stall) = (Vec::new(), self.timing.copy_stall);
+        let late = |_| Error::Timeout { what: "the next part of the copy", after: stall };
+        while tokio::time::timeout(stall, wire.receive_data(&mut buffer)).await.map_err(late)??.is_some() {
+            input.write_all(&buffer).await.map_err(lost)?;
+        }
+        let outcome = tokio::time::timeout(stall, wire.receive_outcome()).await.map_err(late)??;
+        let states = outcome.strip_prefix(COMPLETE).map(str::to_owned);
+        let states = states.ok_or_else(|| Error::CopyIncomplete(outcome))?;
+        input.shutdown().await.map_err(lost)?;
+        drop(input);
+        let end = child.wait(self.timing.copy).await?;
+        if end.success() {
+            return Ok(states);
+        }
+        Err(Error::CopyIncomplete(format!("mbstream ended with {}", process::describe(end))))
+    }
+
+    async fn prepare(&self, preparer: &Path, building: &Path) -> Result<(), Error> {
+        let mut command = self.programs.command(preparer, self.dirs);
+        command.arg("--no-defaults").arg("--prepare").arg(PREPARE_MEMORY);
+        command
+            .arg(format!("--target-dir={}", building.display()))
+            .arg(format!("--tmpdir={}", self.dirs.tmp().display()));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let output = process::run(command, Vec::new(), self.timing.copy).await?;
+        let text = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() && text.trim_end().ends_with("completed OK!") {
+            return Ok(());
+        }
+        let last = text.trim_end().lines().next_back().unwrap_or_default();
+        Err(Error::CopyIncomplete(format!(
+            "mariabackup --prepare ended with {}: {last}",
+            process::describe(output.status)
+        )))
+    }
+}
+
+/// The state of the donor's binary log at the moment of the copy, as a `.state` file.
+///
+/// `info` holds the last GTID of each domain; what other servers wrote earlier is only in the `states`, which were read
+/// before and after. When more than the last writer changed meanwhile, there was a failover and the moment is unknown.
+fn state_at(info: &str, states: &str) -> Result<String, Error> {
+    let bad = |text: &str| Error::CopyIncomplete(text.to_owned());
+    let position = newest(&[info.split('\t').nth(2).unwrap_or_default().trim()])?;
+    let (before, after) = states.split_once(';').ok_or_else(|| bad("the donor told no history"))?;
+    let (before, after) = (entries(before)?, entries(after)?);
+    let mut text = String::new();
+    for ((domain, server), seq) in &before {
+        let last = position.get(domain).ok_or_else(|| bad("the copy lacks a domain of the donor"))?;
+        if *server == last.0 {
+            continue;
+        }
+        if after.get(&(*domain, *server)) != Some(seq) || *seq >= last.1 {
+            return Err(bad("the donor's primary changed during the copy: try again"));
+        }
+        let _ = writeln!(text, "{domain}-{server}-{seq}"); // a String takes everything
+    }
+    for (domain, (server, seq)) in &position {
+        let from = before.get(&(*domain, *server)).copied().unwrap_or_default();
+        let to = after.get(&(*domain, *server)).copied().unwrap_or_default();
+        if !(from..=to).contains(seq) {
+            return Err(bad("the copy's position does not fit the donor's history"));
+        }
+        let _ = writeln!(text, "{domain}-{server}-{seq}"); // the newest of a domain comes last
+    }
+    Ok(text)
+}
+
+fn entries(state: &str) -> Result<BTreeMap<(u64, u64), u64>, Error> {
+    let parts = state.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let entry = |part| {
+        let one = newest(&[part])?;
+        one.into_iter()
+            .next()
+            .map(|(domain, (server, seq))| ((domain, server), seq))
+            .ok_or_else(|| Error::answer("state", part))
+    };
+    parts.map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_state_at_the_moment_of_the_copy() {
+        let info = "binlog.000001\t354\t0-2-356\n";
+        let state = state_at(info, "0-1-300,0-2-350;0-1-300,0-2-400").expect("it fits");
+        assert_eq!(state, "0-1-300\n0-2-356\n");
+        assert_eq!(state_at("binlog.000001\t4\t0-1-5", "0-1-5;0-1-5").expect("it fits"), "0-1-5\n");
+        assert_eq!(state_at("binlog.000001\t4\t", ";").expect("a fresh donor"), "");
+        for (info, states) in [
+            (info, "0-1-300,0-2-350;0-1-400,0-2-360"), // a failover and back
+            (info, "0-1-300,0-2-350;0-1-300,0-2-355"), // beyond the end
+            (info, "0-1-300,0-2-357;0-1-300,0-2-357"), // before the beginning
+            ("x\t4\t", "0-1-1;0-1-1"),
+            (info, "0-2-356"),
+        ] {
+            assert!(state_at(info, states).is_err(), "{states}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Copies of a working server's data, where binary logs do not reach back.
+
+use crate::load::Load;
+use crate::support::{Member, Servers, cluster, insert, until};
+use cotton_core::ErrorKind;
+use cotton_core::ports::mysql::{Followed, MySql};
+use mysql_async::prelude::Queryable;
+use std::sync::Arc;
+use std::time::Duration;
+
+on_each_server!(a_copy_is_complete_and_can_follow, a_copy_that_breaks_changes_nothing);
+
+/// Forgets the beginning of a primary's history.
+async fn purge(primary: &Member) {
+    let mut admin = primary.admin().await;
+    admin.query_drop("FLUSH BINARY LOGS").await.expect("flush");
+    let logs: Vec<mysql_async::Row> = admin.query("SHOW BINARY LOGS").await.expect("logs");
+    let last: String = logs.last().and_then(|row| row.get(0)).expect("a name");
+    until("purged", || async {
+        // MariaDB keeps a log until its transactions are certain to be in the engine
+        let mut admin = primary.admin().await;
+        admin.query_drop(format!("PURGE BINARY LOGS TO '{last}'")).await.expect("purge");
+        let logs: Vec<mysql_async::Row> = admin.query("SHOW BINARY LOGS").await.expect("logs");
+        logs.first().and_then(|row| row.get::<String, _>(0)) == Some(last.clone())
+    })
+    .await;
+}
+
+async fn a_copy_is_complete_and_can_follow(servers: Servers) {
+    if servers == Servers::MySql56 {
+        let Some(members) = cluster(servers, 2, 0).await else { return };
+        let error = members[1].instance.copy_from(&members[0].endpoint).await.expect_err("no tool");
+        assert_eq!(error.kind, ErrorKind::Unsupported, "{}", error.chain());
+        assert!(members[1].instance.pid().is_some(), "nothing was touched");
+        return;
+    }
+    let Some(members) = cluster(servers, 2, 1).await else { return };
+    let members: Vec<Arc<Member>> = members.into_iter().map(Arc::new).collect();
+    let load = Load::start(Arc::clone(&members[0]), 2);
+    load.progress(200).await;
+    purge(&members[0]).await;
+    let fresh = Member::running(servers).await.expect("as the others");
+    assert!(matches!(fresh.follow(&members[0], true).await, Followed::HistoryMissing(_)));
+    for donor in [&members[1], &members[0]] {
+        let before = fresh.instance.pid();
+        fresh.instance.copy_from(&donor.endpoint).await.expect("copy");
+        assert_ne!(fresh.instance.pid(), before);
+        let exit = tokio::time::timeout(Duration::from_millis(50), fresh.instance.exited()).await;
+        assert!(exit.is_err(), "its successor answers for the old one: {exit:?}");
+        let status = fresh.probe().await;
+        assert!(!status.writable && !status.position.is_empty() && status.replication.is_none(), "{status:?}");
+        fresh.attach(&members[0], true).await;
+        load.progress(100).await;
+    }
+    let acknowledged = load.finish().await;
+    fresh.until_has(&acknowledged).await;
+    let mut ids = vec![];
+    for member in [&fresh, members[0].as_ref(), members[1].as_ref()] {
+        let mut admin = member.admin().await;
+        ids.push(admin.query_first::<u64, _>("SELECT @@server_id").await.expect("a number"));
+    }
+    assert!(ids[0] != ids[1] && ids[0] != ids[2]);
+
+    // the copy becomes primary: it must not let others believe that its logs hold everything
+    for member in &members {
+        member.instance.kill().await;
+    }
+    fresh.instance.freeze().await.expect("freeze");
+    fresh.promote(0).await;
+    insert(&mut fresh.client().await, 1_000_000).await.expect("insert");
+    let empty = Member::running(servers).await.expect("as the others");
+    let followed = empty.follow(&fresh, false).await;
+    assert!(matches!(followed, Followed::HistoryMissing(_)), "{followed:?}");
+    // while a member that has the history goes on with it
+    members[1].instance.start().await.expect("restart");
+    members[1].attach(&fresh, false).await;
+    members[1].until_has(&acknowledged.into_iter().chain([1_000_000]).collect()).await;
+}
+
+async fn a_copy_that_breaks_changes_nothing(servers: Servers) {
+    if servers == Servers::MySql56 {
+        return;
+    }
+    let Some(members) = cluster(servers, 2, 0).await else { return };
+    insert(&mut members[0].client().await, 1).await.expect("insert");
+    members[1].until_has(&[1].into()).await;
+    let mut client = members[0].client().await;
+    client.query_drop("CREATE TABLE app.big (id INT PRIMARY KEY AUTO_INCREMENT, text LONGTEXT)").await.expect("create");
+    client.query_drop("INSERT INTO app.big (text) VALUES (REPEAT('x', 1000000))").await.expect("insert");
+    for _ in 0..6 {
+        client.query_drop("INSERT INTO app.big (text) SELECT text FROM app.big").await.expect("insert");
+    }
+    members[1].until_caught_up(&members[0]).await;
+    members[1].instance.freeze().await.expect("freeze");
+    let position = members[1].probe().await.position;
+    let (recipient, donor) = (Arc::clone(&members[1].instance), members[0].endpoint.clone());
+    let copying = tokio::spawn(async move { recipient.copy_from(&donor).await });
+    let place = members[1].root().join("tmp/data.copying");
+    until("under way", || async { place.join("ibdata1").exists() }).await;
+    members[0].instance.kill().await;
+    let error = copying.await.expect("no panic").expect_err("the donor is dead");
+    assert!(error.is_temporary(), "{}", error.chain());
+    eprintln!("{}", error.chain());
+    assert!(members[1].instance.pid().is_none() && !place.exists());
+    assert!(members[1].instance.exited().await.expected);
+    members[1].instance.provision().await.expect("nothing to do");
+    members[1].instance.start().await.expect("with its old data");
+    members[1].until_has(&[1].into()).await;
+    assert_eq!(members[1].probe().await.position, position);
+    let error = members[1].instance.copy_from(&members[0].endpoint).await.expect_err("nobody there");
+    assert!(error.is_temporary(), "{}", error.chain());
+}
