@@ -278,6 +278,13 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Closing the file would not do it while a process that is just being started has it, too.
+        self.unlock();
+    }
+}
+
 fn is_json(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension == "json")
 }
