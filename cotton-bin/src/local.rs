@@ -227,7 +227,10 @@ impl System {
     pub async fn ended(&mut self) -> Result<(), SystemError> {
         match (&mut self.scheduler).await {
             Ok(result) => Ok(result?),
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_cancelled) => Err(SystemError::Ended),
+            },
         }
     }
 

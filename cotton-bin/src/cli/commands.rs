@@ -67,18 +67,20 @@ pub(super) struct Delete {
 pub(super) async fn create(client: &Client, create: Create, json: bool) -> Result<(), CliError> {
     let name = create.name.as_str();
     name.parse::<cotton_core::ClusterName>().map_err(|error| CliError::Failed(error.to_string()))?; // it names a file
-    let password = match &create.password_file {
-        Some(path) => passwords::read(path)
-            .map_err(|error| CliError::failed(&format!("could not read '{}'", path.display()), error))?,
-        None => secret::generate_password().map_err(|error| CliError::Failed(error.to_string()))?,
-    };
     let passwords = Passwords::of(client.url());
+    let earlier = passwords.pending(name); // of a creation that may have succeeded without our hearing of it
+    let password = match (&create.password_file, &earlier) {
+        (Some(path), _) => passwords::read(path)
+            .map_err(|error| CliError::failed(&format!("could not read '{}'", path.display()), error))?,
+        (None, Some(earlier)) => earlier.clone(),
+        (None, None) => secret::generate_password().map_err(|error| CliError::Failed(error.to_string()))?,
+    };
     let kept = passwords.keep_pending(name, &password);
     kept.map_err(|error| CliError::failed("could not keep the password", error))?;
     let answer = match client.send(Method::POST, &cluster_path(name), Some(request(&create, &password))).await {
         Ok(answer) => answer,
         Err(error) => {
-            if matches!(error, CliError::Refused { .. }) {
+            if matches!(error, CliError::Refused { .. }) && earlier.is_none() {
                 passwords.discard_pending(name); // otherwise nobody knows whether the cluster was made
             }
             return Err(error);

@@ -33,6 +33,11 @@ impl Passwords {
         atomic_file::replace(&self.dir, &pending(cluster), line(password).as_bytes())
     }
 
+    /// A password that was kept for a creation of which nobody knows how it ended.
+    pub(super) fn pending(&self, cluster: &str) -> Option<SecretString> {
+        read(&self.dir.join(pending(cluster))).ok()
+    }
+
     /// The password is in force.
     pub(super) fn confirm(&self, cluster: &str) -> io::Result<PathBuf> {
         atomic_file::rename(&self.dir, &pending(cluster), cluster)?;
@@ -91,6 +96,7 @@ mod tests {
         assert_eq!(passwords.find("a", None).expect_err("none").status(), 5);
         passwords.keep_pending("a", &"x y".into()).expect("kept");
         assert_eq!(passwords.find("a", None).expect("pending").expose_secret(), "x y");
+        assert_eq!(passwords.pending("a").expect("pending").expose_secret(), "x y");
         let path = passwords.confirm("a").expect("kept");
         assert_eq!(read(&path).expect("kept").expose_secret(), "x y");
         passwords.keep_pending("a", &"other".into()).expect("kept");
