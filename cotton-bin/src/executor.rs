@@ -7,21 +7,18 @@
 //! - `COTTON_LOG`: what to log
 
 use crate::secret::{KeyError, OpenError, SealingKey};
-use async_trait::async_trait;
-use bytes::Bytes;
-use cotton_core::ports::executor_link::{ExecutorLink, LinkEvent};
-use cotton_core::ports::mesos::TaskState;
-use cotton_core::protocol::{self, MemberTask, ProtocolError};
-use cotton_core::{Durability, PortError, TaskId};
+use cotton_core::driver::executor;
+use cotton_core::driver::memory::FileMemory;
+use cotton_core::executor::ExecutorConfig;
+use cotton_core::ports::mysql::MySql;
+use cotton_core::protocol::MemberTask;
+use cotton_core::{Durability, ErrorKind, PortError};
 use cotton_mesos::executor::EnvironmentError;
 use cotton_mesos::{ExecutorEnvironment, HttpExecutorLink, LinkError};
 use cotton_mysql::{Instance, InstanceConfig, Passwords};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-const TOLD_TIMEOUT: Duration = Duration::from_secs(30);
+use std::sync::Arc;
 
 /// The environment of a process, or what stands for it in a test.
 pub type Environment = BTreeMap<String, String>;
@@ -48,9 +45,6 @@ pub enum ExecutorError {
     /// The task's passwords.
     #[error(transparent)]
     Password(#[from] OpenError),
-    /// The task.
-    #[error("the task is not understood: {0}")]
-    Task(#[from] ProtocolError),
     /// The database server.
     #[error(transparent)]
     MySql(#[from] cotton_mysql::Error),
@@ -59,37 +53,23 @@ pub enum ExecutorError {
 /// Runs the member that the agent launches, until its task has ended.
 ///
 /// # Errors
-/// When there is no agent, or the member cannot be run; the agent has been told then.
-pub async fn run(environment: &Environment) -> Result<(), ExecutorError> {
-    let mesos = ExecutorEnvironment::from_map(environment)?;
+/// When there is no agent, or it is lost for good.
+pub async fn run(environment: Environment) -> Result<(), ExecutorError> {
+    let mesos = ExecutorEnvironment::from_map(&environment)?;
     let sandbox = mesos.sandbox.clone();
+    let memory = FileMemory::new(sandbox.join("executor.json")); // beside the data, and as long-lived
     let link = HttpExecutorLink::start(mesos)?;
-    let mut heard = VecDeque::new();
-    let (task, data) = loop {
-        let event = link.next_event().await?;
-        if matches!(event, LinkEvent::Shutdown { .. }) {
-            return Ok(());
-        }
-        heard.push_back(event.clone());
-        if let LinkEvent::Launch { task, data } = event {
-            break (task, data);
-        }
+    let make_server = move |task| match open(task, &sandbox, &environment) {
+        Ok(instance) => Ok(Arc::new(instance) as Arc<dyn MySql>),
+        Err(error) => Err(PortError::permanent(ErrorKind::Invalid, "set up the member", chain(&error))),
     };
-    let instance = match open(&data, &sandbox, environment) {
-        Ok(instance) => instance,
-        Err(error) => {
-            tell_failure(&link, &task, &error).await;
-            return Err(error);
-        }
-    };
-    let link = Replayed { heard: Mutex::new(heard), link };
-    drop((Arc::new(link), Arc::new(instance)));
+    let ended = executor::run(ExecutorConfig::default(), Arc::new(link), Arc::new(memory), make_server).await?;
+    tracing::info!(reason = ?ended, "ended");
     Ok(())
 }
 
 /// Makes sense of a task.
-fn open(data: &[u8], sandbox: &Path, environment: &Environment) -> Result<Instance, ExecutorError> {
-    let task: MemberTask = protocol::decode(data)?;
+fn open(task: MemberTask, sandbox: &Path, environment: &Environment) -> Result<Instance, ExecutorError> {
     let key_file = environment.get("COTTON_KEY_FILE").ok_or(ExecutorError::NoKey)?;
     let key = SealingKey::load(Path::new(key_file))?;
     let passwords = Passwords {
@@ -108,19 +88,6 @@ fn open(data: &[u8], sandbox: &Path, environment: &Environment) -> Result<Instan
     Ok(Instance::new(config)?)
 }
 
-async fn tell_failure(link: &HttpExecutorLink, task: &TaskId, error: &ExecutorError) {
-    let told = async {
-        link.update(task, TaskState::Failed, &chain(error)).await?;
-        while link.next_event().await? != LinkEvent::Acknowledged(TaskState::Failed) {}
-        Ok::<_, PortError>(())
-    };
-    match tokio::time::timeout(TOLD_TIMEOUT, told).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(error = %error.chain(), "could not tell the agent"),
-        Err(_) => tracing::warn!("the agent has not acknowledged that the task failed"),
-    }
-}
-
 /// An error with its causes, each said once.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -135,41 +102,15 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A link that repeats what had to be heard before the member could be set up.
-#[derive(Debug)]
-struct Replayed {
-    heard: Mutex<VecDeque<LinkEvent>>,
-    link: HttpExecutorLink,
-}
-
-#[async_trait]
-impl ExecutorLink for Replayed {
-    async fn next_event(&self) -> Result<LinkEvent, PortError> {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        match heard {
-            Some(event) => Ok(event),
-            None => self.link.next_event().await,
-        }
-    }
-
-    async fn update(&self, task: &TaskId, state: TaskState, message: &str) -> Result<(), PortError> {
-        self.link.update(task, state, message).await
-    }
-
-    async fn send(&self, data: Bytes) -> Result<(), PortError> {
-        self.link.send(data).await
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use cotton_core::{Endpoint, MemberId, Resources, Secrets};
     use secrecy::SecretString;
 
-    fn task(key: &SealingKey) -> Vec<u8> {
+    fn task(key: &SealingKey) -> MemberTask {
         let seal = |clear: &str| key.seal(&SecretString::from(clear)).expect("randomness");
-        protocol::encode(&MemberTask {
+        MemberTask {
             cluster: "a".parse().expect("valid"),
             member: MemberId(0),
             endpoint: Endpoint::new("127.0.0.1", 31_000),
@@ -178,23 +119,22 @@ mod tests {
             secrets: Secrets { user: seal("u"), admin: seal("a"), replication: seal("r") },
             durability: Durability::SemiSync,
             backup_id: None,
-        })
+        }
     }
 
     #[test]
-    fn a_task_that_makes_no_sense_is_refused_in_words() {
+    fn what_is_missing_is_said() {
         let dir = tempfile::tempdir().expect("a directory");
         let key_file = dir.path().join("key");
         let key = SealingKey::load_or_create(&key_file).expect("made");
         let path = key_file.display().to_string();
         let with = |name: &str, value: &str| Environment::from([(name.to_owned(), value.to_owned())]);
-        let refused = |data: &[u8], environment: &Environment| {
-            open(data, dir.path(), environment).map(|_| ()).map_err(|error| chain(&error)).expect_err("refused")
+        let refused = |task: MemberTask, environment: &Environment| {
+            open(task, dir.path(), environment).map(|_| ()).map_err(|error| chain(&error)).expect_err("refused")
         };
-        assert!(refused(b"{}", &with("COTTON_KEY_FILE", &path)).starts_with("the task is not understood: "));
-        assert!(refused(&task(&key), &Environment::new()).starts_with("COTTON_KEY_FILE is not set"));
-        assert!(refused(&task(&key), &with("COTTON_KEY_FILE", "/none")).contains("/none"));
+        assert!(refused(task(&key), &Environment::new()).starts_with("COTTON_KEY_FILE is not set"));
+        assert!(refused(task(&key), &with("COTTON_KEY_FILE", "/none")).contains("/none"));
         let other = SealingKey::new([9; 32]);
-        assert!(refused(&task(&other), &with("COTTON_KEY_FILE", &path)).contains("sealed with another key"));
+        assert!(refused(task(&other), &with("COTTON_KEY_FILE", &path)).contains("sealed with another key"));
     }
 }

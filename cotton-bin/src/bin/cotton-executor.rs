@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     // One thread is enough, and small; and databases are told to end with the thread that has started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(executor::run(&environment.collect())),
+        Ok(runtime) => runtime.block_on(executor::run(environment.collect())),
         Err(error) => {
             eprintln!("cotton-executor: could not start: {error}");
             return ExitCode::FAILURE;
