@@ -60,7 +60,7 @@ pub enum SystemError {
     Locked(PathBuf),
     /// Databases run as another user when we are root, and that user cannot get there.
     #[error(
-        "databases do not run as root, and only root can enter '{closed}': choose a directory elsewhere, or open that one \
+        "databases do not run as root, and only root can enter '{closed}': choose another place, or open that one \
          with 'chmod o+x {closed}'"
     )]
     Closed {
@@ -167,6 +167,9 @@ impl System {
         let dir = absolute(&config.dir)?;
         let executor = find_executor(config.executor.as_deref())?;
         make_dir(&dir)?;
+        if let Some(programs) = &config.mysql_bin_dir {
+            is_open(&absolute(programs)?)?;
+        }
         let lock = lock(&dir)?;
         let (key, key_file) = key(&dir, config.key_file.as_deref())?;
         let listener = listen(&dir, &config).await?;
@@ -295,6 +298,7 @@ fn executor_command(program: PathBuf, key_file: &Path, config: &SystemConfig) ->
         ("COTTON_BIND_ADDRESS".to_owned(), config.address.to_string()),
     ]);
     if let Some(dir) = &config.mysql_bin_dir {
+        let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());
         environment.insert("COTTON_MYSQL_BIN_DIR".to_owned(), dir.display().to_string());
     }
     if let Ok(level) = std::env::var("COTTON_LOG") {
@@ -327,10 +331,15 @@ fn absolute(path: &Path) -> Result<PathBuf, SystemError> {
 /// Makes the directory, which databases' own user must be able to enter.
 fn make_dir(dir: &Path) -> Result<(), SystemError> {
     DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(file("make", dir.to_owned()))?;
+    is_open(dir)
+}
+
+/// Whether databases can get there.
+fn is_open(path: &Path) -> Result<(), SystemError> {
     if !rustix::process::geteuid().is_root() {
         return Ok(()); // databases run as we do
     }
-    for ancestor in dir.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
+    for ancestor in path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()) {
         let mode = ancestor.metadata().map_err(file("look at", ancestor.to_owned()))?.permissions().mode();
         if mode & 0o001 == 0 {
             return Err(SystemError::Closed { closed: ancestor.to_owned() });

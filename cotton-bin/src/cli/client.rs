@@ -60,7 +60,7 @@ impl Client {
             text = error.to_string(); // the innermost says it best
             cause = error.source();
         }
-        CliError::Unreachable(format!("no answer from the server at {}: {text}", self.url))
+        CliError::Unreachable(format!("no answer from the server at {}: {text}: is it running?", self.url))
     }
 
     async fn accepted(&self, response: Response) -> Result<Response, CliError> {

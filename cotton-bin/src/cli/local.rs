@@ -67,7 +67,7 @@ fn greeting(dir: &Path, is_default_dir: bool, url: &str, agents: u16) -> String 
     format!(
         "cotton is running with {agents} simulated agents.\n\
          \x20 API and page  {url}/\n\
-         \x20 everything    {dir}\n\
+         \x20 directory     {dir}\n\
          In another terminal:\n\
          \x20 cotton create demo --size 3 --wait{at}\n\
          \x20 cotton show demo{at}\n\

@@ -2,7 +2,7 @@
 
 use super::CliError;
 use super::answers::Cluster;
-use super::client::Client;
+use super::client::{Client, cluster_path};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -51,6 +51,7 @@ async fn until(
         if Instant::now() >= deadline || found.is_none() {
             bar.finish_and_clear();
             let seconds = timeout.as_secs();
+            let state = last_end(client, name).await.map_or_else(|| state.clone(), |end| format!("{state}; {end}"));
             return Err(match found {
                 None => CliError::Refused {
                     code: "cluster_not_found".to_owned(),
@@ -61,6 +62,13 @@ async fn until(
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// Why a member ended last, which is often why it takes so long.
+async fn last_end(client: &Client, name: &str) -> Option<String> {
+    let events = client.get(&format!("{}/events", cluster_path(name))).await.ok()?;
+    let end = events["events"].as_array()?.iter().rev().find(|event| event["event"] == "ended")?;
+    Some(format!("lately {}", end["text"].as_str()?))
 }
 
 fn describe(cluster: Option<&Cluster>) -> String {
