@@ -34,9 +34,7 @@ const UNACKNOWLEDGED_MAX: usize = 256;
 /// Events that may wait to be taken by the executor; then the connection is no longer read.
 const EVENTS_MAX: usize = 64;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// For all other calls. Whoever waits for one has better things to do than to wait for an agent that hangs.
-const CALL_TIMEOUT: Duration = Duration::from_secs(3);
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a state may stay unacknowledged before it is posted again.
 const RESEND_AFTER: Duration = Duration::from_secs(10);
 const BACKOFF_FIRST: Duration = Duration::from_millis(10);
@@ -309,7 +307,7 @@ impl Shared {
                     .collect(),
             }
         };
-        let sent = timeout(SUBSCRIBE_TIMEOUT, self.request(CallBody::Subscribe { subscribe }).send()).await;
+        let sent = timeout(CALL_TIMEOUT, self.request(CallBody::Subscribe { subscribe }).send()).await;
         let response = match sent {
             Err(_) => return Err(End::Lost(LinkError::Silent)),
             Ok(Err(error)) => return Err(End::Lost(LinkError::http("subscribe", error))),

@@ -199,13 +199,10 @@ impl Local {
     /// # Errors
     /// When there is no such agent, or a process may not be signalled.
     pub async fn kill_agent(&self, agent: &AgentId) -> Result<(), Error> {
+        let pids = self.pids(agent)?;
         // First of all, so that nothing that the end of its executors brings about is told.
-        let pids = self.inner.run(|world, now| {
-            let pids = world.pids(agent);
-            world.agent_dead(now, agent);
-            pids
-        });
-        signal_all(pids.ok_or_else(|| no_such(agent))?, Signal::KILL).await
+        self.inner.run(|world, now| world.agent_dead(now, agent));
+        signal_all(pids, Signal::KILL).await
     }
 
     /// Cuts an agent off, as a lost network would: its executors and all that they started are stopped, connections to
@@ -214,11 +211,9 @@ impl Local {
     /// # Errors
     /// When there is no such agent, or a process may not be signalled.
     pub async fn cut_agent(&self, agent: &AgentId) -> Result<(), Error> {
-        let pids = self.inner.run(|world, now| {
-            world.cut(now, agent);
-            world.pids(agent)
-        });
-        signal_all(pids.ok_or_else(|| no_such(agent))?, Signal::STOP).await
+        let pids = self.pids(agent)?;
+        self.inner.run(|world, now| world.cut(now, agent));
+        signal_all(pids, Signal::STOP).await
     }
 
     /// Brings back an agent that was cut off or killed; the latter without its tasks.
@@ -226,11 +221,9 @@ impl Local {
     /// # Errors
     /// When there is no such agent, or a process may not be signalled.
     pub async fn restore_agent(&self, agent: &AgentId) -> Result<(), Error> {
-        let pids = self.inner.run(|world, now| {
-            world.restore(now, agent);
-            world.pids(agent)
-        });
-        signal_all(pids.ok_or_else(|| no_such(agent))?, Signal::CONT).await
+        signal_all(self.pids(agent)?, Signal::CONT).await?;
+        self.inner.run(|world, now| world.restore(now, agent));
+        Ok(())
     }
 
     /// The working directory of a task's executor.
@@ -251,6 +244,10 @@ impl Local {
         self.inner.store.unlock();
         self.stop.send_replace(true);
         self.inner.events.notify_one();
+    }
+
+    fn pids(&self, agent: &AgentId) -> Result<Vec<i32>, Error> {
+        self.inner.world().pids(agent).ok_or_else(|| Error::NoSuchAgent(agent.to_string()))
     }
 }
 
@@ -442,10 +439,6 @@ impl Inner {
     fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn no_such(agent: &AgentId) -> Error {
-    Error::NoSuchAgent(agent.to_string())
 }
 
 async fn signal_all(pids: Vec<i32>, signal: Signal) -> Result<(), Error> {
