@@ -22,18 +22,17 @@ pub struct Process {
 }
 
 impl Process {
-    /// Looks at a process; `None` when it is gone, or is but waiting to be reaped.
+    /// Looks at a process; `None` when it is gone. One that has only just been started may show no command yet.
     pub fn open(pid: u32) -> Option<Self> {
         let id = Pid::from_raw(pid.try_into().ok()?)?;
         let handle = Arc::new(rustix::process::pidfd_open(id, PidfdFlags::empty()).ok()?);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let command = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         let command: Vec<String> = command.split(|b| *b == 0).filter(|arg| !arg.is_empty()).map(text).collect();
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let mut entries = environment.split(|b| *b == 0);
         let task = entries.find_map(|entry| entry.strip_prefix(b"MESOS_EXECUTOR_ID=")).map(text);
-        let this = Self { pid, command, task, handle };
-        (!this.command.is_empty() && !this.has_ended()).then_some(this)
+        Some(Self { pid, command, task, handle })
     }
 
     /// Whether it is a running database server (not one of its tools, and not a bootstrap).
@@ -104,7 +103,7 @@ pub fn below(dir: &Path) -> Vec<Process> {
     let own = std::process::id();
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| *pid != own && belongs(*pid)).filter_map(Process::open).collect()
+    pids.filter(|pid| *pid != own && belongs(*pid)).filter_map(Process::open).filter(|p| !p.has_ended()).collect()
 }
 
 /// Kills all processes below `dir`, also those that they start meanwhile.

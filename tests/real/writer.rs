@@ -28,6 +28,9 @@ pub struct Ack {
     pub port: u16,
 }
 
+/// How long a statement may take that was under way when the writer was told to stop.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Writing connections; see the module.
 #[derive(Debug)]
 pub struct Writer {
@@ -225,7 +228,7 @@ async fn write(
     shared: Arc<Shared>,
     client: Client,
     mut endpoint: watch::Receiver<Option<Endpoint>>,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) {
     let mut open: Option<(Conn, u16)> = None;
     loop {
@@ -263,7 +266,17 @@ async fn write(
                 }
             }
             _ = changes.changed() => open = None,
-            _ = stop.changed() => return,
+            () = overdue(stop.clone()) => return,
         }
+        if *stop.borrow() {
+            return;
+        }
+    }
+}
+
+/// What is under way may end by itself, so that nothing is written later than the writer says.
+async fn overdue(mut stop: watch::Receiver<bool>) {
+    if stop.wait_for(|stop| *stop).await.is_ok() {
+        tokio::time::sleep(PATIENCE).await;
     }
 }
