@@ -10,7 +10,8 @@ impl Cluster {
         if self.state.epoch.0 == 0 {
             return;
         }
-        let members: Vec<MemberId> = self.state.members.keys().copied().collect();
+        let mut members: Vec<MemberId> = self.state.members.keys().copied().collect();
+        members.sort_by_key(|id| Some(*id) != self.state.primary); // everybody waits for the primary
         let resend = self.timing.resend_ms;
         for id in members {
             let Some(stage) = self.unobeyed(id) else { continue };
@@ -53,7 +54,17 @@ impl Cluster {
             Some(_) if member.leaving.is_some() => (Stage::Detach, current && report.stage == Some(Stage::Detach)),
             Some(_) => (Stage::Decided, current && matches!(report.role, MemberRole::Following { .. })),
         };
-        let hears = !matches!(report.role, MemberRole::Starting);
+        // One that is down will be frozen when it is back. Told to follow now, it would do so with a start of its server
+        // that could not be counted among those that may acknowledge.
+        let hears = match report.role {
+            MemberRole::Starting => false,
+            MemberRole::Down { .. } => stage == Stage::Freeze || self.state.primary == Some(id),
+            MemberRole::Idle
+            | MemberRole::Frozen
+            | MemberRole::Promoting
+            | MemberRole::Following { .. }
+            | MemberRole::Primary => true,
+        };
         (hears && !obeyed).then_some(stage)
     }
 

@@ -27,10 +27,10 @@ impl Cluster {
     fn reconcile_deletion(&mut self, now: Millis) {
         self.election = None;
         let members: Vec<MemberId> = self.state.members.keys().copied().collect();
-        for id in &members {
-            self.kill(now, *id);
+        for id in members {
+            self.kill(now, id);
         }
-        if !members.is_empty() || self.withdrawn {
+        if !self.state.members.is_empty() || self.withdrawn {
             return;
         }
         let retry = self.timing.kill_retry_ms;

@@ -1,8 +1,15 @@
 //! Tests of the machine of one cluster, in a toy world.
 #![allow(clippy::wildcard_enum_match_arm, reason = "tests look for what they are about")]
 
+mod acks;
+mod asynchronous;
+mod deletion;
+mod failover;
 mod first_start;
+mod publish;
 mod random;
+mod recovery;
+mod scaling;
 mod toy;
 mod world;
 

@@ -398,6 +398,24 @@ impl World {
         self.up.push_back(status(MemberId(id), TaskState::Killed));
     }
 
+    pub(super) fn kill_if_there(&mut self, id: u64) {
+        if self.toys.contains_key(&MemberId(id)) {
+            self.kill(id);
+        }
+    }
+
+    pub(super) fn crash_primary(&mut self) {
+        if let Some(id) = self.cluster.state().primary.filter(|id| self.toys.contains_key(id)) {
+            self.crash(id.0);
+        }
+    }
+
+    pub(super) fn kill_primary(&mut self) {
+        if let Some(id) = self.cluster.state().primary {
+            self.kill_if_there(id.0);
+        }
+    }
+
     /// The scheduler is started again on what is stored.
     pub(super) fn recover(&mut self) {
         let Some(state) = self.durable.clone() else { return };
@@ -425,6 +443,39 @@ impl World {
     pub(super) fn hear(&mut self, input: Input) {
         self.cluster.handle(self.now, input);
         self.check_timeout();
+    }
+
+    pub(super) fn hear_all(&mut self) {
+        while let Some(input) = self.up.pop_front() {
+            self.hear(input);
+        }
+    }
+
+    pub(super) fn obey_all(&mut self) {
+        while let Some((id, message)) = self.down.pop_front() {
+            self.obey(id, message);
+        }
+    }
+
+    /// Saves, gives the effects in words, and lets nobody have them yet.
+    pub(super) fn decided(&mut self) -> Vec<String> {
+        assert_eq!(self.effects(), Vec::<String>::new(), "withheld until durable");
+        self.persist();
+        self.effects()
+    }
+
+    /// As [`World::decided`], where nothing had to be decided first.
+    pub(super) fn wanted(&mut self) -> Vec<String> {
+        self.persist();
+        self.effects()
+    }
+
+    pub(super) fn logged(&self, wanted: impl Fn(&EventKind) -> bool) -> usize {
+        self.log.iter().filter(|kind| wanted(kind)).count()
+    }
+
+    pub(super) fn reasons(&self) -> Vec<&'static str> {
+        self.cluster.view(self.now).reasons.iter().map(|reason| reason.code).collect()
     }
 
     pub(super) fn pass(&mut self, ms: u64) {

@@ -1,0 +1,113 @@
+//! Who may have acknowledged what: counted before it can matter, forgotten only when others have it too.
+
+use super::world::World;
+use crate::cluster::state::Acker;
+use crate::protocol::MemberRole;
+use crate::{ClusterStatus, MemberId};
+
+fn ackers(world: &World) -> Vec<(u64, u64)> {
+    world.cluster.state().ackers.iter().map(|Acker { member, boot, .. }| (member.0, *boot)).collect()
+}
+
+#[test]
+fn a_replica_that_ended_is_forgotten_when_another_has_what_it_may_have_had() {
+    let mut world = World::running(3);
+    assert_eq!(ackers(&world), [(1, 1), (2, 1)]);
+    world.kill(1);
+    world.hear_all();
+    assert_eq!(world.decided(), ["ask 0", "publish 1 primary 0 members 0 2"]);
+    assert_eq!(ackers(&world), [(1, 1), (2, 1)], "what member 1 acknowledged may be under way to a client");
+    world.write();
+    world.obey_all();
+    world.hear_all();
+    assert_eq!(ackers(&world), [(1, 1), (2, 1)], "member 2 has not told yet that it has all that");
+    world.replicate();
+    world.say(MemberId(2));
+    world.hear_all();
+    assert_eq!(ackers(&world), [(2, 1)]);
+    world.settle();
+    assert_eq!(ackers(&world), [(2, 1), (3, 1)]);
+    world.check_whole();
+}
+
+#[test]
+fn an_answer_from_before_the_question_is_no_answer() {
+    let mut world = World::running(3);
+    world.kill(1);
+    world.hear_all();
+    assert_eq!(world.decided()[0], "ask 0");
+    world.say(MemberId(0));
+    world.say(MemberId(2));
+    world.hear_all();
+    assert_eq!(ackers(&world), [(1, 1), (2, 1)]);
+    world.down.clear(); // the question is lost
+    world.pass(1_100);
+    assert_eq!(world.wanted(), ["ask 0"], "asked again");
+    world.obey_all();
+    world.say(MemberId(2));
+    world.hear_all();
+    assert_eq!(ackers(&world), [(2, 1)]);
+}
+
+#[test]
+fn a_restarted_replica_counts_twice_until_its_first_start_is_settled() {
+    let mut world = World::running(3);
+    world.toy(1).crash();
+    world.restart(1); // follows again by itself
+    world.hear_all();
+    assert_eq!(ackers(&world), [(1, 1), (1, 2), (2, 1)]);
+    world.settle();
+    assert_eq!(ackers(&world), [(1, 2), (2, 1)]);
+}
+
+#[test]
+fn the_last_acker_is_not_forgotten() {
+    let mut world = World::running(3);
+    world.kill(1);
+    world.kill(2);
+    world.hear_all();
+    for _ in 0..5 {
+        world.persist();
+        world.effects();
+        world.obey_all();
+        world.hear_all();
+        world.pass(1_000);
+    }
+    assert_eq!(ackers(&world), [(1, 1), (2, 1)]);
+    assert!(!world.write(), "nobody is there to acknowledge");
+    let view = world.cluster.view(world.now);
+    assert_eq!((view.status, view.primary), (ClusterStatus::Blocked, Some(MemberId(0))), "it stays primary");
+    assert_eq!(view.reasons[0].code, "waiting_for_ack");
+    world.settle();
+    assert_eq!(ackers(&world), [(3, 1), (4, 1)]);
+    assert!(world.write(), "and goes on by itself");
+    world.check_whole();
+}
+
+#[test]
+fn nobody_follows_before_it_is_counted_durably() {
+    let mut world = World::running(3);
+    world.kill(1);
+    world.settle();
+    world.check_whole(); // the world checks every order to follow against the durable state
+    let durable = world.durable.clone().expect("saved");
+    assert!(durable.ackers.iter().any(|acker| acker.member == MemberId(3)));
+}
+
+#[test]
+fn one_that_is_down_is_told_to_follow_when_it_is_back() {
+    let mut world = World::running(3);
+    world.crash(0);
+    world.settle();
+    assert_eq!(ackers(&world), [(0, 2), (2, 1)], "its start that ended is not among them");
+    assert!(matches!(world.toy(0).role, MemberRole::Following { connected: true }));
+}
+
+#[test]
+fn asynchronous_clusters_count_nobody() {
+    let mut world = World::running(2);
+    world.kill(1);
+    world.settle();
+    assert_eq!(ackers(&world), []);
+    world.check_whole();
+}

@@ -1,0 +1,234 @@
+//! More members, fewer members, and members that must be replaced.
+
+use super::world::{World, status};
+use crate::cluster::event::EventKind;
+use crate::ports::mesos::TaskState;
+use crate::protocol::{Stage, Trouble};
+use crate::{Limits, MemberId, SpecError};
+
+fn scale(world: &mut World, size: u64) {
+    assert_eq!(world.cluster.scale(world.now, &Limits::default(), size), Ok(()));
+}
+
+fn ids(world: &World) -> Vec<u64> {
+    world.cluster.state().members.keys().map(|id| id.0).collect()
+}
+
+#[test]
+fn more_members_come_and_copy_from_replicas_first() {
+    let mut world = World::running(3);
+    scale(&mut world, 5);
+    assert_eq!(world.cluster.wanted().map(|wanted| (wanted.count, wanted.first)), Some((2, MemberId(3))));
+    world.settle();
+    world.check_whole();
+    assert_eq!(ids(&world), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn fewer_members_are_detached_before_they_are_killed() {
+    let mut world = World::running(3);
+    scale(&mut world, 2);
+    assert_eq!(
+        world.decided(),
+        ["detach 2 in 1", "publish 1 primary 0 members 0 1"],
+        "clients are told, and it may still hold what nobody else has"
+    );
+    world.obey_all();
+    world.hear_all();
+    assert_eq!(world.toys[&MemberId(2)].rank.map(|(_, stage)| stage), Some(Stage::Detach));
+    assert_eq!(world.wanted(), ["ask 0"]);
+    world.obey_all();
+    world.say(MemberId(1));
+    world.hear_all();
+    assert_eq!(world.decided(), ["kill 2"]);
+    world.settle();
+    assert_eq!(ids(&world), [0, 1]);
+    world.check_whole();
+}
+
+#[test]
+fn one_that_does_not_detach_is_killed_in_the_end() {
+    let mut world = World::running(3);
+    scale(&mut world, 2);
+    world.persist();
+    world.effects();
+    world.down.clear();
+    for _ in 0..9 {
+        world.pass(1_000);
+        world.persist();
+        assert!(world.effects().iter().all(|words| words == "detach 2 in 1"));
+        world.down.clear();
+    }
+    world.pass(1_100);
+    assert!(world.effects().contains(&"kill 2".to_owned()));
+    world.settle();
+    world.check_whole();
+}
+
+#[test]
+fn the_primary_never_leaves() {
+    let mut world = World::running(3);
+    world.crash(0);
+    world.settle();
+    world.crash(1);
+    world.settle();
+    let primary = world.primary().expect("a primary");
+    scale(&mut world, 5);
+    world.settle();
+    scale(&mut world, 2);
+    world.settle();
+    world.check_whole();
+    assert_eq!(world.primary(), Some(primary));
+}
+
+#[test]
+fn nobody_leaves_in_an_election_and_one_that_was_leaving_can_win() {
+    let mut world = World::running(3);
+    world.toy(1).linked = false;
+    world.replicate();
+    assert!(world.write(), "only member 2 has it");
+    scale(&mut world, 2);
+    world.persist();
+    assert!(world.effects().contains(&"detach 2 in 1".to_owned()));
+    world.kill(0);
+    world.hear_all();
+    for _ in 0..30 {
+        world.persist();
+        assert!(!world.effects().contains(&"kill 2".to_owned()), "it holds the only copy");
+        world.obey_all();
+        world.pass(1_000);
+        world.say(MemberId(2));
+        world.hear_all();
+        if world.cluster.state().primary.is_some() {
+            break;
+        }
+    }
+    world.toy(1).linked = true;
+    world.settle();
+    world.check_whole();
+}
+
+#[test]
+fn scaling_waits_for_the_election() {
+    let mut world = World::running(3);
+    world.crash(0);
+    world.hear_all();
+    scale(&mut world, 2);
+    assert_eq!(world.cluster.state().staying().count(), 3);
+    world.settle();
+    assert_eq!(ids(&world).len(), 2);
+    world.check_whole();
+}
+
+#[test]
+fn sizes_are_checked() {
+    let mut world = World::running(3);
+    for size in [0, 33, u64::MAX] {
+        let refused = world.cluster.scale(world.now, &Limits::default(), size);
+        assert_eq!(refused, Err(SpecError::Size { given: size, max: 32 }));
+    }
+    assert_eq!(world.cluster.scale(world.now, &Limits::default(), 1), Err(SpecError::NoReplica));
+    let revision = world.cluster.revision();
+    scale(&mut world, 3);
+    assert_eq!(world.cluster.revision(), revision, "as it is: nothing changes");
+}
+
+#[test]
+fn an_errant_member_is_replaced() {
+    let mut world = World::running(3);
+    world.toy(2).data.insert(2, 9);
+    world.replicate();
+    world.hear_all();
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::Trouble { .. })), 0, "not taken out yet");
+    world.settle();
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::Leaving { .. })), 1);
+    assert_eq!(ids(&world), [0, 1, 3]);
+    world.check_whole();
+}
+
+#[test]
+fn errant_in_an_earlier_epoch_is_not_errant_now() {
+    let mut world = World::running(3);
+    world.crash(0);
+    let toy = world.toy(2);
+    toy.trouble = Some(Trouble::Errant { gtids: "some".to_owned() });
+    world.say(MemberId(2));
+    let late = world.up.pop_back().expect("the report");
+    world.settle();
+    let leaving = world.logged(|kind| matches!(kind, EventKind::Leaving { .. }));
+    world.hear(late);
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::Leaving { .. })), leaving);
+}
+
+#[test]
+fn an_unreachable_member_is_replaced_after_a_while() {
+    let mut world = World::running(3);
+    world.toy(2).reachable = false;
+    world.toy(2).linked = false;
+    world.replicate();
+    world.hear(status(MemberId(2), TaskState::Unreachable));
+    assert!(world.cluster.wanted().is_none(), "unreachable is not dead");
+    for _ in 0..45 {
+        world.say(MemberId(0));
+        world.say(MemberId(1));
+        world.hear_all();
+        world.pass(1_000);
+        world.persist();
+        world.effects();
+        world.obey_all();
+    }
+    assert!(!world.toys.contains_key(&MemberId(2)), "killed");
+    world.settle();
+    assert_eq!(ids(&world), [0, 1, 3]);
+    world.check_whole();
+}
+
+#[test]
+fn one_that_comes_back_in_time_stays() {
+    let mut world = World::running(3);
+    world.hear(status(MemberId(2), TaskState::Unreachable));
+    world.pass(20_000);
+    world.say_all();
+    world.hear_all();
+    world.pass(20_000);
+    world.settle();
+    assert_eq!(ids(&world), [0, 1, 2]);
+    world.check_whole();
+}
+
+#[test]
+fn no_more_tasks_than_wanted_and_the_one_that_is_replaced() {
+    let mut world = World::running(3);
+    for id in [1, 2] {
+        world.toy(id).reachable = false;
+        world.hear(status(MemberId(id), TaskState::Unreachable));
+    }
+    for _ in 0..35 {
+        world.say(MemberId(0));
+        world.hear_all();
+        world.pass(1_000);
+    }
+    assert_eq!(world.cluster.wanted().map(|wanted| wanted.count), Some(1), "both leave, one task more at a time");
+}
+
+#[test]
+fn a_launch_that_is_not_heard_of_is_replaced() {
+    let mut world = World::running(3);
+    scale(&mut world, 4);
+    world.place();
+    world.persist();
+    world.effects();
+    world.toys.remove(&MemberId(3));
+    world.up.clear();
+    for _ in 0..302 {
+        world.say_all();
+        world.hear_all();
+        world.pass(1_000);
+        world.persist();
+        world.effects();
+        world.obey_all();
+    }
+    world.settle();
+    assert_eq!(ids(&world), [0, 1, 2, 4]);
+    world.check_whole();
+}
