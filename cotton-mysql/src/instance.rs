@@ -267,12 +267,13 @@ impl Instance {
                 server.dialect
             )));
         }
+        let was_running = self.running().is_ok();
         let building = RemoveOnDrop(self.dirs.copying());
         let made = self.make_copy(server, donor, &building.0).await;
         let old = self.slot().take();
         if let Some(old) = old {
-            if made.is_ok() {
-                old.mysqld.hush(); // its successor answers for it
+            if !was_running {
+                old.mysqld.hush(); // started for the copy only
             }
             old.mysqld.kill().await;
         }

@@ -233,7 +233,7 @@ impl Mysqld {
         self.expected.store(true, Ordering::SeqCst);
     }
 
-    /// Nobody wants to hear of its end.
+    /// Nobody who waits for the end of a server knows of it.
     pub(crate) fn hush(&self) {
         self.hushed.store(true, Ordering::SeqCst);
     }

@@ -43,8 +43,8 @@ pub(crate) async fn receive(recipient: &Recipient<'_>, donor: &Endpoint, buildin
         let path = building.join(name);
         std::fs::read_to_string(&path).map_err(|e| Error::file("read", path, e))
     };
-    let prepared = read("mariadb_backup_checkpoints").or_else(|_| read("xtrabackup_checkpoints"))?;
-    if !prepared.contains("log-applied") && !prepared.contains("full-prepared") {
+    let checkpoints = read("mariadb_backup_checkpoints").or_else(|_| read("xtrabackup_checkpoints"))?;
+    if !checkpoints.contains("log-applied") && !checkpoints.contains("full-prepared") {
         return Err(Error::CopyIncomplete("mariabackup did not prepare it to the end".to_owned()));
     }
     // later versions have another name for it

@@ -6,7 +6,6 @@ use cotton_core::ErrorKind;
 use cotton_core::ports::mysql::{Followed, MySql};
 use mysql_async::prelude::Queryable;
 use std::sync::Arc;
-use std::time::Duration;
 
 on_each_server!(a_copy_is_complete_and_can_follow, a_copy_that_breaks_changes_nothing);
 
@@ -39,14 +38,21 @@ async fn a_copy_is_complete_and_can_follow(servers: Servers) {
     let load = Load::start(Arc::clone(&members[0]), 2);
     load.progress(200).await;
     purge(&members[0]).await;
+    let without_data = Member::new(servers.programs().expect("as before"), |_| {});
+    without_data.instance.copy_from(&members[1].endpoint).await.expect("copy");
+    without_data.attach(&members[0], true).await;
+    without_data.instance.kill().await;
+    without_data.instance.exited().await;
+    let exit = tokio::time::timeout(std::time::Duration::from_millis(50), without_data.instance.exited()).await;
+    assert!(exit.is_err(), "nobody was told of the server that made the copy: {exit:?}");
+
     let fresh = Member::running(servers).await.expect("as the others");
     assert!(matches!(fresh.follow(&members[0], true).await, Followed::HistoryMissing(_)));
     for donor in [&members[1], &members[0]] {
         let before = fresh.instance.pid();
         fresh.instance.copy_from(&donor.endpoint).await.expect("copy");
         assert_ne!(fresh.instance.pid(), before);
-        let exit = tokio::time::timeout(Duration::from_millis(50), fresh.instance.exited()).await;
-        assert!(exit.is_err(), "its successor answers for the old one: {exit:?}");
+        assert!(fresh.instance.exited().await.expected, "of the start before");
         let status = fresh.probe().await;
         assert!(!status.writable && !status.position.is_empty() && status.replication.is_none(), "{status:?}");
         fresh.attach(&members[0], true).await;

@@ -31,6 +31,7 @@ macro_rules! on_each_server {
 }
 
 mod accounts;
+mod contract;
 mod copies;
 mod failover;
 mod process;

@@ -61,7 +61,9 @@ async fn start_stop_and_exit(servers: Servers) {
 }
 
 async fn a_hanging_server_is_noticed(servers: Servers) {
-    let Some(member) = Member::running(servers).await else { return };
+    let hasty = |config: &mut cotton_mysql::InstanceConfig| config.timing.probe = Duration::from_millis(300);
+    let Some(member) = Member::ready(servers, hasty).await else { return };
+    member.instance.start().await.expect("start");
     signal("-STOP", member.instance.pid().expect("it runs"));
     for _ in 0..3 {
         let start = Instant::now();

@@ -106,6 +106,7 @@ pub(crate) fn config(programs: Option<PathBuf>, root: &Path, server_id: u64) -> 
     let resources = Resources { cpus_milli: 1000, mem_bytes: 128 * MIB, disk_bytes: 1024 * MIB };
     let mut config = InstanceConfig::new(root.join("m"), endpoint, server_id, resources, USER, passwords);
     config.programs = programs;
+    config.timing.probe = Duration::from_secs(5); // a busy machine is not what is tested
     config.bind_address = "127.0.0.1".into();
     config
 }
@@ -188,7 +189,13 @@ impl Member {
 
     pub(crate) async fn follow(&self, primary: &Self, semi_sync: bool) -> Followed {
         let following = Following { primary: primary.endpoint.clone(), semi_sync };
-        self.instance.follow(&following).await.expect("follow")
+        for _ in 0..5 {
+            match self.instance.follow(&following).await {
+                Err(error) if error.is_temporary() => eprintln!("  {}", error.chain()),
+                other => return other.expect("follow"),
+            }
+        }
+        panic!("it does not follow");
     }
 
     pub(crate) async fn attach(&self, primary: &Self, semi_sync: bool) {
