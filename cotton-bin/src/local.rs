@@ -266,12 +266,6 @@ impl System {
         Ok(())
     }
 
-    /// Stops everything but executors and databases, as being killed does; returns when the directory can be used again.
-    pub async fn abandon(mut self) {
-        self.handle.stop().await;
-        self.stop_api().await;
-    }
-
     async fn stop_api(&mut self) {
         self.stopping.send_replace(true);
         if tokio::time::timeout(API_GRACE, &mut self.server).await.is_err() {

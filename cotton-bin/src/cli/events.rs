@@ -15,7 +15,8 @@ pub(super) async fn follow(client: &Client, name: Option<&str>, json: bool) -> R
     let of = name.map_or_else(String::new, |name| format!("&cluster={name}")); // a valid name: the past was found
     let mut response = client.stream(&format!("/api/v1/events/stream?since={last}{of}")).await?;
     let mut lines = Lines::default();
-    while let Some(bytes) = response.chunk().await.map_err(|error| client.unreachable(&error))? {
+    // that it breaks off is how it ends when the server is killed
+    while let Ok(Some(bytes)) = response.chunk().await {
         for line in lines.push(&bytes) {
             let Some(data) = line.strip_prefix("data:") else { continue };
             match serde_json::from_str::<Value>(data) {
@@ -24,7 +25,7 @@ pub(super) async fn follow(client: &Client, name: Option<&str>, json: bool) -> R
             }
         }
     }
-    Err(CliError::Unreachable("the server has ended".to_owned()))
+    Err(CliError::Unreachable(format!("the server at {} has ended", client.url())))
 }
 
 async fn past(client: &Client, name: Option<&str>, json: bool) -> Result<u64, CliError> {
