@@ -1,4 +1,4 @@
-//! The HTTP API over a [`ControlPlane`]: Apache Cotton's own routes ([`compat`]), JSON under `/api/v1` ([`v1`]), metrics,
+//! The HTTP API over a [`ControlPlane`]: Apache Cotton's own routes (`compat`), JSON under `/api/v1` (`v1`), metrics,
 //! health, and a page for people.
 //!
 //! Passwords come in, are sealed or compared, and never reach a log. A refused request has changed nothing.
