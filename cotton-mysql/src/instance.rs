@@ -16,7 +16,6 @@ use cotton_core::ports::mysql::{Exit, Followed, Following, MySql, Promoted, Prom
 use cotton_core::{Endpoint, GtidSet, PortError};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc};
@@ -275,8 +274,7 @@ impl Instance {
         }
         made?;
         provision::finish(&self.config, &self.dirs, &building.0).await?;
-        self.was_acknowledged.store(false, Ordering::SeqCst);
-        self.try_start().await?;
+        self.try_start(false).await?;
         // a clone brings the donor's replication along
         let running = self.running()?;
         let forget = server.dialect.statements().forget;
@@ -299,7 +297,7 @@ impl Instance {
             if !self.dirs.data().exists() {
                 provision::provision(&self.config, &self.programs, &self.dirs, server).await?;
             }
-            self.try_start().await?;
+            self.try_start(false).await?;
             let running = self.running()?;
             let admin = Address::socket(&running.socket.socket(), accounts::ADMIN, &self.config.passwords.admin);
             let admin = Link::new(admin);
