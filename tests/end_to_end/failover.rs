@@ -65,7 +65,7 @@ async fn killed_primary_is_replaced_and_comes_back_with_its_data() -> Outcome {
     assert_eq!(writer.refused(), 0, "the endpoint was told before it was writable");
     ended_well(watch).await?;
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
-    nothing_twice(&cotton, &[&seen])
+    nothing_twice(&cotton, &[&seen]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,7 +92,7 @@ async fn killed_executor_takes_its_server_along_and_is_replaced() -> Outcome {
     assert_eq!(seen.epoch, 2);
     writer.progress(SOME, STEP).await?;
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
-    nothing_twice(&cotton, &[&seen])
+    nothing_twice(&cotton, &[&seen]).await
 }
 
 async fn kill_executor(cotton: &RealCotton, task: &str) -> Outcome {
@@ -119,7 +119,7 @@ async fn hanging_primary_is_found_out_and_killed() -> Outcome {
     assert_eq!(seen.member(old.id).map(|m| m.role.as_str()), Some("replica"), "restarted in place");
     writer.progress(SOME, STEP).await?;
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
-    nothing_twice(&cotton, &[&seen])
+    nothing_twice(&cotton, &[&seen]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,7 +142,7 @@ async fn killed_replica_causes_no_election() -> Outcome {
     assert_eq!(seen.epoch, 1);
     assert!(seen.last_failover.is_none());
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
-    nothing_twice(&cotton, &[&seen])
+    nothing_twice(&cotton, &[&seen]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -166,5 +166,5 @@ async fn without_replicas_commits_wait_and_go_on_by_themselves() -> Outcome {
     let seen = api.until_healthy("a", STEP).await?;
     assert_eq!((seen.epoch, seen.primary), (1, Some(primary.id)), "the primary was in good health");
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
-    nothing_twice(&cotton, &[&seen])
+    nothing_twice(&cotton, &[&seen]).await
 }

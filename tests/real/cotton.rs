@@ -13,6 +13,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 /// As many at a time as the machines that test it have cores.
 static PLACES: Semaphore = Semaphore::const_new(2);
 
+/// Waits for a place; it is free again when the value is dropped.
+pub(crate) async fn place() -> SemaphorePermit<'static> {
+    PLACES.acquire().await.expect("nobody closes it")
+}
+
 /// How long a start or a clean end may take.
 const START: Duration = Duration::from_mins(1);
 
@@ -48,11 +53,8 @@ impl RealCotton {
     ///
     /// # Errors
     /// When it does not start.
-    ///
-    /// # Panics
-    /// Never: the semaphore is not closed.
     pub async fn start(options: Options) -> Result<Self, Failure> {
-        let place = PLACES.acquire().await.expect("nobody closes it");
+        let place = place().await;
         let mut this = Self { options, port: 0, process: None, directory: Directory::new()?, _place: place };
         this.start_again().await?;
         Ok(this)

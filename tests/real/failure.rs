@@ -38,6 +38,12 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+impl From<cotton_mesos::Error> for Failure {
+    fn from(error: cotton_mesos::Error) -> Self {
+        Self::because("an agent failed", &error)
+    }
+}
+
 impl From<mysql_async::Error> for Failure {
     fn from(error: mysql_async::Error) -> Self {
         Self::because("a statement failed", &error)

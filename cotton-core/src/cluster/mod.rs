@@ -16,7 +16,6 @@ mod failover;
 mod input;
 mod observed;
 mod reconcile;
-mod relaunch;
 pub mod state;
 pub mod view;
 
@@ -31,7 +30,6 @@ use acks::Retirement;
 use event::Timeline;
 use failover::Election;
 use observed::Observed;
-use relaunch::Relaunch;
 use state::{Leaving, Member, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -104,7 +102,6 @@ pub struct Cluster {
     retirement: Option<Retirement>,
     failover: Option<failover::Progress>,
     last_failover: Option<Timeline>,
-    relaunch: Relaunch,
     published: Option<crate::ports::discovery::Published>,
     withdrawn: bool,
     withdraw_sent: Option<Millis>,
@@ -166,7 +163,6 @@ impl Cluster {
             retirement: None,
             failover: None,
             last_failover: None,
-            relaunch: Relaunch::default(),
             published: None,
             withdrawn: false,
             withdraw_sent: None,
@@ -333,12 +329,7 @@ impl Cluster {
         let Some(member) = self.state.members.get(&id) else { return };
         let observed = self.observed.entry(id).or_insert_with(|| Observed::new(now));
         if task.is_terminal() {
-            let ran = observed.running || observed.report.as_ref().is_some_and(|r| r.role.is_up());
-            let failed = matches!(task, TaskState::Failed | TaskState::Finished);
             let reason = if message.is_empty() { format!("{task:?}").to_lowercase() } else { message };
-            if failed && !ran {
-                self.relaunch.failed(now, reason.clone());
-            }
             return self.forget(now, id, reason);
         }
         if task == TaskState::Unreachable {
@@ -350,7 +341,6 @@ impl Cluster {
         }
         if task == TaskState::Running && !observed.running {
             observed.running = true;
-            self.relaunch = Relaunch::default();
             let endpoint = member.endpoint.clone();
             self.log(now, EventKind::Running { member: id, endpoint });
         }
@@ -388,7 +378,7 @@ impl Cluster {
 
     /// How many more members are wanted: never more tasks than wanted plus the one that is being replaced.
     pub(crate) fn missing(&self) -> u32 {
-        if self.state.deleting || self.relaunch.waits {
+        if self.state.deleting {
             return 0;
         }
         let size = self.state.spec.size as usize;
