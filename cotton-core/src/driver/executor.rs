@@ -271,7 +271,7 @@ where
             match perform(&*server, &operation).await {
                 Ok(outcome) => {
                     let booted = match operation {
-                        Operation::Start { boot } | Operation::CopyFrom { boot, .. } => Some(boot),
+                        Operation::Start { boot, .. } | Operation::CopyFrom { boot, .. } => Some(boot),
                         Operation::Provision
                         | Operation::Freeze { .. }
                         | Operation::Promote { .. }
@@ -361,7 +361,8 @@ where
 async fn perform(server: &dyn MySql, operation: &Operation) -> Result<Outcome, PortError> {
     Ok(match operation {
         Operation::Provision => server.provision().await.map(|()| Outcome::Done)?,
-        Operation::Start { .. } => server.start().await.map(|()| Outcome::Done)?,
+        Operation::Start { replaced: false, .. } => server.start().await.map(|()| Outcome::Done)?,
+        Operation::Start { replaced: true, .. } => server.start_replaced().await.map(|()| Outcome::Done)?,
         Operation::Freeze { .. } => Outcome::Frozen(server.freeze().await?),
         Operation::Promote { promotion, .. } => Outcome::Promoted(server.promote(promotion).await?),
         Operation::Follow { following, .. } => Outcome::Followed(server.follow(following).await?),

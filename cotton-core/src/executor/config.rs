@@ -23,6 +23,9 @@ pub struct ExecutorConfig {
     pub restart_window_ms: u64,
     /// Pause before the second unplanned start within the window (the first is immediate); doubles with each one.
     pub restart_pause_ms: u64,
+    /// How long a crashed semi-synchronous primary stays down for the order to follow its successor, so that it can
+    /// drop what nobody acknowledged. Without that order it starts with all it has: an election may need it.
+    pub restart_hold_ms: u64,
     /// How long the last task state waits for its acknowledgement before the executor ends anyway.
     pub farewell_ms: u64,
     /// Less free space than this where the data is, and the member reports a storage trouble.
@@ -41,6 +44,7 @@ impl Default for ExecutorConfig {
             restarts_max: 5,
             restart_window_ms: 600_000,
             restart_pause_ms: 100,
+            restart_hold_ms: 1_500,
             farewell_ms: 5_000,
             disk_free_bytes_min: 64 * MIB,
         }

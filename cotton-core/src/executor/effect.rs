@@ -17,6 +17,8 @@ pub enum Operation {
     Start {
         /// Number of this start.
         boot: u64,
+        /// Whether another primary has taken its place: see [`MySql::start_replaced`](crate::ports::mysql::MySql).
+        replaced: bool,
     },
     /// Stop receiving, and tell the position.
     Freeze {

@@ -173,7 +173,7 @@ impl Executor {
         }
         match (&running.operation, outcome) {
             (Operation::Provision, Outcome::Done) => self.server.process = Process::Ready,
-            (Operation::Start { boot }, Outcome::Done) => self.on_up(*boot),
+            (Operation::Start { boot, .. }, Outcome::Done) => self.on_up(*boot),
             (Operation::Provision | Operation::Start { .. }, Outcome::Failed(failure)) => self.on_start_failed(failure),
             (Operation::CopyFrom { boot, .. }, Outcome::Done) => {
                 self.copies += 1;
@@ -190,7 +190,7 @@ impl Executor {
             }
             (Operation::Stop { .. }, Outcome::Done | Outcome::Failed(_)) => {
                 if self.server.is_up() {
-                    self.server.on_down("stopped".to_owned());
+                    self.server.on_down(self.now, "stopped".to_owned());
                 }
             }
             (Operation::Freeze { .. } | Operation::Promote { .. } | Operation::Follow { .. }, outcome) => {
@@ -375,7 +375,7 @@ impl Executor {
         if !planned && self.ending.is_none() {
             self.take_restart(&reason);
         }
-        self.server.on_down(reason);
+        self.server.on_down(self.now, reason);
         if self.killing.as_ref().is_some_and(|killing| killing.id.is_none()) {
             self.killing = None; // nothing is left to kill
         }

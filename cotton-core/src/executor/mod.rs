@@ -302,7 +302,10 @@ impl Executor {
         assert!(self.running.is_none(), "one operation at a time");
         let (boot, gate) = (self.server.boot, self.server.gate);
         match &operation {
-            Operation::Promote { epoch, .. } => self.server.gate = Gate::Opening(*epoch),
+            Operation::Promote { epoch, promotion } => {
+                self.server.gate = Gate::Opening(*epoch);
+                self.server.acks = promotion.acks;
+            }
             Operation::CopyFrom { .. } => {
                 assert!(gate == Gate::Closed, "a writable server's data is never replaced");
                 self.server.on_copying();

@@ -1,6 +1,6 @@
 //! The only place that decides: compares what is with what should be.
 
-use super::server::{Gate, Process, Standing};
+use super::server::{Gate, Process, Standing, Tail};
 use super::state::Rank;
 use super::{Executor, Goal, Killing, Operation};
 use crate::ports::mysql::{Following, Promotion};
@@ -30,8 +30,18 @@ impl Executor {
 
     /// Wants an operation that obeys no order.
     pub(super) fn operate(&mut self, operation: Operation) {
+        self.operate_after(Revision(0), operation);
+    }
+
+    /// Wants an operation once that revision is durable.
+    fn operate_after(&mut self, needs: Revision, operation: Operation) {
         assert!(self.running.is_none() && self.killing.is_none(), "one operation at a time, none beside a kill");
-        self.out.operation = Some((Revision(0), operation));
+        self.out.operation = Some((needs, operation));
+    }
+
+    /// The revision that makes the goal's rank durable; zero when it is.
+    fn rank_revision(&self) -> Revision {
+        self.ranks.back().map(|(revision, _)| *revision).unwrap_or_default()
     }
 
     /// Whether that moment has come; if not, wakes up then.
@@ -82,13 +92,28 @@ impl Executor {
         }
         let operation = match self.server.process {
             Process::Absent => Operation::Provision,
-            Process::Ready => Operation::Start { boot: self.server.boot + 1 },
+            Process::Ready => match self.replaced() {
+                Some(replaced) => Operation::Start { boot: self.server.boot + 1, replaced },
+                None => return,
+            },
             Process::Copying => unreachable!("copying is an operation"),
             Process::Up => return self.obey(),
         };
         if self.has_come(self.restarts.not_before()) {
-            self.operate(operation);
+            let obeys = matches!(operation, Operation::Start { replaced: true, .. });
+            self.operate_after(if obeys { self.rank_revision() } else { Revision(0) }, operation);
         }
+    }
+
+    /// Whether the server, about to be started, was a primary that another has replaced. `None` while that may still
+    /// turn out: it then stays down for a moment.
+    fn replaced(&mut self) -> Option<bool> {
+        let Some(Tail { epoch, since }) = self.server.tail else { return Some(false) };
+        let follows = |goal: &Goal| goal.rank.epoch > epoch && matches!(goal.order, Order::Follow { .. });
+        if self.goal.as_ref().is_some_and(follows) {
+            return Some(true);
+        }
+        self.has_come(since.after(self.config.restart_hold_ms)).then_some(false)
     }
 
     fn obey(&mut self) {
@@ -160,9 +185,7 @@ impl Executor {
     /// Wants an operation that obeys the goal, as soon as its rank is durable and the pause after a failure is over.
     fn obey_by(&mut self, operation: Operation) {
         if self.has_come(self.retry.not_before()) {
-            let needs = self.ranks.back().map(|(revision, _)| *revision).unwrap_or_default();
-            self.operate(operation);
-            self.out.operation = self.out.operation.take().map(|(_, operation)| (needs, operation));
+            self.operate_after(self.rank_revision(), operation);
         }
     }
 

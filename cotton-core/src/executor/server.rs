@@ -3,7 +3,7 @@
 use super::state::Rank;
 use crate::ports::mysql::{Following, LinkState, Promotion, ServerStatus};
 use crate::protocol::MemberRole;
-use crate::{Epoch, GtidSet};
+use crate::{Epoch, GtidSet, Millis};
 
 /// The server as a process with data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +71,15 @@ pub(super) struct Seen {
     pub(super) nonce: u64,
 }
 
+/// Commits of a crashed primary that perhaps nobody acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tail {
+    /// The epoch in which it was, or was to be, primary.
+    pub(super) epoch: Epoch,
+    /// When it went down.
+    pub(super) since: Millis,
+}
+
 /// Everything known of the server.
 #[derive(Debug)]
 pub(super) struct Server {
@@ -78,6 +87,8 @@ pub(super) struct Server {
     /// Counts its starts.
     pub(super) boot: u64,
     pub(super) gate: Gate,
+    /// Acknowledgements that a commit needs since the last promotion.
+    pub(super) acks: u32,
     pub(super) standing: Standing,
     /// Position read in this boot.
     pub(super) seen: Option<Seen>,
@@ -87,6 +98,9 @@ pub(super) struct Server {
     /// Last position ever seen, for reports while it is down.
     last_position: GtidSet,
     version: String,
+    /// Set when it went down as a primary whose commits are acknowledged: what it has beyond the acknowledged ones may be
+    /// dropped once another is primary.
+    pub(super) tail: Option<Tail>,
     /// What to report as long as it is not up, or up but not looked at yet, and the start that this belongs to.
     away: (u64, MemberRole),
 }
@@ -97,12 +111,14 @@ impl Server {
             process: Process::Absent,
             boot: 0,
             gate: Gate::Closed,
+            acks: 0,
             standing: Standing::Idle,
             seen: None,
             status: None,
             probe_failures: 0,
             last_position: GtidSet::Empty,
             version: String::new(),
+            tail: None,
             away: (0, MemberRole::Starting),
         }
     }
@@ -116,10 +132,12 @@ impl Server {
         assert!(boot > self.boot, "boot {boot} after {}", self.boot);
         self.clear(Process::Up);
         self.boot = boot;
+        self.tail = None;
     }
 
     /// The process is gone.
-    pub(super) fn on_down(&mut self, reason: String) {
+    pub(super) fn on_down(&mut self, now: Millis, reason: String) {
+        self.tail = self.gate.epoch().filter(|_| self.acks > 0).map(|epoch| Tail { epoch, since: now });
         self.clear(Process::Ready);
         self.away = (self.boot, MemberRole::Down { reason });
     }

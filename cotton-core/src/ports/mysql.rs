@@ -113,6 +113,18 @@ pub trait MySql: Send + Sync {
     /// When it does not answer in time or exits; it is then not running.
     async fn start(&self) -> Result<(), PortError>;
 
+    /// As [`MySql::start`], for a former primary that another one has replaced for good.
+    ///
+    /// Its last commits, which nobody acknowledged, may be cut off, so that it can follow without being rebuilt
+    /// (MariaDB: `init-rpl-role=SLAVE`). That is only safe after the other primary has opened: crash recovery cuts what
+    /// the engine has not made durable, and the very last acknowledged commits may be among that.
+    ///
+    /// # Errors
+    /// As [`MySql::start`].
+    async fn start_replaced(&self) -> Result<(), PortError> {
+        self.start().await
+    }
+
     /// Waits until the running server's process has ended, however it ends. Each start is answered once.
     async fn exited(&self) -> Exit;
 

@@ -10,9 +10,12 @@ fn a_primary_that_is_replaced_is_killed_without_waiting() {
         bench.feed(directive(2, order.clone()));
         assert_eq!(bench.names(), ["kill"], "{order:?}: before any checkpoint");
         bench.killed();
-        assert_eq!(bench.names(), ["report", "start"]);
+        assert!(bench.has("report"));
+        // A former primary drops nothing before the order to follow its successor is durable.
+        assert_eq!(bench.has("start"), !matches!(order, Order::Follow { .. }), "{order:?}");
         assert!(matches!(bench.report().role, MemberRole::Down { .. }));
         bench.durable = true;
+        bench.persist();
         bench.finish("start", Outcome::Done);
         let obeys = bench.effects.iter().any(|effect| match effect {
             Effect::Operate { operation, .. } => operation.epoch() == Some(Epoch(2)),
@@ -26,6 +29,32 @@ fn a_primary_that_is_replaced_is_killed_without_waiting() {
         bench.persist();
         assert!(obeys || !bench.effects.is_empty());
     }
+}
+
+#[test]
+fn a_crashed_primary_waits_for_its_successor_and_drops_its_tail_only_then() {
+    let mut bench = Bench::primary(1);
+    bench.machine.config.restart_hold_ms = 1_500;
+    bench.feed(Input::Exited { boot: 1, exit: exit() });
+    assert_eq!(bench.names(), ["report"], "it stays down");
+    bench.feed(directive(2, freeze()));
+    assert!(!bench.has("start"), "nobody has taken its place yet");
+    bench.feed(directive(2, follow()));
+    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2, replaced: true });
+}
+
+#[test]
+fn a_crashed_primary_without_a_successor_starts_with_all_it_has() {
+    let mut bench = Bench::primary(1);
+    bench.machine.config.restart_hold_ms = 1_500;
+    bench.feed(Input::Exited { boot: 1, exit: exit() });
+    bench.feed(directive(2, freeze()));
+    bench.pass(1_499);
+    assert!(!bench.has("start"));
+    bench.pass(1);
+    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2, replaced: false });
+    bench.persist();
+    assert!(bench.has("freeze"));
 }
 
 #[test]

@@ -101,7 +101,9 @@ impl Bench {
     }
 
     fn with(state: ExecutorState) -> Self {
-        let machine = Executor::new(ExecutorConfig::default(), state, Millis(1000));
+        // Most tests are about other things than the pause for a successor.
+        let config = ExecutorConfig { restart_hold_ms: 0, ..ExecutorConfig::default() };
+        let machine = Executor::new(config, state, Millis(1000));
         Self { machine, now: Millis(1000), durable: true, effects: Vec::new(), reported: None, probing: None }
     }
 

@@ -293,7 +293,7 @@ fn missing_history_is_copied_from_one_donor_after_the_other() {
     assert_eq!((report.role, report.position), (MemberRole::Starting, GtidSet::Empty), "its data is gone");
     assert!(matches!(report.trouble, Some(Trouble::HistoryMissing { .. })));
     bench.finish("provision", Outcome::Done);
-    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2 });
+    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2, replaced: false });
     bench.pass(2_000);
     bench.finish("follow", missing());
     bench.pass(2_000);

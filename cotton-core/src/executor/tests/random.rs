@@ -192,7 +192,7 @@ impl World {
         };
         let before = self.process;
         match &operation {
-            Operation::Start { boot } | Operation::CopyFrom { boot, .. } => {
+            Operation::Start { boot, .. } | Operation::CopyFrom { boot, .. } => {
                 self.end_process();
                 self.process = (!failed).then_some(*boot);
             }
@@ -313,7 +313,13 @@ proptest! {
         world.feed(Input::Connected);
         world.feed(Input::Launch { task: task() });
         for step in steps {
-            // An exit of the running start is only told when it is true.
+            // Answers and exits are only told when they are true; stale ones may be made up.
+            if let Step::Feed(input) = &step
+                && let Input::Killed { id } = &**input
+                && world.kill == Some(*id)
+            {
+                continue;
+            }
             if let Step::Feed(input) = &step
                 && let Input::Exited { boot, .. } = &**input
                 && (world.process == Some(*boot) || matches!(world.running, Some((_, Operation::CopyFrom { .. }))))
