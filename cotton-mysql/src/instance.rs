@@ -16,7 +16,6 @@ use cotton_core::ports::mysql::{Exit, Followed, Following, MySql, Promoted, Prom
 use cotton_core::{Endpoint, GtidSet, PortError};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc};
@@ -35,8 +34,6 @@ pub struct Instance {
     /// Every start, for `exited`.
     started: mpsc::UnboundedSender<Arc<Mysqld>>,
     exits: tokio::sync::Mutex<Exits>,
-    /// Whether it was open for writes with acknowledgements when it ended under our eyes; see [`cnf::Place`].
-    was_acknowledged: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -75,7 +72,6 @@ impl Instance {
             running: Mutex::new(None),
             started,
             exits: tokio::sync::Mutex::new(Exits { starts, current: None }),
-            was_acknowledged: AtomicBool::new(false),
         })
     }
 
@@ -106,7 +102,7 @@ impl Instance {
         running.filter(|running| running.mysqld.is_running()).ok_or(Error::NotRunning)
     }
 
-    async fn try_start(&self) -> Result<(), Error> {
+    async fn try_start(&self, replaced: bool) -> Result<(), Error> {
         if let Ok(running) = self.running() {
             return running.control.warm(self.config.timing.statement).await;
         }
@@ -118,9 +114,7 @@ impl Instance {
         process::kill_leftover(&self.dirs.pid_file(), &self.dirs.cnf()).await;
         let socket_dir = self.dirs.socket_dir()?;
         let socket = socket_dir.socket();
-        // only once, and only when nothing but the server itself went down: when all members lose power at once, the
-        // primary's disk may be the only place that still holds what was acknowledged last
-        let cut_unacknowledged = self.was_acknowledged.swap(false, Ordering::SeqCst) && server.dialect.is_mariadb();
+        let cut_unacknowledged = replaced && server.dialect.is_mariadb();
         let base = self.config.server_id;
         // what is cut off may come back from the new primary, and a replica skips what carries its own server_id
         let server_id = if cut_unacknowledged { self.dirs.next_server_id(base) } else { self.dirs.server_id(base) };
@@ -238,8 +232,7 @@ impl Instance {
 
     async fn try_promote(&self, promotion: &Promotion) -> Result<Promoted, Error> {
         let running = self.running()?;
-        let acknowledged = || self.was_acknowledged.store(promotion.acks > 0, Ordering::SeqCst);
-        self.control(&running).promote(promotion, self.config.timing.drain, acknowledged).await
+        self.control(&running).promote(promotion, self.config.timing.drain).await
     }
 
     async fn try_follow(&self, following: &Following) -> Result<Followed, Error> {
@@ -251,11 +244,13 @@ impl Instance {
         let password = &self.config.passwords.replication;
         let address = Address::tcp(host, *port, accounts::REPLICATION, password);
         let primary = Primary { link: Link::new(address), reader: Reader { semi_sync: false, ..running.reader } };
-        let followed = self.control(&running).follow(following, &primary, password).await?;
-        if followed == Followed::Attached {
-            self.was_acknowledged.store(false, Ordering::SeqCst);
-        }
-        Ok(followed)
+        self.control(&running).follow(following, &primary, password).await
+    }
+}
+
+impl Instance {
+    fn start_failed(&self, error: Error) -> PortError {
+        error.at_port("start the server", format!("log {}", self.dirs.error_log().display()))
     }
 
     /// The old data stays until the copy is complete; whatever happens, the old server ends.
@@ -279,8 +274,7 @@ impl Instance {
         }
         made?;
         provision::finish(&self.config, &self.dirs, &building.0).await?;
-        self.was_acknowledged.store(false, Ordering::SeqCst);
-        self.try_start().await?;
+        self.try_start(false).await?;
         // a clone brings the donor's replication along
         let running = self.running()?;
         let forget = server.dialect.statements().forget;
@@ -303,7 +297,7 @@ impl Instance {
             if !self.dirs.data().exists() {
                 provision::provision(&self.config, &self.programs, &self.dirs, server).await?;
             }
-            self.try_start().await?;
+            self.try_start(false).await?;
             let running = self.running()?;
             let admin = Address::socket(&running.socket.socket(), accounts::ADMIN, &self.config.passwords.admin);
             let admin = Link::new(admin);
@@ -327,8 +321,11 @@ impl MySql for Instance {
     }
 
     async fn start(&self) -> Result<(), PortError> {
-        let context = || format!("log {}", self.dirs.error_log().display());
-        self.try_start().await.map_err(|error| error.at_port("start the server", context()))
+        self.try_start(false).await.map_err(|error| self.start_failed(error))
+    }
+
+    async fn start_replaced(&self) -> Result<(), PortError> {
+        self.try_start(true).await.map_err(|error| self.start_failed(error))
     }
 
     async fn exited(&self) -> Exit {

@@ -139,12 +139,7 @@ impl Control<'_> {
     }
 
     /// Applies, forgets the old primary, sets semi-sync, opens for writes.
-    pub(crate) async fn promote(
-        &self,
-        promotion: &Promotion,
-        drain: Duration,
-        before_open: impl FnOnce(),
-    ) -> Result<Promoted, Error> {
+    pub(crate) async fn promote(&self, promotion: &Promotion, drain: Duration) -> Result<Promoted, Error> {
         self.check_acks(promotion.acks)?;
         let mut facts = self.facts().await?;
         if !facts.writable {
@@ -165,7 +160,6 @@ impl Control<'_> {
             self.run("forget the old primary", self.dialect().statements().forget).await?;
         }
         self.set_acks(promotion.acks, facts.source_on).await?;
-        before_open();
         if !facts.writable {
             self.run("open for writes", "SET GLOBAL read_only = OFF").await?;
         }

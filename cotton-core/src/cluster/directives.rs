@@ -51,6 +51,8 @@ impl Cluster {
             Some(primary) if primary == id => {
                 (Stage::Decided, current && matches!(report.role, MemberRole::Primary | MemberRole::Promoting))
             }
+            // A former primary may drop what nobody acknowledged when it follows: not before its successor has it all.
+            Some(_) if self.state.witnesses.contains(&id) && self.state.spec.durability.acks() > 0 => return None,
             Some(_) if member.leaving.is_some() => (Stage::Detach, current && report.stage == Some(Stage::Detach)),
             Some(_) => (Stage::Decided, current && matches!(report.role, MemberRole::Following { .. })),
         };

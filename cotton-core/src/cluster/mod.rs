@@ -16,6 +16,7 @@ mod failover;
 mod input;
 mod observed;
 mod reconcile;
+mod relaunch;
 pub mod state;
 pub mod view;
 
@@ -30,6 +31,7 @@ use acks::Retirement;
 use event::Timeline;
 use failover::Election;
 use observed::Observed;
+use relaunch::Relaunch;
 use state::{Leaving, Member, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -102,6 +104,7 @@ pub struct Cluster {
     retirement: Option<Retirement>,
     failover: Option<failover::Progress>,
     last_failover: Option<Timeline>,
+    relaunch: Relaunch,
     published: Option<crate::ports::discovery::Published>,
     withdrawn: bool,
     withdraw_sent: Option<Millis>,
@@ -163,6 +166,7 @@ impl Cluster {
             retirement: None,
             failover: None,
             last_failover: None,
+            relaunch: Relaunch::default(),
             published: None,
             withdrawn: false,
             withdraw_sent: None,
@@ -329,7 +333,12 @@ impl Cluster {
         let Some(member) = self.state.members.get(&id) else { return };
         let observed = self.observed.entry(id).or_insert_with(|| Observed::new(now));
         if task.is_terminal() {
+            let ran = observed.running || observed.report.as_ref().is_some_and(|r| r.role.is_up());
+            let failed = matches!(task, TaskState::Failed | TaskState::Finished);
             let reason = if message.is_empty() { format!("{task:?}").to_lowercase() } else { message };
+            if failed && !ran {
+                self.relaunch.failed(now, reason.clone());
+            }
             return self.forget(now, id, reason);
         }
         if task == TaskState::Unreachable {
@@ -341,6 +350,7 @@ impl Cluster {
         }
         if task == TaskState::Running && !observed.running {
             observed.running = true;
+            self.relaunch = Relaunch::default();
             let endpoint = member.endpoint.clone();
             self.log(now, EventKind::Running { member: id, endpoint });
         }
@@ -378,7 +388,7 @@ impl Cluster {
 
     /// How many more members are wanted: never more tasks than wanted plus the one that is being replaced.
     pub(crate) fn missing(&self) -> u32 {
-        if self.state.deleting {
+        if self.state.deleting || self.relaunch.waits {
             return 0;
         }
         let size = self.state.spec.size as usize;

@@ -15,6 +15,9 @@ impl Cluster {
         if self.state.deleting {
             return self.reconcile_deletion(now);
         }
+        if let Some(until) = self.relaunch.reconcile(now) {
+            self.wake_at(until);
+        }
         self.reconcile_primary(now);
         self.reconcile_ackers(now);
         self.reconcile_size(now);
