@@ -1,7 +1,7 @@
 //! A whole cotton on one machine, without Mesos and without ZooKeeper: an in-process stand-in for both, the scheduler,
 //! and the API. Executors and databases are processes of their own, which outlive this one when it is killed.
 //!
-//! One process works on a directory at a time: it holds `lock` there.
+//! One process works on a directory at a time: it holds `cotton.lock` there.
 
 use crate::api::{self, ApiConfig};
 use crate::cli::write_api_file;
@@ -178,7 +178,7 @@ impl System {
         let url = format!("http://{}:{}", host(address.ip()), address.port());
 
         let executor = executor_command(executor, &key_file, &config);
-        let local = LocalConfig::new(dir.join("agents"), agents(config.agents, config.member_ports)?, executor);
+        let local = LocalConfig::new(&dir, agents(config.agents, config.member_ports)?, executor);
         let local = Arc::new(Local::open(local)?);
         let limits = Limits { agent_max: Some(AGENT), ..Limits::default() };
         let state_dir = dir.join("state");
@@ -343,7 +343,7 @@ fn is_open(path: &Path) -> Result<(), SystemError> {
 }
 
 fn lock(dir: &Path) -> Result<File, SystemError> {
-    let path = dir.join("lock");
+    let path = dir.join("cotton.lock");
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
     let mut lock = lock.map_err(file("open", path.clone()))?;
     match lock.try_lock() {

@@ -56,11 +56,11 @@ impl Cluster {
             Some(_) if member.leaving.is_some() => (Stage::Detach, current && report.stage == Some(Stage::Detach)),
             Some(_) => (Stage::Decided, current && matches!(report.role, MemberRole::Following { .. })),
         };
-        // One that is down will be frozen when it is back. Told to follow now, it would do so with a start of its server
-        // that could not be counted among those that may acknowledge.
+        // A crashed primary stays down for a moment to hear that it follows now. The start that ended is then counted
+        // among those that may acknowledge, and stands for the one to come until that has reported itself.
         let hears = match report.role {
             MemberRole::Starting => false,
-            MemberRole::Down { .. } => stage == Stage::Freeze || self.state.primary == Some(id),
+            MemberRole::Down { .. } => stage != Stage::Detach,
             MemberRole::Idle
             | MemberRole::Frozen
             | MemberRole::Promoting

@@ -95,11 +95,11 @@ fn nobody_follows_before_it_is_counted_durably() {
 }
 
 #[test]
-fn one_that_is_down_is_told_to_follow_when_it_is_back() {
+fn the_start_of_a_crashed_primary_counts_until_its_next_one_is_known() {
     let mut world = World::running(3);
     world.crash(0);
     world.settle();
-    assert_eq!(ackers(&world), [(0, 2), (2, 1)], "its start that ended is not among them");
+    assert_eq!(ackers(&world), [(0, 2), (2, 1)], "the start that ended is not among them any more");
     assert!(matches!(world.toy(0).role, MemberRole::Following { connected: true }));
 }
 

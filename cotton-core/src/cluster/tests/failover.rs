@@ -31,7 +31,7 @@ fn a_server_that_is_down_is_replaced_step_by_step() {
     assert_eq!(world.published.as_ref().and_then(|p| p.primary), Some(MemberId(0)), "not before it is writable");
     world.obey_all();
     world.hear_all();
-    assert_eq!(world.decided(), ["publish 2 primary 1 members 1"]);
+    assert_eq!(world.decided(), ["follow 0 to 1 in 2", "publish 2 primary 1 members 1"]);
     assert_eq!(world.cluster.state().witnesses, members([1]));
     world.restart(0);
     world.settle();
