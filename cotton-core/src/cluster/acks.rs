@@ -17,6 +17,8 @@ pub(super) struct Retirement {
     nonce: u64,
     asked: Millis,
     mark: Option<GtidSet>,
+    /// When the others were last asked how far they are.
+    asked_others: Option<Millis>,
 }
 
 impl Cluster {
@@ -61,7 +63,7 @@ impl Cluster {
         let known = self.retirement.as_ref().is_some_and(|r| gone.is_subset(&r.gone));
         if !known {
             let nonce = self.ask_for_report(primary);
-            self.retirement = Some(Retirement { gone, nonce, asked: now, mark: None });
+            self.retirement = Some(Retirement { gone, nonce, asked: now, mark: None, asked_others: None });
             return self.wake_at(now.after(resend));
         }
         let epoch = self.state.epoch;
@@ -70,7 +72,10 @@ impl Cluster {
         let Some(retirement) = &mut self.retirement else { return };
         if retirement.mark.is_none() {
             match answer {
-                Some((echo, position)) if echo >= retirement.nonce => retirement.mark = Some(position),
+                Some((echo, position)) if echo >= retirement.nonce => {
+                    retirement.mark = Some(position);
+                    retirement.asked_others = None;
+                }
                 _ if now.since(retirement.asked) >= resend => {
                     retirement.asked = now;
                     let nonce = self.ask_for_report(primary);
@@ -95,6 +100,26 @@ impl Cluster {
             let gone = gone.clone();
             self.change(|state| state.ackers.retain(|a| !gone.contains(a)));
             self.retirement = None;
+            return;
+        }
+        // Their usual reports would tell in a few seconds, but until then another loss could not be decided at once.
+        let asked = self.retirement.as_ref().and_then(|r| r.asked_others);
+        let due = asked.map_or(now, |at| at.after(resend));
+        if now < due {
+            return self.wake_at(due);
+        }
+        self.ask_ackers();
+        if let Some(retirement) = &mut self.retirement {
+            retirement.asked_others = Some(now);
+        }
+        self.wake_at(now.after(resend));
+    }
+
+    /// Asks those that may acknowledge how far they are.
+    fn ask_ackers(&mut self) {
+        let members: BTreeSet<MemberId> = self.state.ackers.iter().map(|a| a.member).collect();
+        for member in members {
+            self.ask_for_report(member);
         }
     }
 
