@@ -80,6 +80,17 @@ impl Dirs {
         Ok(())
     }
 
+    /// Removes what an interrupted provision or copy left behind. Nothing of ours may be running.
+    pub(crate) fn sweep(&self) {
+        let is_left = |name: &str| name.ends_with(".secret") || name.starts_with("backup-") || name == "data.copying";
+        for entry in fs::read_dir(self.tmp()).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(is_left) {
+                let path = entry.path();
+                let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }; // next time again
+            }
+        }
+    }
+
     /// Makes a directory for the server alone, if it is not there.
     pub(crate) fn make_own(&self, dir: &Path) -> Result<(), Error> {
         match fs::DirBuilder::new().mode(0o700).create(dir) {

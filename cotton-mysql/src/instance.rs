@@ -2,6 +2,7 @@
 
 use crate::cnf::{self, Place};
 use crate::copy::{self, CopyServer, Donor, Recipient};
+use crate::dialect::Dialect;
 use crate::dirs::{Dirs, SocketDir};
 use crate::history::Primary;
 use crate::process::{self, Mysqld};
@@ -111,7 +112,11 @@ impl Instance {
         }
         let server = self.server().await?;
         self.dirs.prepare()?;
-        process::kill_leftover(&self.dirs.pid_file(), &self.dirs.cnf()).await;
+        let limit = self.config.timing.statement;
+        let (pid_file, cnf) = (self.dirs.pid_file(), self.dirs.cnf());
+        let gone = tokio::time::timeout(limit, process::kill_leftover(&pid_file, &cnf)).await;
+        gone.map_err(|_| Error::Timeout { what: "the end of an earlier server", after: limit })?;
+        self.dirs.sweep();
         let socket_dir = self.dirs.socket_dir()?;
         let socket = socket_dir.socket();
         let cut_unacknowledged = replaced && server.dialect.is_mariadb();
@@ -202,7 +207,20 @@ impl Instance {
         if facts.writable || facts.replica.is_some_and(|replica| replica.receiving || replica.applying) {
             return Err(Error::Conflict("the server came up writable or replicating".to_owned()));
         }
-        running.probes.warm(self.config.timing.statement).await
+        running.probes.warm(self.config.timing.statement).await?;
+        self.warm_replication_account(running.reader.dialect).await;
+        Ok(())
+    }
+
+    /// Today's MySQL remembers whom it has let in once; without that, replicas would need 10 ms more in a failover.
+    async fn warm_replication_account(&self, dialect: Dialect) {
+        let everywhere = |address: &&str| !matches!(*address, "*" | "0.0.0.0" | "::");
+        let host = Some(self.config.bind_address.as_str()).filter(everywhere).unwrap_or("127.0.0.1");
+        if dialect.is_mysql_from((8, 0, 4)) {
+            let password = &self.config.passwords.replication;
+            let link = Link::new(Address::tcp(host, self.config.endpoint.port, accounts::REPLICATION, password));
+            let _ = link.warm(self.config.timing.connect).await; // only to be faster
+        }
     }
 
     fn control<'a>(&self, running: &'a Running) -> Control<'a> {
@@ -301,7 +319,8 @@ impl Instance {
             let running = self.running()?;
             let admin = Address::socket(&running.socket.socket(), accounts::ADMIN, &self.config.passwords.admin);
             let admin = Link::new(admin);
-            copy::clone_from(&admin, donor, &link, password, building, timing).await
+            let donor_side = (&link, running.reader);
+            copy::clone_from(&admin, donor, donor_side, password, building, timing).await
         }
     }
 }

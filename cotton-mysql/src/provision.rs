@@ -22,6 +22,7 @@ pub(crate) async fn provision(
         return Ok(());
     }
     dirs.prepare()?;
+    dirs.sweep();
     let building = dirs.building();
     remove_dir(&building)?;
     dirs.make_own(&building)?;

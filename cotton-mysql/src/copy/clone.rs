@@ -4,6 +4,7 @@
 use crate::config::Timing;
 use crate::dialect::quote;
 use crate::sql::Link;
+use crate::status::Reader;
 use crate::{Error, accounts};
 use cotton_core::Endpoint;
 use secrecy::{ExposeSecret, SecretString};
@@ -14,14 +15,17 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_secs(2);
 const FAILURES_MAX: u32 = 5;
 
+/// So many looks with commits that wait and without a replica: the clone waits for them, and MySQL lets go of neither.
+const STUCK_MAX: u32 = 5;
+
 /// Makes a complete data directory of a donor's in `building`, which must not exist. `admin` is the own, running server,
-/// `donor_link` the donor with the replication account.
+/// the link is to the donor with the replication account.
 ///
 /// When this fails, the own server may still be at it and must be killed.
 pub(crate) async fn clone_from(
     admin: &Link,
     donor: &Endpoint,
-    donor_link: &Link,
+    (donor_link, reader): (&Link, Reader),
     password: &SecretString,
     building: &Path,
     timing: Timing,
@@ -33,21 +37,34 @@ pub(crate) async fn clone_from(
     let sql = format!("CLONE INSTANCE FROM '{user}'@{host}:{port} IDENTIFIED BY {secret} DATA DIRECTORY = {directory}");
     tokio::select! {
         cloned = admin.run("clone the donor", &sql, timing.copy) => cloned,
-        error = until_gone(donor_link, timing.connect) => Err(error),
+        error = until_hopeless(donor_link, reader, timing.connect) => Err(error),
     }
 }
 
-/// The server itself would try for five minutes to reach a dead donor.
-async fn until_gone(donor: &Link, limit: Duration) -> Error {
-    let mut failures = 0;
+/// The server itself would try for five minutes to reach a dead donor, and wait without end for commits that wait.
+async fn until_hopeless(donor: &Link, reader: Reader, limit: Duration) -> Error {
+    let (mut failures, mut stuck) = (0, 0);
     loop {
         tokio::time::sleep(LOOK).await;
-        match donor.warm(limit).await {
-            Ok(()) => failures = 0,
+        let looked = if reader.semi_sync {
+            reader.counters(donor, true, limit).await
+        } else {
+            donor.warm(limit).await.map(|()| (0, 0))
+        };
+        match looked {
+            Ok((replicas, waiting)) => {
+                failures = 0;
+                stuck = if replicas == 0 && waiting > 0 { stuck + 1 } else { 0 };
+            }
             Err(error) if failures + 1 == FAILURES_MAX => {
                 return Error::CopyIncomplete(format!("the donor is gone: {error}"));
             }
             Err(_) => failures += 1,
+        }
+        if stuck == STUCK_MAX {
+            let text = "the donor's commits wait for an acknowledgement, and it cannot be cloned before one has come: \
+                        bring one of its replicas back, or make commits asynchronous for the time of the copy";
+            return Error::NotYet(text.to_owned());
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The copy server of a MariaDB instance.
 
 use super::INSTALL_BACKUP;
+use super::unblock::unblock;
 use super::wire::{FRAME_BYTES_MAX, Wire};
 use crate::config::Timing;
 use crate::dirs::{Dirs, random_hex};
@@ -125,8 +126,13 @@ impl Donor {
         let mut output = child.stdout().map_err(unread)?;
         let mut buffer = vec![0; FRAME_BYTES_MAX / 4];
         let stall = self.timing.copy_stall;
+        let unblocking = unblock(&self.link, self.timing.statement);
+        tokio::pin!(unblocking);
         loop {
-            let read = tokio::time::timeout(stall, output.read(&mut buffer)).await;
+            let read = async {
+                tokio::select! { read = output.read(&mut buffer) => read, never = &mut unblocking => match never {} }
+            };
+            let read = tokio::time::timeout(stall, read).await;
             let read = read.map_err(|_| Error::Timeout { what: "the backup's next part", after: stall })?;
             let len = read.map_err(unread)?;
             if len == 0 {

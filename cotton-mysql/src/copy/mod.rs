@@ -11,6 +11,7 @@
 mod clone;
 mod donor;
 mod recipient;
+mod unblock;
 mod wire;
 
 pub(crate) use clone::clone_from;

@@ -7,7 +7,11 @@ use cotton_core::ports::mysql::{Followed, MySql};
 use mysql_async::prelude::Queryable;
 use std::sync::Arc;
 
-on_each_server!(a_copy_is_complete_and_can_follow, a_copy_that_breaks_changes_nothing);
+on_each_server!(
+    a_copy_is_complete_and_can_follow,
+    a_copy_that_breaks_changes_nothing,
+    the_last_member_gives_a_copy_while_commits_wait,
+);
 
 /// Forgets the beginning of a primary's history.
 async fn purge(primary: &Member) {
@@ -115,4 +119,31 @@ async fn a_copy_that_breaks_changes_nothing(servers: Servers) {
     assert_eq!(members[1].probe().await.position, position);
     let error = members[1].instance.copy_from(&members[0].endpoint).await.expect_err("nobody there");
     assert!(error.is_temporary(), "{}", error.chain());
+}
+
+/// All replicas are gone for good, commits wait, and the binary logs do not reach back.
+async fn the_last_member_gives_a_copy_while_commits_wait(servers: Servers) {
+    if !servers.has_semi_sync() {
+        return;
+    }
+    let Some(members) = cluster(servers, 2, 1).await else { return };
+    let mut client = members[0].client().await;
+    insert(&mut client, 1).await.expect("acknowledged");
+    purge(&members[0]).await;
+    members[1].instance.kill().await;
+    let writing = tokio::spawn(async move { insert(&mut client, 2).await });
+    until("waiting", || async { members[0].probe().await.waiting == 1 }).await;
+    let fresh = Member::running(servers).await.expect("as the others");
+    let copied = fresh.instance.copy_from(&members[0].endpoint).await;
+    if servers == Servers::MySql97 {
+        let error = copied.expect_err("MySQL lets go neither of the commit nor of the clone");
+        assert!(error.kind == ErrorKind::Conflict && error.is_temporary(), "{}", error.chain());
+        writing.abort();
+        return;
+    }
+    copied.expect("commits that wait do not keep a copy waiting");
+    fresh.attach(&members[0], true).await;
+    let _ = writing.await.expect("no panic"); // its session was ended; the transaction stays
+    insert(&mut members[0].client().await, 3).await.expect("acknowledged");
+    fresh.until_has(&[1, 2, 3].into()).await;
 }

@@ -78,3 +78,45 @@ async fn kill_the_primary_under_load(servers: Servers, rounds: u32) {
         member.until_has(&acknowledged).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_goes_down_at_once_mariadb() {
+    everything_goes_down_at_once(Servers::MariaDb).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_goes_down_at_once_mysql_9_7() {
+    everything_goes_down_at_once(Servers::MySql97).await;
+}
+
+/// The machine of all members loses power, executors included: what was acknowledged is on somebody's disk.
+async fn everything_goes_down_at_once(servers: Servers) {
+    let Some(members) = cluster(servers, 3, 1).await else { return };
+    let members: Vec<Arc<Member>> = members.into_iter().map(Arc::new).collect();
+    let load = Load::start(Arc::clone(&members[0]), 4);
+    load.progress(300).await;
+    let pids = members.iter().map(|member| member.instance.pid().expect("it runs").to_string());
+    std::process::Command::new("kill").arg("-9").args(pids).status().expect("kill");
+    let acknowledged = load.finish().await;
+    let mut back = Vec::new();
+    for member in members {
+        back.push(Arc::into_inner(member).expect("the load is gone").reopened());
+    }
+    let mut position = None;
+    for (index, member) in back.iter().enumerate() {
+        member.instance.start().await.expect("restart");
+        let own = member.instance.freeze().await.expect("freeze");
+        if position.as_ref().is_none_or(|(_, best)| own.is_ahead_of(best)) {
+            position = Some((index, own));
+        }
+    }
+    let (winner, must_contain) = position.expect("there are members");
+    let promoted = back[winner].instance.promote(&Promotion { must_contain, acks: 0 }).await.expect("promote");
+    assert!(matches!(promoted, Promoted::Writable(_)), "{promoted:?}");
+    for (index, member) in back.iter().enumerate() {
+        if index != winner {
+            member.attach(&back[winner], true).await;
+        }
+        member.until_has(&acknowledged).await;
+    }
+}

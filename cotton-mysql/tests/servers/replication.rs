@@ -11,6 +11,7 @@ on_each_server!(
     rows_travel_and_status_tells,
     each_state_refuses_what_does_not_fit,
     acknowledgements_are_waited_for,
+    frozen_replicas_acknowledge_nothing,
     received_is_not_lost_when_the_applier_was_stopped,
     a_slow_applier_is_waited_for,
     errant_transactions_are_found,
@@ -235,4 +236,26 @@ async fn an_unreachable_primary_is_an_error(servers: Servers) {
     assert!(!error.chain().contains(REPL_PASSWORD) && error.is_temporary());
     let replication = members[1].probe().await.replication.expect("as before");
     assert_eq!((replication.source, replication.applying), (members[0].endpoint.clone(), true));
+}
+
+/// What makes a freeze a fence: a primary that still lives can confirm nothing any more.
+async fn frozen_replicas_acknowledge_nothing(servers: Servers) {
+    if !servers.has_semi_sync() {
+        return;
+    }
+    let Some(members) = cluster(servers, 3, 1).await else { return };
+    let mut conn = members[0].client().await;
+    insert(&mut conn, 1).await.expect("acknowledged");
+    for replica in &members[1..] {
+        replica.until_has(&BTreeSet::from([1])).await;
+        replica.instance.freeze().await.expect("freeze");
+    }
+    let writing = tokio::spawn(async move { insert(&mut conn, 2).await });
+    until("waiting", || async { members[0].probe().await.waiting == 1 }).await;
+    tokio::time::sleep(Duration::from_millis(300)).await; // that nothing happens cannot be waited for
+    assert!(!writing.is_finished());
+    for replica in &members[1..] {
+        assert_eq!(rows(&mut replica.client().await).await, [1]);
+    }
+    writing.abort();
 }

@@ -95,6 +95,7 @@ pub(crate) fn free_port() -> u16 {
 /// One server with its directory.
 pub(crate) struct Member {
     pub(crate) instance: Arc<Instance>,
+    config: InstanceConfig,
     pub(crate) endpoint: Endpoint,
     pub(crate) dir: tempfile::TempDir,
 }
@@ -125,8 +126,14 @@ impl Member {
         let mut config = config(programs, dir.path(), LAST.fetch_add(1, Ordering::Relaxed) + 1);
         edit(&mut config);
         let endpoint = config.endpoint.clone();
-        let instance = Arc::new(Instance::new(config).expect("programs are there"));
-        Self { instance, endpoint, dir }
+        let instance = Arc::new(Instance::new(config.clone()).expect("programs are there"));
+        Self { instance, config, endpoint, dir }
+    }
+
+    /// The same directory with another executor.
+    pub(crate) fn reopened(self) -> Self {
+        let instance = Arc::new(Instance::new(self.config.clone()).expect("programs are there"));
+        Self { instance, ..self }
     }
 
     /// With a data directory that was made once and copied since.
