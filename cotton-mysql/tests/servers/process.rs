@@ -83,7 +83,9 @@ const CHILD: &str = "COTTON_TEST_CHILD";
 /// A test process of its own holds a server and is killed.
 async fn the_server_dies_with_its_parent(servers: Servers) {
     if let Some(dir) = std::env::var_os(CHILD) {
-        let member = Member::running(servers).await.expect("checked by the parent");
+        let member = Member::new(servers.programs().expect("checked by the parent"), |_| {});
+        member.instance.provision().await.expect("provision");
+        member.instance.start().await.expect("start");
         let pid = member.instance.pid().expect("it runs").to_string();
         std::fs::write(std::path::Path::new(&dir).join("pid.new"), pid).expect("write");
         std::fs::rename(std::path::Path::new(&dir).join("pid.new"), std::path::Path::new(&dir).join("pid"))

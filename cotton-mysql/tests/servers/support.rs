@@ -59,11 +59,18 @@ impl Servers {
     async fn template(self) -> PathBuf {
         static MADE: tokio::sync::Mutex<Vec<Servers>> = tokio::sync::Mutex::const_new(Vec::new());
         let mut made = MADE.lock().await;
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("template-{self:?}"));
+        let parent = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let path = parent.join(format!("template-{self:?}-{}", std::process::id()));
         if !made.contains(&self) {
             let member = Member::new(self.programs().expect("looked for before"), |_| {});
             member.instance.provision().await.expect("provision");
-            let _ = std::fs::remove_dir_all(&path); // of an earlier run
+            for entry in std::fs::read_dir(parent).expect("made by cargo").flatten() {
+                let name = entry.file_name().into_string().unwrap_or_default();
+                let of = name.strip_prefix("template-").and_then(|rest| rest.rsplit('-').next());
+                if of.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                    let _ = std::fs::remove_dir_all(entry.path()); // of an earlier run
+                }
+            }
             let copied = Command::new("cp").arg("-a").arg(member.root().join("data")).arg(&path).status();
             assert!(copied.expect("cp runs").success());
             made.push(self);
@@ -88,8 +95,16 @@ fn fetched(name: &str) -> Option<PathBuf> {
     Some(open.join(name).join("bin"))
 }
 
+/// Below those that the system gives to whoever asks for any: between here and the server's start one could be taken.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let seed = u64::from(std::process::id()) * 101 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = u16::try_from(20_000 + seed % 12_000).expect("below 65536");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// One server with its directory.
@@ -239,7 +254,8 @@ impl Member {
         let mut client = self.client().await;
         let start = Instant::now();
         loop {
-            let present = rows(&mut client).await;
+            // the table may not have come yet
+            let present: Vec<u64> = client.query("SELECT id FROM app.t ORDER BY id").await.unwrap_or_default();
             let lost: Vec<_> = ids.iter().filter(|id| present.binary_search(id).is_err()).collect();
             if lost.is_empty() {
                 return;
