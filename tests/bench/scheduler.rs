@@ -87,7 +87,8 @@ async fn fill(dir: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-fn state(number: u64) -> State {
+/// A healthy cluster of three, as it is stored.
+pub(crate) fn state(number: u64) -> State {
     let sealed = || Sealed::new("c2VhbGVk".repeat(8));
     let spec = ClusterSpec {
         name: format!("cluster-{number:05}").parse().expect("a valid name"),

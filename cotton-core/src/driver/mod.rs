@@ -7,3 +7,6 @@ pub mod memory;
 pub mod scheduler;
 
 pub use handle::{Handle, LoggedEvent, Metrics};
+
+#[cfg(all(test, feature = "testkit"))]
+mod tests;

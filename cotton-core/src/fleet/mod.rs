@@ -595,3 +595,6 @@ impl Fleet {
         Some(member)
     }
 }
+
+#[cfg(test)]
+mod tests;
