@@ -151,3 +151,156 @@ fn best(ballots: &[Ballot]) -> Result<&Ballot, Undecided> {
     let equals = ballots.iter().filter(|b| b.position.contains(&best.position));
     Ok(equals.min_by_key(|b| (b.leaving, b.member)).unwrap_or(best))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+    const B: &str = "4e11fa47-71ca-11e1-9e33-c80aa9429562";
+
+    /// From words such as `a:5,b:2`; `-` is nothing.
+    fn gtids(text: &str) -> GtidSet {
+        let set = text.replace("a:", &format!("{A}:1-")).replace("b:", &format!("{B}:1-"));
+        let set = if text == "-" { String::new() } else { set };
+        GtidSet::mysql(&set, "").expect("a valid set")
+    }
+
+    fn acker(member: u64, boot: u64) -> Acker {
+        Acker { member: MemberId(member), incarnation: 1, boot }
+    }
+
+    /// From a line such as `2 e3 a:5 new leaving boot2`.
+    fn ballot(line: &str) -> Ballot {
+        let mut words = line.split_whitespace();
+        let mut word = || words.next().expect("a member, an epoch and a position");
+        let (member, attached) = (word().parse().expect("a member"), word()[1..].parse().expect("an epoch"));
+        let position = gtids(word());
+        let flags: Vec<&str> = words.collect();
+        Ballot {
+            member: MemberId(member),
+            start: acker(member, if flags.contains(&"boot2") { 2 } else { 1 }),
+            position,
+            attached: Epoch(attached),
+            joined: !flags.contains(&"new"),
+            leaving: flags.contains(&"leaving"),
+        }
+    }
+
+    struct Case {
+        ballots: &'static [&'static str],
+        ackers: &'static [(u64, u64)],
+        acks: u32,
+        floor: &'static str,
+        witnesses: &'static [u64],
+        force: bool,
+    }
+
+    impl Case {
+        const fn semi_sync(ballots: &'static [&'static str]) -> Self {
+            Self { ballots, ackers: &[(1, 1), (2, 1)], acks: 1, floor: "-", witnesses: &[0], force: false }
+        }
+
+        /// The winner's number, or the reason in words.
+        fn elect(&self) -> Result<u64, String> {
+            let ballots: Vec<Ballot> = self.ballots.iter().map(|line| ballot(line)).collect();
+            let rules = Rules {
+                ackers: &self.ackers.iter().map(|(member, boot)| acker(*member, *boot)).collect(),
+                acks: self.acks,
+                floor: &gtids(self.floor),
+                witnesses: &self.witnesses.iter().map(|id| MemberId(*id)).collect(),
+                force: self.force,
+            };
+            let elected = elect(&ballots, &rules);
+            let reversed: Vec<Ballot> = ballots.into_iter().rev().collect();
+            match (&elected, elect(&reversed, &rules)) {
+                (Err(Undecided::Split(a, b)), Err(Undecided::Split(c, d))) => assert_eq!((a, b), (&d, &c)),
+                (elected, reversed) => assert_eq!(*elected, reversed, "the order of the answers does not matter"),
+            }
+            elected.map(|id| id.0).map_err(|undecided| undecided.to_string())
+        }
+    }
+
+    #[test]
+    fn the_one_with_most_wins_then_the_one_that_stays_then_the_lowest() {
+        for (ballots, winner) in [
+            (&["1 e1 a:5", "2 e1 a:6"] as &[&str], 2),
+            (&["1 e1 a:6", "2 e1 a:6"], 1),
+            (&["1 e1 a:6 leaving", "2 e1 a:6"], 2),
+            (&["1 e1 a:7 leaving", "2 e1 a:6"], 1),
+            (&["0 e1 a:9", "1 e1 a:6", "2 e1 a:6"], 0),
+            (&["1 e1 -", "2 e1 -"], 1),
+            (&["1 e1 a:6", "2 e1 a:6", "3 e0 a:2 new"], 1),
+            // told to follow, attached, and the report of it lost:
+            (&["1 e1 a:6", "2 e0 a:7"], 2),
+            // an old primary's tail that nobody acknowledged is left out:
+            (&["0 e1 a:6,b:3", "1 e2 a:7", "2 e2 a:6"], 1),
+        ] {
+            assert_eq!(Case::semi_sync(ballots.to_vec().leak()).elect(), Ok(winner), "{ballots:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_newcomer_is_no_candidate() {
+        let none = Err("no member with the cluster's data has answered".to_owned());
+        assert_eq!(Case::semi_sync(&[]).elect(), none);
+        assert_eq!(Case::semi_sync(&["1 e0 - new", "2 e0 - new"]).elect(), none);
+        assert_eq!(Case { force: true, ..Case::semi_sync(&["1 e0 - new"]) }.elect(), none);
+        assert_eq!(Case { acks: 0, ..Case::semi_sync(&["1 e0 - new"]) }.elect(), none);
+    }
+
+    #[test]
+    fn a_quorum_is_all_but_fewer_than_acknowledge() {
+        let alone = |member| {
+            Err(format!("member {member} may have acknowledged commits that no other member has, and does not answer"))
+        };
+        let cases: [(Case, Result<u64, String>); 9] = [
+            (Case::semi_sync(&["1 e1 a:5"]), alone("2")),
+            (Case::semi_sync(&["2 e1 a:5"]), alone("1")),
+            (Case { ackers: &[(2, 1)], ..Case::semi_sync(&["2 e1 a:5"]) }, Ok(2)),
+            (Case { ackers: &[], ..Case::semi_sync(&["2 e1 a:5"]) }, Ok(2)),
+            // the old primary's data has every acknowledged commit, whoever acknowledged it:
+            (Case::semi_sync(&["0 e1 a:5"]), Ok(0)),
+            // a server that restarted lost what it had received:
+            (Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5"]), alone("1")),
+            (
+                Case { ackers: &[(1, 1), (1, 2), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5"]) },
+                alone("1"),
+            ),
+            (Case { ackers: &[(1, 2), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5"]) }, Ok(1)),
+            // two acknowledgements: one may be missing
+            (Case { acks: 2, ..Case::semi_sync(&["1 e1 a:5"]) }, Ok(1)),
+        ];
+        for (number, (case, wanted)) in cases.into_iter().enumerate() {
+            assert_eq!(case.elect(), wanted, "case {number}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_wait() {
+        assert_eq!(Case { force: true, ..Case::semi_sync(&["1 e1 a:5"]) }.elect(), Ok(1));
+        assert_eq!(Case { acks: 0, ..Case::semi_sync(&["1 e1 a:5"]) }.elect(), Ok(1));
+    }
+
+    #[test]
+    fn the_floor_holds_what_was_acknowledged_before() {
+        let below = Case { floor: "a:6", witnesses: &[0, 3], ..Case::semi_sync(&["1 e1 a:5", "2 e1 a:4", "3 e1 a:1"]) };
+        assert_eq!(
+            below.elect(),
+            Err("the best candidate, member 1, lacks commits that were acknowledged before; waiting for member 0"
+                .to_owned())
+        );
+        assert_eq!(Case { floor: "a:6", ..Case::semi_sync(&["1 e1 a:6", "2 e1 a:4"]) }.elect(), Ok(1));
+        // all witnesses are here: what nobody of them has was never acknowledged
+        let all = Case { floor: "a:6", witnesses: &[0], ..Case::semi_sync(&["0 e1 a:5", "1 e1 a:4"]) };
+        assert_eq!(all.elect(), Ok(0));
+    }
+
+    #[test]
+    fn a_split_is_not_decided() {
+        let split = "split brain: members 1 and 2 each hold transactions that the other lacks; a person must decide";
+        let ballots = &["1 e1 a:5", "2 e1 b:5"];
+        assert_eq!(Case::semi_sync(ballots).elect(), Err(split.to_owned()));
+        assert_eq!(Case { force: true, ..Case::semi_sync(ballots) }.elect(), Err(split.to_owned()));
+    }
+}

@@ -181,7 +181,7 @@ impl Cluster {
     pub fn handle(&mut self, now: Millis, input: Input) {
         match input {
             Input::Task { member, state, message } => self.on_task(now, member, state, message),
-            Input::Report { member, report } => self.on_report(now, member, *report),
+            Input::Report { member, report } => self.on_report(now, member, report),
             Input::Connected => self.on_connected(now),
             Input::Withdrawn => self.withdrawn = self.state.deleting && self.state.members.is_empty(),
         }
@@ -296,7 +296,11 @@ impl Cluster {
         if *revision > self.persisted {
             return None;
         }
-        self.effects.pop_front().map(|(_, effect)| effect)
+        let (_, effect) = self.effects.pop_front()?;
+        if self.effects.is_empty() {
+            self.effects = VecDeque::new(); // most clusters are silent most of the time, and there may be many
+        }
+        Some(effect)
     }
 
     /// Whether an effect is queued, durable or not.
@@ -359,7 +363,7 @@ impl Cluster {
         }
     }
 
-    fn on_report(&mut self, now: Millis, id: MemberId, report: Report) {
+    fn on_report(&mut self, now: Millis, id: MemberId, report: Box<Report>) {
         if !self.state.members.contains_key(&id) {
             return;
         }

@@ -8,7 +8,8 @@ use crate::{Epoch, GtidSet, MemberId, Millis};
 /// Facts about one member.
 #[derive(Clone, Debug)]
 pub(super) struct Observed {
-    pub(super) report: Option<Report>,
+    /// Boxed, since a map keeps room for eleven of these, and there are many clusters.
+    pub(super) report: Option<Box<Report>>,
     /// When the latest report arrived; before the first, when the member came to be known.
     pub(super) heard: Millis,
     pub(super) running: bool,
@@ -26,8 +27,8 @@ pub(super) struct Observed {
 /// What a report changed.
 #[derive(Debug)]
 pub(super) struct News {
-    before: Option<Report>,
-    after: Report,
+    before: Option<Box<Report>>,
+    after: Box<Report>,
 }
 
 impl Observed {
@@ -46,9 +47,9 @@ impl Observed {
     }
 
     /// Takes a report, unless a later one is known.
-    pub(super) fn take(&mut self, now: Millis, report: Report) -> Option<News> {
+    pub(super) fn take(&mut self, now: Millis, report: Box<Report>) -> Option<News> {
         let newer = |known: &Report| (known.incarnation, known.seq) < (report.incarnation, report.seq);
-        if !self.report.as_ref().is_none_or(newer) {
+        if !self.report.as_deref().is_none_or(newer) {
             return None;
         }
         self.heard = now;
@@ -69,7 +70,7 @@ impl Observed {
 
     /// Its report, if it was made under this epoch.
     pub(super) fn report_in(&self, epoch: Epoch) -> Option<&Report> {
-        self.report.as_ref().filter(|r| r.epoch == epoch)
+        self.report.as_deref().filter(|r| r.epoch == epoch)
     }
 
     /// Whether it follows in `epoch`, and if so, whether it is connected.

@@ -48,7 +48,7 @@ impl FakeMesos {
                     return calls.drain(..=at).next_back().expect("up to there");
                 }
             }
-            timeout(Duration::from_secs(60), self.called.notified()).await.expect(name);
+            timeout(Duration::from_mins(1), self.called.notified()).await.expect(name);
         }
     }
 }
@@ -119,8 +119,9 @@ impl FakeDiscovery {
         Ok(())
     }
 
-    fn latest(&self) -> Option<Option<Published>> {
-        self.history.lock().expect("no panic while locked").last().map(|(_, published)| published.clone())
+    /// What clients see now.
+    fn seen(&self) -> Option<Published> {
+        self.history.lock().expect("no panic while locked").last().and_then(|(_, published)| published.clone())
     }
 }
 
@@ -244,7 +245,7 @@ async fn a_life_from_creation_to_deletion() {
     bench.bring_up("a").await;
     bench.until("a", ClusterStatus::Healthy).await;
     sleep(Duration::from_secs(1)).await;
-    assert!(bench.discovery.latest().flatten().is_some_and(|published| published.primary.is_some()));
+    assert!(bench.discovery.seen().is_some_and(|published| published.primary.is_some()));
     assert_eq!(bench.handle.delete(&name("a")).await, Ok(()));
     bench.mesos.next("kill").await;
     let status =
@@ -252,7 +253,7 @@ async fn a_life_from_creation_to_deletion() {
     bench.mesos.tell(MesosEvent::Status(status));
     sleep(Duration::from_secs(1)).await;
     assert_eq!(bench.handle.view(&name("a")).await, Ok(None));
-    assert_eq!(bench.discovery.latest(), Some(None));
+    assert_eq!(bench.discovery.seen(), None);
     assert!(bench.store.store.get(&StateKey::Cluster(name("a"))).is_none());
     bench.handle.stop().await;
     assert!(bench.ended.await.expect("no panic").is_ok());

@@ -61,7 +61,11 @@ impl Slot {
         if *revision > self.cluster.persisted() {
             return None;
         }
-        self.acknowledgements.pop_front().map(|(_, call)| call)
+        let (_, call) = self.acknowledgements.pop_front()?;
+        if self.acknowledgements.is_empty() {
+            self.acknowledgements = VecDeque::new(); // as in `Cluster::poll_effect`
+        }
+        Some(call)
     }
 
     pub(super) fn has_work(&self) -> bool {

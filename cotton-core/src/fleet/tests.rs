@@ -157,9 +157,9 @@ fn names(calls: &[MesosCall]) -> Vec<&'static str> {
 
 fn launched(calls: &[MesosCall]) -> Vec<(String, Vec<String>)> {
     let tasks = |launches: &[Launch]| launches.iter().map(|one| one.task.to_string()).collect();
-    let accept = |call: &MesosCall| match call {
-        MesosCall::Accept { offer, launches, .. } => Some((offer.to_string(), tasks(launches))),
-        _ => None,
+    let accept = |call: &MesosCall| {
+        let MesosCall::Accept { offer, launches, .. } = call else { return None };
+        Some((offer.to_string(), tasks(launches)))
     };
     calls.iter().filter_map(accept).collect()
 }
@@ -448,7 +448,7 @@ fn messages_reach_their_cluster_and_garbage_nobody() {
     assert_eq!((task, agent.as_str()), (&TaskId::from("mysos-a-0"), "agent-o"));
     bench.report("mysos-b-0", MemberRole::Idle, 0);
     bench.report("other", MemberRole::Idle, 0);
-    for garbage in [&b""[..], b"{", b"\xff\xfe", br#"{"version":99}"#, &[b' '; 2_000_000]] {
+    for garbage in [&b""[..], b"{", b"\xff\xfe", br#"{"version":99}"#, &vec![b' '; 2_000_000]] {
         bench.mesos(MesosEvent::Message { task: "mysos-a-0".into(), data: garbage.to_vec().into() });
     }
     assert_eq!(bench.calls(), []);
