@@ -11,7 +11,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::{SignalKind, signal};
 
 const NAME: &str = "demo";
+/// Four writers that together commit some hundred rows a second: three servers share the cores of this machine.
 const CONNECTIONS: usize = 4;
+const PAUSE: Duration = Duration::from_millis(5);
 /// How long any single step may take: far more than it does, so that a failure is one and not a slow machine.
 const STEP: Duration = Duration::from_mins(2);
 
@@ -61,7 +63,7 @@ async fn tell(cotton: &RealCotton) -> Result<(), Failure> {
 
     let client = Client::new(wanted.user, created.password);
     let start = Instant::now();
-    let writer = Writer::start(&api, NAME, client.clone(), CONNECTIONS).await?;
+    let writer = Writer::start_paced(&api, NAME, client.clone(), CONNECTIONS, PAUSE).await?;
     writer.progress(1_000, STEP).await?;
     let text = format!("{} rows acknowledged on {CONNECTIONS} connections, which go on writing", writer.count());
     step("write", &text, start);

@@ -12,8 +12,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 const NAME: &str = "bench";
+/// Four writers that together commit some hundred rows a second, about as many as one that never pauses.
 const CONNECTIONS: usize = 4;
-const ROWS_BETWEEN: usize = 500;
+const PAUSE: Duration = Duration::from_millis(8);
+const ROWS_BETWEEN: usize = 300;
 const STEP: Duration = Duration::from_mins(1);
 
 /// Times of one failover.
@@ -40,7 +42,7 @@ pub(crate) async fn failover(effort: Effort) -> Result<Vec<Measurement>, Failure
     let created = api.create(NAME, &wanted).await?;
     let mut cluster = api.until_healthy(NAME, STEP).await?;
     let client = Client::new(wanted.user, created.password);
-    let writer = Writer::start(&api, NAME, client.clone(), CONNECTIONS).await?;
+    let writer = Writer::start_paced(&api, NAME, client.clone(), CONNECTIONS, PAUSE).await?;
     let mut rounds = Vec::new();
     for number in 1..=effort.rounds(40, 5) {
         writer.progress(ROWS_BETWEEN, STEP).await?;

@@ -58,11 +58,26 @@ impl Shared {
 }
 
 impl Writer {
-    /// Makes the table and starts to write with that many connections.
+    /// Makes the table and starts to write with that many connections, as fast as they can.
     ///
     /// # Errors
     /// When the table cannot be made.
     pub async fn start(api: &Api, cluster: &str, client: Client, connections: usize) -> Result<Self, Failure> {
+        Self::start_paced(api, cluster, client, connections, Duration::ZERO).await
+    }
+
+    /// As [`start`](Self::start), with a pause after each row: primary and replicas share the cores of one machine here,
+    /// and writers without a pause take from replicas what they need to keep up.
+    ///
+    /// # Errors
+    /// When the table cannot be made.
+    pub async fn start_paced(
+        api: &Api,
+        cluster: &str,
+        client: Client,
+        connections: usize,
+        pause: Duration,
+    ) -> Result<Self, Failure> {
         let primary = api.until(cluster, Duration::from_mins(1), "writable", |c| c.endpoint.is_some()).await?;
         let missing = || Failure::new("the cluster has no endpoint");
         let endpoint = primary.endpoint.ok_or_else(missing)?;
@@ -76,7 +91,7 @@ impl Writer {
         let mut writers = JoinSet::new();
         for _ in 0..connections {
             let (shared, client) = (Arc::clone(&shared), client.clone());
-            writers.spawn(write(shared, client, endpoint.subscribe(), stop.subscribe()));
+            writers.spawn(write(shared, client, pause, endpoint.subscribe(), stop.subscribe()));
         }
         let follower = tokio::spawn(follow(api.clone(), cluster.to_owned(), endpoint.clone()));
         Ok(Self { shared, client, endpoint, stop, writers, follower })
@@ -227,6 +242,7 @@ async fn follow(api: Api, cluster: String, endpoint: watch::Sender<Option<Endpoi
 async fn write(
     shared: Arc<Shared>,
     client: Client,
+    pause: Duration,
     mut endpoint: watch::Receiver<Option<Endpoint>>,
     stop: watch::Receiver<bool>,
 ) {
@@ -270,6 +286,9 @@ async fn write(
         }
         if *stop.borrow() {
             return;
+        }
+        if !pause.is_zero() && open.is_some() {
+            tokio::time::sleep(pause).await;
         }
     }
 }
