@@ -1,6 +1,6 @@
 //! The machine of one MySQL cluster: facts and commands in, wishes out.
 //!
-//! Inputs only update facts; [`Cluster::reconcile`] compares what is with what should be and is the only place that
+//! Inputs only update facts; `reconcile` compares what is with what should be and is the only place that
 //! decides. Nothing that follows from a decision leaves before the decision is durable: [`Cluster::poll_effect`]
 //! withholds every effect until [`Cluster::handle_persisted`] says that its revision is.
 //!

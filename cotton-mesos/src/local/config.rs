@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What [`Local`] is to simulate, and where.
+/// What [`Local`](super::Local) is to simulate, and where.
 #[derive(Clone, Debug)]
 pub struct LocalConfig {
     /// Where agents keep their state and the sandboxes of tasks. Must be enterable by the user of the databases.
