@@ -87,6 +87,12 @@ async fn one(
     for replica in cluster.replicas() {
         readers.insert(replica.endpoint.port, client.connect(&replica.endpoint).await?);
     }
+    // a member that was replaced a moment ago may have received everything and still be applying it: that is another case
+    if let Some(last) = writer.last() {
+        for reader in readers.values_mut() {
+            until_there(reader, last.id).await?;
+        }
+    }
     let seen = api.events(NAME, 0).await?.last().map_or(0, |event| event.number);
     let server = cotton.server(&old.task)?;
     let killed_unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64() * 1e3;

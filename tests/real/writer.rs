@@ -97,6 +97,11 @@ impl Writer {
         Ok(Self { shared, client, endpoint, stop, writers, follower })
     }
 
+    /// The newest acknowledged row.
+    pub fn last(&self) -> Option<Ack> {
+        self.shared.acks().last().copied()
+    }
+
     /// Rows acknowledged so far.
     pub fn count(&self) -> usize {
         self.shared.acks().len()
