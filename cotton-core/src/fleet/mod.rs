@@ -434,7 +434,16 @@ impl Fleet {
             }
             return self.ask_for_offers(now);
         }
-        self.calls.extend(acknowledgement.map(Effect::Mesos));
+        // Also of a member that is forgotten already, news are confirmed only when its forgetting is durable.
+        match owner.as_ref().and_then(|(name, _)| Some((name, self.slots.get_mut(name)?))) {
+            Some((name, slot)) => {
+                if let Some(call) = acknowledgement {
+                    slot.acknowledge(call);
+                }
+                self.to_run.insert(name.clone());
+            }
+            None => self.calls.extend(acknowledgement.map(Effect::Mesos)),
+        }
         let left_alone = owner.is_some_and(|(name, _)| self.damaged.contains(&name));
         if let Some(agent) = agent.filter(|_| !state.is_terminal() && !left_alone) {
             self.calls.push_back(Effect::Mesos(MesosCall::Kill { task, agent })); // ours, but nobody wants it
