@@ -69,10 +69,20 @@ impl Executor {
         self.reports.connected && self.task.is_some() && !self.over && self.persisted.0 > 0
     }
 
+    /// The rank of an order to follow that is refused because of what is too much here: the refusal is an answer to that
+    /// order, whatever was obeyed before it.
+    fn refused_following(&self) -> Option<Rank> {
+        let goal = self.goal.as_ref().filter(|goal| matches!(goal.order, Order::Follow { .. }))?;
+        let refused = matches!(self.goal_trouble, Some(Trouble::Errant { .. }));
+        let up = self.server.is_up() && self.server.seen.is_some();
+        let durable = self.durable_rank.is_some_and(|durable| durable >= goal.rank);
+        (refused && up && durable).then_some(goal.rank)
+    }
+
     fn headline(&self) -> Headline {
         let (rank, role, boot) = if let Some(rank) = self.promoting() {
             (Some(rank), MemberRole::Promoting, self.server.boot)
-        } else if let Some(rank) = self.refused_promotion() {
+        } else if let Some(rank) = self.refused_promotion().or_else(|| self.refused_following()) {
             (Some(rank), MemberRole::Idle, self.server.boot)
         } else {
             let (rank, role) = self.server.role();

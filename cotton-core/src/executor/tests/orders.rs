@@ -281,6 +281,18 @@ fn an_errant_member_stays_as_it_is_and_checks_slowly() {
 }
 
 #[test]
+fn an_errant_member_answers_the_order_that_it_refuses() {
+    let mut bench = Bench::up();
+    bench.feed(directive(1, follow()));
+    bench.finish("follow", Outcome::Followed(Followed::Attached));
+    bench.feed(directive(2, follow()));
+    bench.finish("follow", Outcome::Followed(Followed::Errant("0-1-6".into())));
+    let report = bench.report();
+    assert_eq!((report.role, report.epoch), (MemberRole::Idle, Epoch(2)), "not a replica of epoch 1");
+    assert!(matches!(report.trouble, Some(Trouble::Errant { .. })));
+}
+
+#[test]
 fn missing_history_is_copied_from_one_donor_after_the_other() {
     let missing = || Outcome::Followed(Followed::HistoryMissing("purged".into()));
     let mut bench = Bench::up();
