@@ -3,6 +3,8 @@
 
 pub mod contract;
 pub mod fake_mysql;
+mod invariants;
 pub mod memory_discovery;
 pub mod memory_mesos;
 pub mod memory_store;
+pub mod sim;

@@ -1,0 +1,347 @@
+//! What breaks, how it is mended, and whether everything is well in the end.
+
+use super::plan::{Fault, Victim};
+use super::world::{Event, World, trace};
+use crate::ClusterStatus;
+use crate::ports::mesos::{MesosEvent, TaskState};
+use crate::testkit::invariants::healing::{self, Outside};
+use crate::testkit::invariants::no_loss::NoLoss;
+use crate::testkit::invariants::{Task, Verdict};
+
+/// How long healing may take, in milliseconds.
+const HEALING_MS_MAX: u64 = 240_000;
+/// How long replicas are given at the very end to receive the last writes.
+const SETTLING_MS: u64 = 15_000;
+/// A failure younger than this may not have been noticed yet.
+const UNNOTICED_MS: u64 = 10_000;
+
+/// Which trouble of which agent ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cut {
+    agent: usize,
+    number: u64,
+}
+
+impl World {
+    pub(super) fn strike(&mut self, fault: Fault) {
+        if self.calm {
+            return;
+        }
+        trace!(self, "FAULT {fault:?}");
+        match fault {
+            Fault::ServerCrash(victim) => {
+                if let Some(task) = self.victim(victim) {
+                    self.fail(task, false);
+                    self.end_server(task, false);
+                }
+            }
+            Fault::DoubleCrash => {
+                let primary = self.victim(Victim::Primary);
+                if let Some(task) = primary {
+                    let destroyed = self.random.chance(400);
+                    self.fail(task, destroyed);
+                    if destroyed {
+                        self.crash_executor(task);
+                    } else {
+                        self.end_server(task, false);
+                    }
+                    let soon = self.random.below(50);
+                    self.after(soon, Event::Fault(Fault::ServerCrash(Victim::Replica)));
+                }
+            }
+            Fault::Isolation(ms) => {
+                self.strike(Fault::AgentCut(Victim::Primary, ms));
+                self.strike(Fault::ServerHang(Victim::Replica, ms * 2));
+            }
+            Fault::ServerHang(victim, ms) => {
+                if let Some(task) = self.victim(victim) {
+                    self.fail(task, false);
+                    self.members[task].server.hung = true;
+                    let boot = self.members[task].server.boot;
+                    self.after(ms, Event::Unhang { task, boot });
+                }
+            }
+            Fault::ExecutorCrash(victim) => {
+                if let Some(task) = self.victim(victim).filter(|t| self.members[*t].machine.is_some()) {
+                    self.fail(task, true);
+                    self.crash_executor(task);
+                }
+            }
+            Fault::ControlCut(victim, ms) => self.cut(victim, ms, |agent| agent.control = false),
+            Fault::AgentCut(victim, ms) => self.cut(victim, ms, |agent| (agent.control, agent.links) = (false, false)),
+            Fault::LinkCut(victim, ms) => self.cut(victim, ms, |agent| agent.links = false),
+            Fault::Freeze(victim, ms) => self.cut(victim, ms, |agent| agent.frozen = true),
+            Fault::AgentDeath(victim, ms) => self.kill_agent(victim, ms),
+            Fault::AgentRestart(victim, ms) => self.restart_agent(victim, ms),
+            Fault::SchedulerCrash(down_ms) => self.crash_scheduler(down_ms),
+            Fault::Disconnect(ms) => self.disconnect(ms),
+            Fault::StoreTrouble(ms) => self.store_trouble_until = self.now.after(ms),
+            Fault::Silence(ms) => self.silent_until = self.now.after(ms),
+            Fault::Purge(victim) => {
+                if let Some(data) = self.victim(victim).and_then(|t| self.members[t].server.data.as_mut()) {
+                    data.purged = data.committed;
+                }
+            }
+        }
+    }
+
+    /// Somebody who fits.
+    fn victim(&mut self, victim: Victim) -> Option<Task> {
+        let fits = |m: &super::member::Member| match victim {
+            Victim::Primary => m.server.up && m.server.writable,
+            Victim::Replica => m.server.up && !m.server.writable,
+            Victim::Any => true,
+        };
+        let fitting: Vec<Task> =
+            (0..self.members.len()).filter(|t| !self.members[*t].ended && fits(&self.members[*t])).collect();
+        self.random.pick(&fitting)
+    }
+
+    /// Takes note that a member fails, and whether its data is destroyed.
+    pub(super) fn fail(&mut self, task: Task, destroyed: bool) {
+        let now = self.now;
+        let member = &self.members[task];
+        let others = self.stored(&member.spec.cluster).map_or(0, |state| {
+            state.members.iter().filter(|(id, m)| **id != member.spec.member && m.joined && m.leaving.is_none()).count()
+        });
+        let living = &mut self.lives[self.members[task].life];
+        living.failing.insert(task, now);
+        if destroyed {
+            living.destroyed.insert(task);
+            living.bereft |= others == 0;
+        }
+        if living.failing.len() > 1 {
+            living.overwhelmed = true;
+            living.bereft |= !living.destroyed.is_empty();
+        }
+    }
+
+    /// Forgets failures from which a cluster has recovered.
+    pub(super) fn notice_health(&mut self) {
+        let local = self.local();
+        for life in 0..self.lives.len() {
+            if self.lives[life].failing.is_empty() || self.life_of(&self.lives[life].name) != Some(life) {
+                continue;
+            }
+            let view = self.scheduler.as_ref().and_then(|s| s.fleet.view(local, &self.lives[life].name));
+            if view.is_some_and(|view| view.status == ClusterStatus::Healthy) {
+                let now = self.now;
+                let living = &mut self.lives[life];
+                living.failing.retain(|_, at| now.since(*at) < UNNOTICED_MS);
+                let failing = &living.failing;
+                living.destroyed.retain(|task| failing.contains_key(task));
+            }
+        }
+        if self.calm {
+            self.check_healing();
+        }
+    }
+
+    fn crash_executor(&mut self, task: Task) {
+        self.end_server(task, false);
+        self.members[task].machine = None;
+        self.update(task, TaskState::Failed, "executor terminated");
+        self.end_task(task);
+    }
+
+    fn cut(&mut self, victim: Victim, ms: u64, how: impl FnOnce(&mut super::master::Agent)) {
+        let Some(agent) = self.victim(victim).map(|t| self.members[t].agent) else { return };
+        if !self.agents[agent].alive || self.agents[agent].frozen {
+            return;
+        }
+        self.fail_all(agent, false);
+        self.agents[agent].cut += 1;
+        how(&mut self.agents[agent]);
+        self.watch_agent(agent, ms);
+    }
+
+    fn watch_agent(&mut self, agent: usize, ms: u64) {
+        let number = self.agents[agent].cut;
+        trace!(self, "FAULT agent-{agent} for {ms} ms: {:?}", self.agents[agent].troubles());
+        let patience = self.plan.agent_timeout_ms;
+        self.after(patience, Event::AgentGivenUp { agent, cut: number });
+        self.after(ms, Event::Mend(Cut { agent, number }));
+    }
+
+    fn fail_all(&mut self, agent: usize, destroyed: bool) {
+        for task in 0..self.members.len() {
+            if self.members[task].agent == agent && !self.members[task].ended {
+                self.fail(task, destroyed);
+            }
+        }
+    }
+
+    fn kill_agent(&mut self, victim: Victim, ms: u64) {
+        let Some(agent) = self.victim(victim).map(|t| self.members[t].agent) else { return };
+        if !self.agents[agent].alive {
+            return;
+        }
+        self.fail_all(agent, true);
+        self.thaw(agent);
+        self.agents[agent].cut += 1;
+        for task in 0..self.members.len() {
+            if self.members[task].agent == agent && !self.members[task].lost {
+                let member = &mut self.members[task];
+                (member.lost, member.machine) = (true, None);
+                member.updates.clear();
+                member.closed = true;
+                member.server.down();
+                self.end_task(task);
+            }
+        }
+        self.agents[agent].alive = false;
+        self.watch_agent(agent, ms);
+    }
+
+    fn restart_agent(&mut self, victim: Victim, ms: u64) {
+        let Some(agent) = self.victim(victim).map(|t| self.members[t].agent) else { return };
+        self.agents[agent].cut += 1;
+        self.agents[agent].local = false;
+        for task in 0..self.members.len() {
+            if self.members[task].agent == agent {
+                self.feed_executor(task, crate::executor::Input::Disconnected);
+            }
+        }
+        let number = self.agents[agent].cut;
+        self.after(ms, Event::Mend(Cut { agent, number }));
+    }
+
+    fn disconnect(&mut self, ms: u64) {
+        if self.master.connection.take().is_none() {
+            return;
+        }
+        self.master.away_until = self.now.after(ms);
+        self.feed(MesosEvent::Disconnected);
+        let Some(scheduler) = &self.scheduler else { return };
+        let (run, framework) = (scheduler.run, scheduler.fleet.framework().cloned());
+        self.after(ms, Event::Subscribe { run, framework });
+    }
+
+    pub(super) fn mend(&mut self, cut: Cut) {
+        if self.agents[cut.agent].cut == cut.number {
+            self.mend_agent(cut.agent);
+        }
+    }
+
+    fn mend_agent(&mut self, agent: usize) {
+        trace!(self, "agent-{agent} is mended: {:?}", self.agents[agent].troubles());
+        self.thaw(agent);
+        let here = &mut self.agents[agent];
+        here.cut += 1;
+        let was_away = !here.control || !here.alive || !here.registered;
+        let was_alone = !here.local;
+        (here.control, here.links, here.local, here.alive) = (true, true, true, true);
+        if was_alone {
+            for task in 0..self.members.len() {
+                if self.members[task].agent == agent && self.members[task].machine.is_some() {
+                    self.after(1, Event::ExecutorConnects { task });
+                }
+            }
+        }
+        if was_away {
+            self.register_agent(agent);
+        }
+    }
+
+    /// Time goes on for an agent: what waited happens now, in its order.
+    fn thaw(&mut self, agent: usize) {
+        let here = &mut self.agents[agent];
+        if !here.frozen {
+            return;
+        }
+        here.frozen = false;
+        here.thawed = Some(self.now);
+        for event in std::mem::take(&mut self.agents[agent].waiting) {
+            self.after(0, event);
+        }
+    }
+
+    /// Faults stop, and what was cut is back.
+    pub(super) fn heal(&mut self) {
+        if !self.operator.is_done() && self.now.0 < self.plan.chaos_ms + 30_000 {
+            return self.after(1_000, Event::Heal);
+        }
+        trace!(self, "HEALING begins");
+        self.calm = true;
+        self.healing_since = self.now;
+        self.silent_until = self.now;
+        self.store_trouble_until = self.now;
+        for agent in 0..self.agents.len() {
+            self.mend_agent(agent);
+        }
+        for member in &mut self.members {
+            member.server.hung = false;
+        }
+        self.start_scheduler();
+        if self.master.connection.is_none() && self.now < self.master.away_until {
+            self.master.away_until = self.now;
+            self.master_returns();
+        }
+    }
+
+    fn master_returns(&mut self) {
+        let Some(scheduler) = &self.scheduler else { return };
+        let (run, framework) = (scheduler.run, scheduler.fleet.framework().cloned());
+        self.after(10, Event::Subscribe { run, framework });
+    }
+
+    fn check_healing(&mut self) {
+        if let Some(at) = self.healed {
+            if self.now.since(at) >= SETTLING_MS {
+                let verdict = self.check_copies();
+                self.hold(verdict);
+                self.over = true;
+            }
+            return;
+        }
+        let verdict = if self.operator.is_done() { self.check_all() } else { Err("orders are not settled".to_owned()) };
+        match verdict {
+            Ok(()) => {
+                trace!(self, "HEALED");
+                self.healed = Some(self.now);
+            }
+            Err(text) if self.now.since(self.healing_since) >= HEALING_MS_MAX => self.hold(Err(text)),
+            Err(_) => {}
+        }
+    }
+
+    fn check_all(&self) -> Verdict {
+        let local = self.local();
+        for (name, wanted) in &self.operator.promised {
+            let life = self.life_of(name);
+            let living = life.map(|life| &self.lives[life]);
+            let written = living.and_then(|l| l.last_acknowledged);
+            let written = written.is_some_and(|at| at > self.healing_since && self.now.since(at) < 5_000);
+            healing::check(&Outside {
+                name,
+                wanted: *wanted,
+                view: self.scheduler.as_ref().and_then(|s| s.fleet.view(local, name)),
+                published: self.discovery.get(name),
+                tasks: self.running(name).len(),
+                stored: self.stored(name).is_some(),
+                written,
+                excused: living.is_some_and(|l| l.bereft),
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Every replica of every healthy cluster holds all that its primary holds.
+    fn check_copies(&self) -> Verdict {
+        for (name, wanted) in &self.operator.promised {
+            let life = self.life_of(name);
+            let (Some(life), Some(_)) = (life, wanted) else { continue };
+            let here = |t: &Task| self.members[*t].life == life && !self.members[*t].ended;
+            let tasks: Vec<Task> = (0..self.members.len()).filter(here).collect();
+            let Some(primary) = tasks.iter().find(|t| self.members[**t].server.writable) else { continue };
+            let Some(data) = &self.members[*primary].server.data else { continue };
+            let all: Vec<u64> = data.log[..data.committed].iter().map(|t| t.id).collect();
+            for task in tasks.iter().filter(|t| *t != primary) {
+                let Some(copy) = &self.members[*task].server.data else { continue };
+                NoLoss::on_settled(&all, |txn| copy.has_id(txn))
+                    .map_err(|text| format!("{text} ({})", self.members[*task].task))?;
+            }
+        }
+        Ok(())
+    }
+}

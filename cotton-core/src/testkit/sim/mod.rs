@@ -1,0 +1,131 @@
+//! A deterministic simulator: the real machines of scheduler and executors in a world that loses, repeats, delays and
+//! kills, driven in the order of the real drivers, watched by a checker for each rule that must hold
+//! ([`invariants`](super::invariants)).
+//!
+//! A run has two phases. First everything breaks that the seed says; safety must hold all the time (R1 to R4, R6).
+//! Then faults stop, what was cut is back, and every cluster must become healthy, writable and complete within a bounded
+//! time (R5). One seed is one run, to the last line of its trace: a failure is repeated by its seed.
+//!
+//! What is real: [`Fleet`](crate::fleet::Fleet) and its clusters, [`Executor`](crate::executor::Executor), GTID algebra,
+//! placement, the protocol as bytes, the stored records as bytes. What is modelled: Mesos, MySQL and MariaDB, the
+//! store, the directory, the networks between them, users and clients. The drivers' loops are copied in their order,
+//! not run: they are asynchronous.
+
+mod chaos;
+mod history;
+mod master;
+mod member;
+mod operator;
+mod plan;
+mod random;
+mod replication;
+mod scheduler;
+mod server;
+mod world;
+
+use std::fmt;
+use world::World;
+
+/// Lines of the trace that a failure shows.
+const LINES_SHOWN: usize = 80;
+/// Events of a run; more means that something goes round in circles.
+const EVENTS_MAX: u64 = 3_000_000;
+
+/// A defect that is put in on purpose, to see that a checker finds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// The scheduler acts on states that are not durable yet.
+    EffectsBeforePersist,
+    /// A freeze is answered although the member goes on receiving and acknowledging.
+    FreezeNotAwaited,
+    /// A frozen member tells what it has applied, not what it has received.
+    ReceivedForgotten,
+    /// Reports do not tell one start of a server from the next.
+    StartsNotCounted,
+    /// A server that must go is stopped cleanly, which answers the sessions that wait for an acknowledgement.
+    StopInsteadOfKill,
+}
+
+/// What a run was like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Events that happened.
+    pub events: u64,
+    /// Virtual time, in milliseconds.
+    pub virtual_ms: u64,
+    /// How often the scheduler was started.
+    pub scheduler_runs: u64,
+    /// How often a member was opened for writes.
+    pub promotions: u64,
+    /// Tasks that were launched.
+    pub tasks: usize,
+    /// Commits that were acknowledged under semi-synchronous replication.
+    pub acknowledged: usize,
+    /// How long healing took, in milliseconds.
+    pub healing_ms: u64,
+}
+
+/// A broken rule, with what led to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The seed of the run.
+    pub seed: u64,
+    /// Which rule, and how.
+    pub violation: String,
+    /// The whole run, a line for each thing that happened.
+    pub trace: Vec<String>,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}: {}", self.seed, self.violation)?;
+        for line in &self.trace[self.trace.len().saturating_sub(LINES_SHOWN)..] {
+            writeln!(f, "  {line}")?;
+        }
+        write!(
+            f,
+            "replay: COTTON_SIM_SEED={} cargo test -p cotton-tests --test simulation -- replay --nocapture",
+            self.seed
+        )
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Runs one seed.
+///
+/// # Errors
+/// When a rule was broken, with the trace of a second, identical run.
+pub fn run(seed: u64, mutation: Option<Mutation>) -> Result<Summary, Box<Failure>> {
+    if let Ok(summary) = play(seed, mutation, false).0 {
+        return Ok(summary);
+    }
+    let (result, trace) = play(seed, mutation, true);
+    let violation = result.err().unwrap_or_else(|| "the run cannot be repeated".to_owned());
+    Err(Box::new(Failure { seed, violation, trace }))
+}
+
+/// Runs one seed and gives all that happened, a line for each thing.
+pub fn trace(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
+    play(seed, mutation, true).1
+}
+
+fn play(seed: u64, mutation: Option<Mutation>, traced: bool) -> (Result<Summary, String>, Vec<String>) {
+    let mut world = World::new(seed, mutation, traced);
+    while !world.over && world.step() {
+        if world.events > EVENTS_MAX {
+            world.hold(Err("something goes round in circles".to_owned()));
+        }
+    }
+    let summary = Summary {
+        events: world.events,
+        virtual_ms: world.now.0,
+        scheduler_runs: world.runs,
+        promotions: world.opened,
+        tasks: world.members.len(),
+        acknowledged: (0..world.lives.len()).map(|life| world.no_loss.count(life)).sum(),
+        healing_ms: world.healed.map_or(0, |at| at.since(world.healing_since)),
+    };
+    let result = world.violation.take().map_or(Ok(summary), Err);
+    (result, world.trace.take().unwrap_or_default())
+}

@@ -1,0 +1,230 @@
+//! A model of one MySQL or MariaDB server: what it keeps over a crash, what it acknowledges when, and what it does not.
+//!
+//! Modelled after what was measured on real servers: the binary log is written before the wait for an acknowledgement
+//! (`AFTER_SYNC`), a replica acknowledges what it has received and not yet applied, a restarted replica has forgotten
+//! exactly that, and crash recovery either commits the unacknowledged tail or cuts it off. The cut goes by what the
+//! *engine* knows: also a transaction that was acknowledged to its client is cut off when its commit record in the
+//! engine's log was not written out yet, which happens only with the next prepare, or within a second.
+
+use super::history::{Data, Dialect, Txn};
+use crate::ports::mysql::{LinkState, Replication, ServerStatus};
+use crate::{Endpoint, Epoch, GtidSet, Millis};
+use std::collections::{BTreeMap, VecDeque};
+
+/// One server on one agent.
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+pub(super) struct Server {
+    dialect: Dialect,
+    pub(super) mark: u32,
+    generation: u32,
+    pub(super) data: Option<Data>,
+    /// Number of the running or last start, as the executor counts.
+    pub(super) boot: u64,
+    pub(super) up: bool,
+    pub(super) hung: bool,
+    pub(super) clean: bool,
+    pub(super) writable: bool,
+    /// In which epoch it was opened.
+    pub(super) epoch: Epoch,
+    pub(super) acks: u32,
+    /// Places in the log whose sessions wait for an acknowledgement, and since when.
+    pub(super) waiting: VecDeque<(usize, Millis)>,
+    /// Received and not applied.
+    pub(super) relay: VecDeque<Txn>,
+    pub(super) applying: bool,
+    pub(super) link: Option<Link>,
+    /// Replicas that are connected, by connection.
+    pub(super) dumps: BTreeMap<u64, Dump>,
+}
+
+/// The receiving side of replication.
+#[derive(Clone, Debug)]
+pub(super) struct Link {
+    pub(super) source: Endpoint,
+    pub(super) semi_sync: bool,
+    /// Whether the receiving thread runs.
+    pub(super) receiving: bool,
+    /// Connection and the member at its other end.
+    pub(super) connection: Option<(u64, usize)>,
+    pub(super) error: Option<String>,
+    /// Seconds without a sign of life, and whether a part of the stream was lost.
+    pub(super) silent: u32,
+    pub(super) deaf: bool,
+}
+
+/// The sending side of replication.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Dump {
+    pub(super) replica: usize,
+    pub(super) semi_sync: bool,
+    /// When the last thing sent arrives: what follows comes later.
+    pub(super) last: Millis,
+    pub(super) silent: u32,
+}
+
+impl Server {
+    pub(super) const fn new(dialect: Dialect, mark: u32) -> Self {
+        Self {
+            dialect,
+            mark,
+            generation: 0,
+            data: None,
+            boot: 0,
+            up: false,
+            hung: false,
+            clean: true,
+            writable: false,
+            epoch: Epoch(0),
+            acks: 0,
+            waiting: VecDeque::new(),
+            relay: VecDeque::new(),
+            applying: false,
+            link: None,
+            dumps: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn provision(&mut self) {
+        if self.data.is_none() {
+            self.generation += 100;
+            self.data = Some(Data::new(self.dialect, self.mark, self.generation));
+        }
+    }
+
+    /// Starts the process; false when there is nothing to start on.
+    pub(super) fn start(&mut self, boot: u64, cut: bool) -> bool {
+        let Some(data) = self.data.as_mut() else { return false };
+        if !self.up {
+            if !self.clean {
+                data.recover(cut && self.dialect == Dialect::MariaDb);
+            }
+            (self.up, self.hung, self.clean, self.boot) = (true, false, false, boot);
+        }
+        true
+    }
+
+    /// The process is gone, with all that it had not written down.
+    pub(super) fn down(&mut self) {
+        self.up = false;
+        self.hung = false;
+        self.writable = false;
+        self.acks = 0;
+        self.waiting.clear();
+        self.relay.clear();
+        self.applying = false;
+        self.link = None;
+        self.dumps.clear();
+    }
+
+    pub(super) fn answers(&self) -> bool {
+        self.up && !self.hung
+    }
+
+    pub(super) fn position(&self) -> GtidSet {
+        self.data.as_ref().map(|data| data.position(self.relay.iter())).unwrap_or_default()
+    }
+
+    /// Only what it has applied.
+    pub(super) fn executed(&self) -> GtidSet {
+        self.data.as_ref().map(|data| data.position([].iter())).unwrap_or_default()
+    }
+
+    pub(super) fn status(&self) -> ServerStatus {
+        let replication = self.link.as_ref().map(|link| Replication {
+            source: link.source.clone(),
+            link: match (&link.connection, link.receiving) {
+                (_, false) => LinkState::Stopped,
+                (Some(_), true) => LinkState::Connected,
+                (None, true) => LinkState::Connecting,
+            },
+            applying: true,
+            lag_s: Some(0),
+            error: link.error.clone(),
+        });
+        ServerStatus {
+            version: "simulated".to_owned(),
+            writable: self.writable,
+            position: self.position(),
+            replication,
+            replicas: u32::try_from(self.dumps.len()).unwrap_or(u32::MAX),
+            waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
+            disk_free_bytes: Some(1 << 40),
+        }
+    }
+
+    /// Stops receiving and forgets the connection; what was received stays and is applied.
+    pub(super) fn stop_receiving(&mut self) -> Option<(u64, usize)> {
+        let link = self.link.as_mut()?;
+        link.receiving = false;
+        link.connection.take()
+    }
+
+    /// What a replica that asks must be sent first, and the place in the log up to which that goes.
+    ///
+    /// # Errors
+    /// When it cannot be served from here, in the server's words.
+    pub(super) fn backlog(&self, replica: &Self) -> Result<Vec<Txn>, &'static str> {
+        let (Some(mine), Some(theirs)) = (&self.data, &replica.data) else { return Err("no data") };
+        let has = |txn: &Txn| theirs.has(txn.gtid) || replica.relay.iter().any(|t| t.gtid == txn.gtid);
+        match self.dialect {
+            Dialect::MySql => {
+                if mine.log[..mine.purged].iter().any(|t| !has(t)) {
+                    return Err("1236: the source has purged required binary logs");
+                }
+                Ok(mine.log[mine.purged..].iter().filter(|t| !has(t)).copied().collect())
+            }
+            Dialect::MariaDb => {
+                let last = replica.relay.back().or_else(|| theirs.log.last());
+                let from = match last {
+                    None => 0,
+                    Some(txn) => {
+                        mine.index_of(txn.gtid).ok_or("1236: requested GTID is not in the master's binlog")? + 1
+                    }
+                };
+                if from < mine.purged {
+                    return Err("1236: could not find GTID state requested by slave in any binlog files");
+                }
+                Ok(mine.log[from..].to_vec())
+            }
+        }
+    }
+
+    /// Whether its binary logs reach back to what `replica` has applied.
+    pub(super) fn reaches_back_to(&self, replica: &Self) -> bool {
+        let (Some(mine), Some(theirs)) = (&self.data, &replica.data) else { return false };
+        match self.dialect {
+            Dialect::MySql => mine.log[..mine.purged].iter().all(|t| theirs.has(t.gtid)),
+            Dialect::MariaDb => {
+                let from = theirs.log.last().map_or(Some(0), |t| mine.index_of(t.gtid).map(|i| i + 1));
+                from.is_none_or(|from| from >= mine.purged)
+            }
+        }
+    }
+
+    /// Applies all that was received.
+    pub(super) fn drain(&mut self) -> Vec<Txn> {
+        let received: Vec<Txn> = self.relay.drain(..).collect();
+        let Some(data) = self.data.as_mut() else { return Vec::new() };
+        received.into_iter().filter(|txn| data.apply(*txn)).collect()
+    }
+
+    /// Opens for writes in an epoch.
+    pub(super) fn open(&mut self, epoch: Epoch, acks: u32) {
+        self.link = None;
+        self.acks = acks;
+        self.epoch = epoch;
+        self.writable = true;
+    }
+
+    /// Releases every session up to this place in the log; gives the transactions that their clients now know done.
+    pub(super) fn release(&mut self, upto: usize) -> Vec<Txn> {
+        let Some(data) = self.data.as_mut() else { return Vec::new() };
+        let mut done = Vec::new();
+        while let Some((place, _)) = self.waiting.pop_front_if(|(place, _)| *place <= upto) {
+            data.committed = data.committed.max(place + 1);
+            done.push(data.log[place]);
+        }
+        done
+    }
+}

@@ -1,0 +1,147 @@
+//! Runs the deterministic simulator over many seeds, and puts old bugs back to see that it finds them.
+//!
+//! `COTTON_SIM_SEEDS` sets how many seeds are run (2,000), `COTTON_SIM_FIRST` with which to begin (0), and
+//! `COTTON_SIM_SEED` which one the test `replay` runs, printing all that happens in it.
+
+#![allow(clippy::print_stdout, reason = "what was run and replayed is for people to read")]
+
+use cotton_core::testkit::sim::{self, Failure, Mutation, Summary};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text}")))
+}
+
+/// Runs seeds on all processors until one fails, or all are done.
+fn run_all(first: u64, count: u64, mutation: Option<Mutation>) -> Result<Vec<Summary>, Box<Failure>> {
+    let (next, done, failed) = (AtomicU64::new(0), Mutex::new(Vec::new()), Mutex::new(None));
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= count || failed.lock().expect("no test thread panics with it").is_some() {
+                        return;
+                    }
+                    match sim::run(first + seed, mutation) {
+                        Ok(summary) => done.lock().expect("no test thread panics with it").push(summary),
+                        Err(failure) => *failed.lock().expect("no test thread panics with it") = Some(failure),
+                    }
+                }
+            });
+        }
+    });
+    match failed.into_inner().expect("all threads have ended") {
+        Some(failure) => Err(failure),
+        None => Ok(done.into_inner().expect("all threads have ended")),
+    }
+}
+
+#[test]
+fn every_seed_keeps_the_rules() {
+    let count = from_environment("COTTON_SIM_SEEDS").unwrap_or(2_000);
+    let first = from_environment("COTTON_SIM_FIRST").unwrap_or(0);
+    let runs = run_all(first, count, None).unwrap_or_else(|failure| panic!("{failure}"));
+    let sum = |of: fn(&Summary) -> u64| runs.iter().map(of).sum::<u64>();
+    println!(
+        "{} seeds: {} events, {} s of virtual time, {} scheduler runs, {} promotions, {} tasks, {} commits acknowledged, \
+         healing at most {} ms",
+        runs.len(),
+        sum(|s| s.events),
+        sum(|s| s.virtual_ms) / 1000,
+        sum(|s| s.scheduler_runs),
+        sum(|s| s.promotions),
+        sum(|s| s.tasks as u64),
+        sum(|s| s.acknowledged as u64),
+        runs.iter().map(|s| s.healing_ms).max().unwrap_or_default(),
+    );
+    // A world in which nothing happens would pass everything.
+    if count >= 100 {
+        assert!(sum(|s| s.promotions) > count, "the runs are too quiet to show anything");
+        assert!(sum(|s| s.acknowledged as u64) > 10 * count, "clients hardly ever get to write");
+    }
+}
+
+#[test]
+fn one_seed_is_one_run() {
+    for seed in [1, 7, 42] {
+        let (once, again) = (sim::trace(seed, None), sim::trace(seed, None));
+        assert!(once.len() > 100, "seed {seed} is too quiet to show anything");
+        assert!(once == again, "seed {seed} does not repeat itself");
+    }
+}
+
+/// With `COTTON_SIM_SEED`: that seed, with all that happens in it.
+#[test]
+fn replay() {
+    let Some(seed) = from_environment("COTTON_SIM_SEED") else { return };
+    for line in sim::trace(seed, None) {
+        println!("{line}");
+    }
+    if let Err(failure) = sim::run(seed, None) {
+        panic!("seed {seed}: {}", failure.violation);
+    }
+}
+
+/// Lists every seed that breaks a rule, instead of stopping at the first: for work on the machines.
+#[test]
+#[ignore = "a tool, not a test"]
+fn survey() {
+    let count = from_environment("COTTON_SIM_SEEDS").unwrap_or(2_000);
+    let first = from_environment("COTTON_SIM_FIRST").unwrap_or(0);
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                loop {
+                    let seed = first + next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    if let Err(failure) = std::panic::catch_unwind(|| sim::run(seed, None)).unwrap_or(Ok(QUIET)) {
+                        println!("{seed}: {}", failure.violation);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Stands for a run that ended in a panic, which has been shown already.
+const QUIET: Summary =
+    Summary { events: 0, virtual_ms: 0, scheduler_runs: 0, promotions: 0, tasks: 0, acknowledged: 0, healing_ms: 0 };
+
+/// Puts a bug back, and expects a violation of one of these rules within a thousand seeds.
+fn is_found(mutation: Mutation, rules: &[&str]) {
+    let Err(failure) = run_all(0, 1_000, Some(mutation)) else { panic!("{mutation:?} is not found") };
+    let found = rules.iter().any(|rule| failure.violation.starts_with(rule));
+    assert!(found, "{mutation:?} is found by another rule than expected: {failure}");
+}
+
+#[test]
+fn acting_before_persisting_is_found() {
+    is_found(Mutation::EffectsBeforePersist, &["R4"]);
+}
+
+#[test]
+fn a_freeze_that_freezes_nothing_is_found() {
+    // Or the cluster waits for ever: what was acknowledged after a member detached is never known to be elsewhere.
+    is_found(Mutation::FreezeNotAwaited, &["R1", "R2", "R5"]);
+}
+
+#[test]
+fn counting_only_what_is_applied_is_found() {
+    is_found(Mutation::ReceivedForgotten, &["R2"]);
+}
+
+#[test]
+fn mistaking_one_start_for_another_is_found() {
+    is_found(Mutation::StartsNotCounted, &["R2"]);
+}
+
+#[test]
+fn answering_sessions_that_wait_is_found() {
+    is_found(Mutation::StopInsteadOfKill, &["R1", "R2"]);
+}
