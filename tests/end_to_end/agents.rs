@@ -35,7 +35,7 @@ async fn cut_off_primary_is_replaced_and_never_written_to_again() -> Outcome {
     let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(old.id).is_none()).await?;
     writer.progress(SOME, STEP).await?;
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
-    nothing_twice(&cotton, &[&seen]).await
+    nothing_twice(&cotton, &api, &[&seen]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,7 +53,7 @@ async fn cut_off_replica_is_replaced_without_an_election() -> Outcome {
     let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(victim.id).is_none()).await?;
     assert_eq!(seen.epoch, 1);
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
-    nothing_twice(&cotton, &[&seen]).await
+    nothing_twice(&cotton, &api, &[&seen]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -75,7 +75,7 @@ async fn agent_that_comes_back_in_time_changes_nothing() -> Outcome {
     let seen = api.until_healthy("a", STEP).await?;
     assert_eq!((seen.epoch, seen.primary), (1, first.primary));
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
-    nothing_twice(&cotton, &[&seen]).await
+    nothing_twice(&cotton, &api, &[&seen]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,5 +92,5 @@ async fn lost_agent_of_the_primary_is_made_good() -> Outcome {
     assert_eq!(seen.epoch, 2);
     writer.progress(SOME, STEP).await?;
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
-    nothing_twice(&cotton, &[&seen]).await
+    nothing_twice(&cotton, &api, &[&seen]).await
 }

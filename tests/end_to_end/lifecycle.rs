@@ -32,7 +32,7 @@ async fn ctrl_c_stops_everything_and_a_start_brings_it_back() -> Outcome {
     let writer = Writer::start(&api, "a", client, 2).await?;
     writer.progress(SOME, STEP).await?;
     writer.finish_and_compare(&endpoints(&a)?, STEP).await?;
-    nothing_twice(&cotton, &[&a, &b]).await
+    nothing_twice(&cotton, &api, &[&a, &b]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,7 +50,7 @@ async fn of_two_with_one_name_one_is_made() -> Outcome {
     let seen = api.until_healthy("a", STEP).await?;
     let (status, _) = ask().await?;
     assert_eq!(status, StatusCode::CONFLICT);
-    nothing_twice(&cotton, &[&seen]).await
+    nothing_twice(&cotton, &api, &[&seen]).await
 }
 
 /// More than there is room for: each is taken, those that fit run, the others wait and say what for, and move up.
@@ -80,7 +80,7 @@ async fn fifty_at_once_are_all_answered() -> Outcome {
     };
     let running = within(STEP, "as many as fit are healthy, the others wait", settled).await??;
     assert_eq!(running.len(), FIT);
-    nothing_twice(&cotton, &running.iter().collect::<Vec<_>>()).await?;
+    nothing_twice(&cotton, &api, &running.iter().collect::<Vec<_>>()).await?;
 
     // one goes, the next one gets its place
     let (gone, password) = (running[0].name.clone(), |name: &str| {
@@ -160,7 +160,7 @@ async fn deletion_wants_the_password_and_leaves_nothing() -> Outcome {
         "SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = 'cotton_test'",
     );
     assert_eq!(schemas.await?.into_iter().collect::<Vec<_>>(), [0]);
-    nothing_twice(&cotton, &[&again]).await
+    nothing_twice(&cotton, &api, &[&again]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ mod recovery;
 mod scaling;
 
 use cotton_core::Endpoint;
-use cotton_tests::{Client, Cluster, Directory, Failure, Flavour, Options, Process, RealCotton, Wanted};
+use cotton_tests::{Api, Client, Cluster, Directory, Failure, Flavour, Member, Options, Process, RealCotton, Wanted};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -49,12 +49,17 @@ fn server_pids(directory: &Directory) -> BTreeMap<String, u32> {
     directory.servers().into_iter().map(|(task, server)| (task, server.pid)).collect()
 }
 
-/// Every member has one executor and one server, and nothing else runs, once what has ended its task is gone.
-async fn nothing_twice(directory: &Directory, clusters: &[&Cluster]) -> Outcome {
-    let mut wanted: Vec<_> = clusters.iter().flat_map(|c| c.members.iter().map(|m| m.task.clone())).collect();
-    wanted.sort_unstable();
+/// Every member that these clusters have now has one executor and one server, and nothing else runs, once what has
+/// ended its task is gone.
+async fn nothing_twice(directory: &Directory, api: &Api, clusters: &[&Cluster]) -> Outcome {
     let start = Instant::now();
     loop {
+        let mut wanted = Vec::new();
+        for cluster in clusters {
+            let members = api.cluster(&cluster.name).await?.map(|cluster| cluster.members).unwrap_or_default();
+            wanted.extend(members.into_iter().map(|member| member.task));
+        }
+        wanted.sort_unstable();
         let processes = directory.processes();
         let tasks = |is: fn(&Process) -> bool| {
             let mut tasks: Vec<_> = processes.iter().filter(|p| is(p)).filter_map(|p| p.task.clone()).collect();
@@ -70,5 +75,19 @@ async fn nothing_twice(directory: &Directory, clusters: &[&Cluster]) -> Outcome 
             return Err(Failure::new(words));
         }
         tokio::time::sleep(Duration::from_millis(20)).await; // an executor says that its task has ended before it ends
+    }
+}
+
+/// A primary that was killed either came back with its data, or was given up because it held what nobody acknowledged.
+async fn came_back_or_was_errant(api: &Api, seen: &Cluster, old: &Member) -> Outcome {
+    if let Some(member) = seen.member(old.id) {
+        let is_replica = member.task == old.task && member.role == "replica";
+        return if is_replica { Ok(()) } else { Err(Failure::new(format!("it came back as {member:?}"))) };
+    }
+    let events = api.events(&seen.name, 0).await?;
+    let left = events.iter().find(|event| event.kind == "leaving" && event.member() == Some(old.id));
+    match left.map(|event| event.text.as_str()) {
+        Some(reason) if reason.contains("holds transactions that the primary lacks") => Ok(()),
+        reason => Err(Failure::new(format!("it was not restarted in place: {reason:?}"))),
     }
 }

@@ -40,7 +40,7 @@ async fn while_creating() -> Outcome {
             api.send(Method::POST, &path, Some(&body)).await?;
         }
         let seen = api.until_healthy(&name, STEP).await?;
-        nothing_twice(&cotton, &[&bystander, &seen]).await?;
+        nothing_twice(&cotton, &api, &[&bystander, &seen]).await?;
         api.delete(&name, "known-before").await?;
         api.until_gone(&name, STEP).await?;
     }
@@ -71,7 +71,7 @@ async fn while_electing() -> Outcome {
         for task in others {
             assert_eq!(after.get(&task), before.get(&task), "{task} was disturbed, killed after {ms} ms");
         }
-        nothing_twice(&cotton, &[&seen]).await?;
+        nothing_twice(&cotton, &api, &[&seen]).await?;
     }
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await.map(drop)
 }
@@ -91,7 +91,7 @@ async fn while_scaling() -> Outcome {
         cotton.kill().await?;
         cotton.start_again().await?;
         seen = api.until("a", STEP, "at its size", |c| c.size == size && c.is_healthy()).await?;
-        nothing_twice(&cotton, &[&seen]).await?;
+        nothing_twice(&cotton, &api, &[&seen]).await?;
         writer.progress(SOME, STEP).await?;
     }
     assert_eq!((seen.epoch, seen.primary), (1, first.primary));
@@ -114,7 +114,7 @@ async fn while_deleting() -> Outcome {
         cotton.kill().await?;
         cotton.start_again().await?;
         api.until_gone(&name, STEP).await?;
-        nothing_twice(&cotton, &[&bystander]).await?;
+        nothing_twice(&cotton, &api, &[&bystander]).await?;
     }
     assert_eq!(server_pids(&cotton), pids, "the bystander was not disturbed");
     Ok(())
@@ -137,5 +137,5 @@ async fn databases_go_on_without_a_scheduler() -> Outcome {
     assert_eq!(server_pids(&cotton), pids);
     writer.progress(SOME, STEP).await?;
     writer.finish_and_compare(&endpoints(&after)?, STEP).await?;
-    nothing_twice(&cotton, &[&after]).await
+    nothing_twice(&cotton, &api, &[&after]).await
 }

@@ -35,7 +35,7 @@ async fn up_and_down_under_load() -> Outcome {
     }
     let seen = api.until_healthy("a", STEP).await?;
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
-    nothing_twice(&cotton, &[&seen]).await
+    nothing_twice(&cotton, &api, &[&seen]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -49,5 +49,5 @@ async fn new_members_of_an_asynchronous_cluster_have_everything() -> Outcome {
     let seen = api.until_healthy("a", STEP).await?;
     writer.progress(SOME, STEP).await?;
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
-    nothing_twice(&cotton, &[&seen]).await
+    nothing_twice(&cotton, &api, &[&seen]).await
 }
