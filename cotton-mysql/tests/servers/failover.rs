@@ -55,7 +55,7 @@ async fn kill_the_primary_under_load(servers: Servers, rounds: u32) {
             "round {round}: seen {seen:.1?} frozen {frozen:.1?} promoted {promoted:.1?} followed {followed:.1?} first write {written:.1?}"
         );
         // the old one comes back with its data
-        old.instance.start().await.expect("restart");
+        old.instance.start_replaced().await.expect("restart"); // the winner is open
         let restarted = start.elapsed();
         match old.follow(&winner, true).await {
             Followed::Attached => {}
