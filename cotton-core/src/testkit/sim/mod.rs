@@ -1,6 +1,6 @@
 //! A deterministic simulator: the real machines of scheduler and executors in a world that loses, repeats, delays and
 //! kills, driven in the order of the real drivers, watched by a checker for each rule that must hold
-//! ([`invariants`](super::invariants)).
+//! (`invariants`).
 //!
 //! A run has two phases. First everything breaks that the seed says; safety must hold all the time (R1 to R4, R6).
 //! Then faults stop, what was cut is back, and every cluster must become healthy, writable and complete within a bounded
