@@ -161,6 +161,7 @@ fn idle() -> Report {
         role: MemberRole::Idle,
         boot: 1,
         position: GtidSet::Empty,
+        unapplied: 0,
         lag_s: None,
         replicas: None,
         waiting: None,

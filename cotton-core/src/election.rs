@@ -32,6 +32,8 @@ pub struct Ballot {
     pub start: Acker,
     /// What it has received or executed.
     pub position: GtidSet,
+    /// How many transactions of that it has yet to apply before it can open for writes.
+    pub unapplied: u64,
     /// Last epoch in which it was attached to that epoch's primary.
     pub attached: Epoch,
     /// Whether it once held a complete copy.
@@ -125,7 +127,7 @@ pub fn elect(ballots: &[Ballot], rules: &Rules<'_>) -> Result<MemberId, Undecide
     Ok(best.member)
 }
 
-/// The ballot that contains all that count, and among equals the one that stays, with the lowest number.
+/// The ballot that contains all that count; among equals the one that stays, has least to apply, has the lowest number.
 fn best(ballots: &[Ballot]) -> Result<&Ballot, Undecided> {
     let trusted = ballots.iter().filter(|b| b.joined).map(|b| b.attached).max().ok_or(Undecided::NoCandidate)?;
     let mut best: Option<&Ballot> = None;
@@ -149,7 +151,7 @@ fn best(ballots: &[Ballot]) -> Result<&Ballot, Undecided> {
         }
     }
     let equals = ballots.iter().filter(|b| b.position.contains(&best.position));
-    Ok(equals.min_by_key(|b| (b.leaving, b.member)).unwrap_or(best))
+    Ok(equals.min_by_key(|b| (b.leaving, b.unapplied, b.member)).unwrap_or(best))
 }
 
 #[cfg(test)]
@@ -170,7 +172,7 @@ mod tests {
         Acker { member: MemberId(member), incarnation: 1, boot }
     }
 
-    /// From a line such as `2 e3 a:5 new leaving boot2`.
+    /// From a line such as `2 e3 a:5 new leaving boot2 behind3`.
     fn ballot(line: &str) -> Ballot {
         let mut words = line.split_whitespace();
         let mut word = || words.next().expect("a member, an epoch and a position");
@@ -181,6 +183,7 @@ mod tests {
             member: MemberId(member),
             start: acker(member, if flags.contains(&"boot2") { 2 } else { 1 }),
             position,
+            unapplied: flags.iter().find_map(|flag| flag.strip_prefix("behind")?.parse().ok()).unwrap_or_default(),
             attached: Epoch(attached),
             joined: !flags.contains(&"new"),
             leaving: flags.contains(&"leaving"),
@@ -222,12 +225,15 @@ mod tests {
     }
 
     #[test]
-    fn the_one_with_most_wins_then_the_one_that_stays_then_the_lowest() {
+    fn the_one_with_most_wins_then_who_stays_then_who_opens_soonest_then_the_lowest() {
         for (ballots, winner) in [
             (&["1 e1 a:5", "2 e1 a:6"] as &[&str], 2),
             (&["1 e1 a:6", "2 e1 a:6"], 1),
             (&["1 e1 a:6 leaving", "2 e1 a:6"], 2),
             (&["1 e1 a:7 leaving", "2 e1 a:6"], 1),
+            (&["1 e1 a:6 behind2", "2 e1 a:6 behind1"], 2),
+            (&["1 e1 a:6 behind9", "2 e1 a:5"], 1),
+            (&["1 e1 a:6 behind9", "2 e1 a:6 leaving"], 1),
             (&["0 e1 a:9", "1 e1 a:6", "2 e1 a:6"], 0),
             (&["1 e1 -", "2 e1 -"], 1),
             (&["1 e1 a:6", "2 e1 a:6", "3 e0 a:2 new"], 1),

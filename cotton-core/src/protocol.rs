@@ -53,6 +53,11 @@ pub fn encode<T: Serialize>(body: &T) -> Vec<u8> {
     serde_json::to_vec(&envelope).expect("protocol types have only string keys")
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 /// Reads a message.
 ///
 /// # Errors
@@ -237,6 +242,11 @@ pub enum Trouble {
         /// What was tried.
         detail: String,
     },
+    /// Its server has failed too often in a short time. It is still started again, but only after a rest.
+    Unstable {
+        /// How often, and how the last time.
+        detail: String,
+    },
     /// The disk is full or read-only.
     Storage {
         /// What the server said.
@@ -275,6 +285,9 @@ pub struct Report {
     pub boot: u64,
     /// What the server has received or executed.
     pub position: GtidSet,
+    /// How many transactions of that are received and not applied yet; of two equals, the one with fewer opens sooner.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unapplied: u64,
     /// Seconds behind the primary, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_s: Option<u64>,
@@ -304,7 +317,7 @@ impl std::fmt::Display for Trouble {
             }
             Self::Storage { detail } => write!(f, "storage fails: {detail}"),
             Self::Incomplete { detail } => write!(f, "lacks data that it must have to be promoted: {detail}"),
-            Self::Failing { detail } => f.write_str(detail),
+            Self::Unstable { detail } | Self::Failing { detail } => f.write_str(detail),
         }
     }
 }

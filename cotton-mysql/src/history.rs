@@ -40,7 +40,7 @@ impl Primary {
         let mut found_before = false;
         let primary = loop {
             let primary = self.reader.own_facts(&self.link, limit).await?;
-            let Some(errant) = own.errant_against(&primary.executed) else { break primary };
+            let Some(errant) = own.errant_against(&primary.position) else { break primary };
             if primary.writable && found_before {
                 return Ok(Verdict::Errant(errant.to_string()));
             }

@@ -13,8 +13,8 @@ use crate::sql::{Address, Link};
 use crate::status::Reader;
 use crate::{Error, InstanceConfig, accounts, provision};
 use async_trait::async_trait;
-use cotton_core::ports::mysql::{Exit, Followed, Following, MySql, Promoted, Promotion, ServerStatus};
-use cotton_core::{Endpoint, GtidSet, PortError};
+use cotton_core::ports::mysql::{Exit, Followed, Following, Frozen, MySql, Promoted, Promotion, ServerStatus};
+use cotton_core::{Endpoint, PortError};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -238,6 +238,7 @@ impl Instance {
                 version: facts.version,
                 writable: facts.writable,
                 position: facts.position,
+                unapplied: facts.unapplied,
                 replication: facts.replica.map(|replica| replica.to_port()),
                 replicas,
                 waiting,
@@ -384,7 +385,7 @@ impl MySql for Instance {
         self.try_probe().await.map_err(|error| error.at_port("probe the server", ""))
     }
 
-    async fn freeze(&self) -> Result<GtidSet, PortError> {
+    async fn freeze(&self) -> Result<Frozen, PortError> {
         let freeze = async {
             let running = self.running()?;
             self.control(&running).freeze().await
@@ -394,6 +395,14 @@ impl MySql for Instance {
 
     async fn promote(&self, promotion: &Promotion) -> Result<Promoted, PortError> {
         self.try_promote(promotion).await.map_err(|error| error.at_port("promote the server", ""))
+    }
+
+    async fn nudge(&self) -> Result<(), PortError> {
+        let nudge = async {
+            let running = self.running()?;
+            self.control(&running).nudge().await
+        };
+        nudge.await.map_err(|error: Error| error.at_port("commit a transaction that changes nothing", ""))
     }
 
     async fn follow(&self, following: &Following) -> Result<Followed, PortError> {

@@ -10,8 +10,8 @@ use crate::dialect::{Dialect, quote};
 use crate::history::{Primary, Verdict, newest, position_text};
 use crate::sql::Link;
 use crate::status::{Facts, Reader, Replica};
-use cotton_core::ports::mysql::{Followed, Following, Promoted, Promotion};
-use cotton_core::{Endpoint, GtidSet};
+use cotton_core::Endpoint;
+use cotton_core::ports::mysql::{Followed, Following, Frozen, Promoted, Promotion};
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt::Write;
 use std::time::Duration;
@@ -57,18 +57,19 @@ impl Control<'_> {
     }
 
     /// Stops receiving; what was received goes on being applied.
-    pub(crate) async fn freeze(&self) -> Result<GtidSet, Error> {
+    pub(crate) async fn freeze(&self) -> Result<Frozen, Error> {
         let facts = self.read_only_facts().await?;
         let facts = self.stop_receiving(facts).await?;
-        let Some(replica) = &facts.replica else { return Ok(facts.position) };
+        let Some(replica) = &facts.replica else { return Ok(facts.frozen()) };
         if !replica.applying && replica.apply_error.is_some() {
             return Err(stuck(replica));
         }
         if self.dialect().is_mysql_before((5, 7, 0)) && replica.applying {
             // there a transaction counts as received before its end: only what is applied is certain
-            return self.drain(Instant::now() + self.limit).await.map(|facts| facts.executed);
+            let facts = self.drain(Instant::now() + self.limit).await?;
+            return Ok(Frozen { position: facts.executed, unapplied: 0 });
         }
-        Ok(facts.position)
+        Ok(facts.frozen())
     }
 
     /// Returns the facts of after.
@@ -164,6 +165,15 @@ impl Control<'_> {
             self.run("open for writes", "SET GLOBAL read_only = OFF").await?;
         }
         Ok(Promoted::Writable(facts.executed))
+    }
+
+    /// Commits something that changes nothing and that replicas are sent: forgets how much each account has used of
+    /// limits that no account of ours has.
+    pub(crate) async fn nudge(&self) -> Result<(), Error> {
+        if !self.reader.own_facts(self.link, self.limit).await?.writable {
+            return Err(Error::Conflict("the server is read-only: it must not commit anything of its own".to_owned()));
+        }
+        self.run("commit a transaction that changes nothing", "FLUSH USER_RESOURCES").await
     }
 
     fn check_acks(&self, acks: u32) -> Result<(), Error> {

@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::dialect::Dialect;
 use crate::sql::{Link, Record};
-use cotton_core::ports::mysql::{LinkState, Replication};
+use cotton_core::ports::mysql::{Frozen, LinkState, Replication};
 use cotton_core::{Endpoint, GtidSet};
 use std::fmt::Write;
 use std::time::Duration;
@@ -15,8 +15,10 @@ pub(crate) struct Facts {
     pub(crate) writable: bool,
     /// What is applied and in the binary log.
     pub(crate) executed: GtidSet,
-    /// Executed, or received and sure to be applied.
+    /// Executed, or received and sure to be applied, or being committed.
     pub(crate) position: GtidSet,
+    /// How many transactions are received and not executed.
+    pub(crate) unapplied: u64,
     /// Whether commits wait for acknowledgements; `None` without semi-sync.
     pub(crate) source_on: Option<bool>,
     /// Whether acknowledgements are given; `None` without semi-sync.
@@ -26,6 +28,13 @@ pub(crate) struct Facts {
     pub(crate) executed_text: String,
     /// What marks own transactions: MariaDB's `server_id`, MySQL's `server_uuid`.
     pub(crate) own_mark: String,
+}
+
+impl Facts {
+    /// What is told of a server that has stopped receiving.
+    pub(crate) fn frozen(self) -> Frozen {
+        Frozen { position: self.position, unapplied: self.unapplied }
+    }
 }
 
 /// A configured replication.
@@ -108,39 +117,58 @@ impl Reader {
     /// Reads everything but the counters.
     pub(crate) async fn facts(&self, link: &Link, limit: Duration) -> Result<Facts, Error> {
         let what = "read replication status";
-        // received first: what is applied meanwhile is then in the second answer
+        // received first: what is applied meanwhile is then in the next answer
         let rows = link.query(what, self.dialect.statements().replica_status, limit).await?;
         let replica = rows.first().and_then(|row| Replica::read(self.dialect, row));
-        let row = link.row("read variables", &self.variables(), limit).await?;
-        self.combine(replica, &row)
+        self.with_variables(replica, link, limit).await
     }
 
     /// Variables of the server itself, without its replication status.
     pub(crate) async fn own_facts(&self, link: &Link, limit: Duration) -> Result<Facts, Error> {
-        let row = link.row("read variables", &self.variables(), limit).await?;
-        self.combine(None, &row)
+        self.with_variables(None, link, limit).await
     }
 
-    fn combine(self, replica: Option<Replica>, row: &Record) -> Result<Facts, Error> {
+    async fn with_variables(&self, replica: Option<Replica>, link: &Link, limit: Duration) -> Result<Facts, Error> {
+        let committing = self.committing(link, limit).await?;
+        let row = link.row("read variables", &self.variables(), limit).await?;
+        self.combine(replica, &committing, &row)
+    }
+
+    /// What is in the binary log and not yet executed: a commit that waits for an acknowledgement, perhaps one that was
+    /// just given. Only MySQL tells the two apart. Must be read before what is executed.
+    async fn committing(self, link: &Link, limit: Duration) -> Result<String, Error> {
+        if self.dialect.is_mariadb() {
+            return Ok(String::new());
+        }
+        let row = link.row("read gtid_owned", "SELECT @@GLOBAL.gtid_owned AS owned", limit).await?;
+        Ok(without_owners(&row.text("owned").unwrap_or_default()))
+    }
+
+    fn combine(self, replica: Option<Replica>, committing: &str, row: &Record) -> Result<Facts, Error> {
         let text = |column| row.text(column).unwrap_or_default().replace('\n', "");
         // with both threads stopped, the next start throws away what was received: then it does not count
         let received = replica.as_ref().filter(|r| r.receiving || r.applying).map(|r| r.received.as_str());
         let bad = |error| Error::answer("read variables", error);
         let executed_text = if self.dialect.is_mariadb() { text("binlog_state") } else { text("executed") };
+        let writable = !row.is_on("read_only");
         let (executed, position) = if self.dialect.is_mariadb() {
             let slave_pos = text("slave_pos");
             let executed = GtidSet::mariadb(&executed_text, &slave_pos, None).map_err(bad)?;
             (executed, GtidSet::mariadb(&executed_text, &slave_pos, received).map_err(bad)?)
         } else {
             let executed = GtidSet::mysql(&executed_text, "").map_err(bad)?;
-            (executed, GtidSet::mysql(&executed_text, received.unwrap_or_default()).map_err(bad)?)
+            // a replica owns what it applies: that is among what it received
+            let more = if writable { committing } else { received.unwrap_or_default() };
+            (executed, GtidSet::mysql(&executed_text, more).map_err(bad)?)
         };
+        let unapplied = if replica.is_some() { position.count_beyond(&executed) } else { 0 };
         let switch = |column| self.semi_sync.then(|| row.is_on(column));
         Ok(Facts {
             version: text("version"),
-            writable: !row.is_on("read_only"),
+            writable,
             executed,
             position,
+            unapplied,
             source_on: switch("source_on"),
             replica_on: switch("replica_on"),
             replica,
@@ -188,5 +216,39 @@ impl Reader {
         let sql = "SELECT COUNT(*) AS n FROM information_schema.processlist WHERE COMMAND LIKE 'Binlog Dump%'";
         let row = link.row("count replicas", sql, limit).await?;
         Ok((row.number("n").and_then(|n| n.try_into().ok()).unwrap_or_default(), 0))
+    }
+}
+
+/// `uuid:5#12:6#13` as a set: without the sessions that own the transactions.
+fn without_owners(owned: &str) -> String {
+    let mut set = String::with_capacity(owned.len());
+    let mut in_owner = false;
+    for c in owned.chars() {
+        in_owner = c == '#' || (in_owner && c.is_ascii_digit());
+        if !in_owner && c != '\n' {
+            set.push(c);
+        }
+    }
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owned_transactions_are_a_set() {
+        const A: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let set = |owned: &str| {
+            let text = without_owners(&owned.replace('A', A));
+            GtidSet::mysql(&text, "").expect("a set").to_string().replace(A, "A")
+        };
+        assert_eq!(set(""), "");
+        assert_eq!(set("A:23#42"), "A:23");
+        assert_eq!(set("A:23#42:24#7"), "A:23-24");
+        assert_eq!(
+            set("A:23#42:25#7,\n4e11fa47-71ca-11e1-9e33-c80aa9429562:1#9"),
+            "A:23:25,4e11fa47-71ca-11e1-9e33-c80aa9429562:1"
+        );
     }
 }

@@ -175,6 +175,7 @@ fn report(task: &TaskId) -> Report {
         role: if is_primary { MemberRole::Primary } else { MemberRole::Following { connected: true } },
         boot: 1,
         position: "0-1-123456".parse().map_or(GtidSet::Empty, GtidSet::MariaDb),
+        unapplied: 0,
         lag_s: (!is_primary).then_some(0),
         replicas: is_primary.then_some(2),
         waiting: is_primary.then_some(0),

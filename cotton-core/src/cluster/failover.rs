@@ -115,10 +115,10 @@ impl Cluster {
         }
         self.wake_at(now.after(self.timing.resend_ms)); // evidence may come without a further report of ours
         let unopened = self.state.members.get(&primary)?.attached != epoch;
-        let fresh = |o: &&Observed| o.silent_ms(now) < silence && o.report.as_ref().is_some_and(|r| r.role.is_up());
+        let fresh = |o: &Observed| o.silent_ms(now) < silence && o.report.as_ref().is_some_and(|r| r.role.is_up());
         let others = self.observed.iter().filter(|(id, _)| **id != primary).map(|(_, o)| o);
         let (mut connected, mut broken) = (0, 0);
-        for other in others.filter(fresh) {
+        for other in others.filter(|other| fresh(other)) {
             match other.following(epoch) {
                 Some(true) => connected += 1,
                 Some(false) => broken += 1,
@@ -289,6 +289,7 @@ impl Cluster {
                 member: *id,
                 start: observed.start(*id)?,
                 position: report.position.clone(),
+                unapplied: report.unapplied,
                 attached: if decided { self.state.last_epoch } else { member.attached },
                 joined: member.joined,
                 leaving: member.leaving.is_some() || matches!(report.trouble, Some(Trouble::Storage { .. })),

@@ -99,7 +99,8 @@ pub struct Cluster {
     /// Newest revision known to be durable.
     persisted: Revision,
     effects: VecDeque<(Revision, Effect)>,
-    observed: BTreeMap<MemberId, Observed>,
+    /// Boxed, since a map keeps room for eleven of these, and there are many clusters.
+    observed: BTreeMap<MemberId, Box<Observed>>,
     election: Option<Election>,
     retirement: Option<Retirement>,
     failover: Option<failover::Progress>,
@@ -147,7 +148,7 @@ impl Cluster {
     pub fn recover(timing: Timing, state: State, nonce: u64, now: Millis) -> Self {
         let mut this = Self::with_state(timing, state, nonce, now);
         for id in this.state.members.keys() {
-            this.observed.insert(*id, Observed::new(now));
+            this.observed.insert(*id, Box::new(Observed::new(now)));
         }
         this.reconcile(now);
         this
@@ -259,7 +260,7 @@ impl Cluster {
             state.members.insert(id, member);
             state.next_member = id.next();
         });
-        self.observed.insert(id, Observed::new(now));
+        self.observed.insert(id, Box::new(Observed::new(now)));
         self.log(now, EventKind::Launching { member: id, agent: agent.clone() });
         self.want(Effect::Launch { offer, agent, task: Box::new(task) });
         self.reconcile(now);
@@ -335,7 +336,7 @@ impl Cluster {
 
     fn on_task(&mut self, now: Millis, id: MemberId, task: TaskState, message: String) {
         let Some(member) = self.state.members.get(&id) else { return };
-        let observed = self.observed.entry(id).or_insert_with(|| Observed::new(now));
+        let observed = self.observed.entry(id).or_insert_with(|| Box::new(Observed::new(now)));
         if task.is_terminal() {
             let ran = observed.running || observed.report.as_ref().is_some_and(|r| r.role.is_up());
             let failed = matches!(task, TaskState::Failed | TaskState::Finished);
@@ -367,7 +368,7 @@ impl Cluster {
         if !self.state.members.contains_key(&id) {
             return;
         }
-        let observed = self.observed.entry(id).or_insert_with(|| Observed::new(now));
+        let observed = self.observed.entry(id).or_insert_with(|| Box::new(Observed::new(now)));
         let Some(news) = observed.take(now, report) else { return };
         for kind in news.into_events(id) {
             self.log(now, kind);

@@ -8,7 +8,6 @@ use crate::{Epoch, GtidSet, MemberId, Millis};
 /// Facts about one member.
 #[derive(Clone, Debug)]
 pub(super) struct Observed {
-    /// Boxed, since a map keeps room for eleven of these, and there are many clusters.
     pub(super) report: Option<Box<Report>>,
     /// When the latest report arrived; before the first, when the member came to be known.
     pub(super) heard: Millis,

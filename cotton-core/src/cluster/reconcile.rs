@@ -48,13 +48,16 @@ impl Cluster {
     fn reconcile_size(&mut self, now: Millis) {
         let primary = self.state.primary;
         let open = self.is_open();
-        let (mut errant, mut unreachable, mut stuck) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        let (mut errant, mut unstable) = (BTreeSet::new(), BTreeSet::new());
+        let (mut unreachable, mut stuck) = (BTreeSet::new(), BTreeSet::new());
         let mut wake = None;
         for (id, _) in self.state.staying().filter(|(id, _)| Some(*id) != primary) {
             let Some(observed) = self.observed.get(&id) else { continue };
             let errant_now = observed.report_in(self.state.epoch).and_then(|r| r.trouble.as_ref());
             if open && matches!(errant_now, Some(Trouble::Errant { .. })) {
                 errant.insert(id);
+            } else if open && matches!(observed.trouble(), Some(Trouble::Unstable { .. })) {
+                unstable.insert(id);
             } else if let Some(since) = observed.unreachable_since {
                 let due = since.after(self.timing.unreachable_ms);
                 if !open {
@@ -77,6 +80,7 @@ impl Cluster {
         }
         self.timeout = crate::time::earliest(self.timeout, wake);
         self.leave(now, &errant, Leaving::Errant);
+        self.leave(now, &unstable, Leaving::Unstable);
         self.leave(now, &unreachable, Leaving::Unreachable);
         self.leave(now, &stuck, Leaving::Stuck);
         // While there is no primary, every copy may be needed: scaling down waits.
@@ -137,7 +141,7 @@ impl Cluster {
         if self.effects.iter().any(|(_, effect)| withheld(effect)) {
             return self.forget(now, member, "it was not launched yet".to_owned());
         }
-        let observed = self.observed.entry(member).or_insert_with(|| Observed::new(now));
+        let observed = self.observed.entry(member).or_insert_with(|| Box::new(Observed::new(now)));
         let due = observed.killed_at.map_or(now, |at| at.after(self.timing.kill_retry_ms));
         if due > now {
             return self.wake_at(due);

@@ -126,6 +126,8 @@ pub enum Leaving {
     ScaleDown,
     /// It holds transactions that the primary lacks: another member takes its place, with fresh data.
     Errant,
+    /// Its server failed too often in a short time.
+    Unstable,
     /// Its agent could not be reached for too long.
     Unreachable,
     /// It did not start in time.
@@ -140,6 +142,7 @@ impl Leaving {
         match self {
             Self::ScaleDown => "fewer members are wanted",
             Self::Errant => "it holds transactions that the primary lacks; its data is kept in its sandbox",
+            Self::Unstable => "its server failed too often; its data is kept in its sandbox",
             Self::Unreachable => "its agent could not be reached for too long",
             Self::Stuck => "it did not start in time",
             Self::Deleted => "the cluster is being deleted",

@@ -181,6 +181,7 @@ impl Bench {
             role,
             boot: 1,
             position: GtidSet::Empty,
+            unapplied: 0,
             lag_s: None,
             replicas: None,
             waiting: None,

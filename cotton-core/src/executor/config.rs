@@ -17,12 +17,15 @@ pub struct ExecutorConfig {
     pub retry_ms_max: u64,
     /// Pause before a refusal that will hardly change by itself (errant, incomplete) is checked again.
     pub recheck_ms: u64,
-    /// So many unplanned starts of the server within [`Self::restart_window_ms`]; one more, and the task fails.
+    /// So many unplanned starts of the server within [`Self::restart_window_ms`]; one more, and the member is reported
+    /// as unstable, and rests before each further start. A server that never ran at all is then given up.
     pub restarts_max: usize,
     /// See [`Self::restarts_max`].
     pub restart_window_ms: u64,
     /// Pause before the second unplanned start within the window (the first is immediate); doubles with each one.
     pub restart_pause_ms: u64,
+    /// Pause before a start of an unstable server.
+    pub restart_rest_ms: u64,
     /// How long a crashed semi-synchronous primary stays down for the order to follow its successor, so that it can
     /// drop what nobody acknowledged. Without that order it starts with all it has: an election may need it.
     pub restart_hold_ms: u64,
@@ -44,6 +47,7 @@ impl Default for ExecutorConfig {
             restarts_max: 5,
             restart_window_ms: 600_000,
             restart_pause_ms: 100,
+            restart_rest_ms: 60_000,
             restart_hold_ms: 1_500,
             farewell_ms: 5_000,
             disk_free_bytes_min: 64 * MIB,

@@ -32,6 +32,8 @@ pub enum Operation {
         /// How.
         promotion: Promotion,
     },
+    /// Commit something that changes nothing, so that an acknowledgement of it frees the sessions that wait.
+    Nudge,
     /// Replicate.
     Follow {
         /// The epoch whose primary it is.
@@ -63,6 +65,7 @@ impl Operation {
             Self::Start { .. } => "start",
             Self::Freeze { .. } => "freeze",
             Self::Promote { .. } => "promote",
+            Self::Nudge => "nudge",
             Self::Follow { .. } => "follow",
             Self::CopyFrom { .. } => "copy",
             Self::Stop { .. } => "stop",
@@ -72,7 +75,7 @@ impl Operation {
     /// The epoch that this obeys, if it obeys one.
     pub const fn epoch(&self) -> Option<Epoch> {
         match self {
-            Self::Provision | Self::Start { .. } | Self::Stop { .. } => None,
+            Self::Provision | Self::Start { .. } | Self::Nudge | Self::Stop { .. } => None,
             Self::Freeze { rank } => Some(rank.epoch),
             Self::Promote { epoch, .. } | Self::Follow { epoch, .. } | Self::CopyFrom { epoch, .. } => Some(*epoch),
         }

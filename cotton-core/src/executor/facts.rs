@@ -174,6 +174,8 @@ impl Executor {
         match (&running.operation, outcome) {
             (Operation::Provision, Outcome::Done) => self.server.process = Process::Ready,
             (Operation::Start { boot, .. }, Outcome::Done) => self.on_up(*boot),
+            // Either the sessions go on, or the next probe finds them waiting still.
+            (Operation::Nudge, Outcome::Done | Outcome::Failed(_)) => self.next_probe = self.now,
             (Operation::Provision | Operation::Start { .. }, Outcome::Failed(failure)) => self.on_start_failed(failure),
             (Operation::CopyFrom { boot, .. }, Outcome::Done) => {
                 self.copies += 1;
@@ -204,6 +206,7 @@ impl Executor {
     }
 
     fn on_up(&mut self, boot: u64) {
+        self.unstable = None;
         self.server.on_up(boot);
         self.next_probe = self.now;
         if self.ending.is_none() && !matches!(self.announced, Some((TaskState::Running, _))) {
@@ -214,7 +217,8 @@ impl Executor {
     fn on_start_failed(&mut self, failure: Failure) {
         self.server.on_start_failed(failure.detail.clone());
         if failure.permanent {
-            self.fail(failure.detail);
+            self.restarts.rest(self.now, &self.config);
+            self.give_up(failure.detail);
         } else {
             self.take_restart(&failure.detail);
         }
@@ -223,25 +227,31 @@ impl Executor {
     /// An unplanned start will be needed.
     fn take_restart(&mut self, reason: &str) {
         if !self.restarts.take(self.now, &self.config) {
-            self.fail(format!(
-                "server failed more than {} times within {} s; last: {reason}",
-                self.config.restarts_max,
-                self.config.restart_window_ms / 1000
-            ));
+            let (times, seconds) = (self.config.restarts_max, self.config.restart_window_ms / 1000);
+            self.give_up(format!("server failed more than {times} times within {seconds} s; last: {reason}"));
+        }
+    }
+
+    /// Data is never given up here: only the scheduler knows whether others have it. A server that never ran has none.
+    fn give_up(&mut self, detail: String) {
+        if self.server.boot == 0 && self.state.obeyed.is_none() {
+            self.fail(detail); // another agent may do better
+        } else {
+            self.unstable = Some(detail);
         }
     }
 
     fn on_obeyed(&mut self, running: Running, outcome: Outcome) {
         let trouble = match (running.operation, outcome) {
-            (Operation::Freeze { rank }, Outcome::Frozen(position)) => {
+            (Operation::Freeze { rank }, Outcome::Frozen(frozen)) => {
                 self.server.standing = Standing::Frozen(rank);
-                self.server.on_position(position, running.nonce);
+                self.server.on_position(frozen.position, frozen.unapplied, running.nonce);
                 None
             }
             (Operation::Promote { epoch, promotion }, Outcome::Promoted(Promoted::Writable(position))) => {
                 self.server.gate = Gate::Open(epoch);
-                self.server.standing = Standing::Primary { epoch, promotion, closed: false };
-                self.server.on_position(position, running.nonce);
+                self.server.standing = Standing::Primary { epoch, promotion, closed: false, stalled: false };
+                self.server.on_position(position, 0, running.nonce); // all was applied first
                 self.next_probe = self.now; // how many replicas are connected matters to a lease
                 None
             }
@@ -274,7 +284,12 @@ impl Executor {
             Some(Trouble::Errant { .. } | Trouble::Incomplete { .. }) => self.retry.refused(self.now, &self.config),
             // The first copy is made at once; pauses come between the following ones.
             Some(Trouble::HistoryMissing { .. }) if self.retry.failures() == 0 => self.retry.counted(),
-            Some(Trouble::HistoryMissing { .. } | Trouble::Storage { .. } | Trouble::Failing { .. }) => {
+            Some(
+                Trouble::HistoryMissing { .. }
+                | Trouble::Unstable { .. }
+                | Trouble::Storage { .. }
+                | Trouble::Failing { .. },
+            ) => {
                 self.retry.failed(self.now, &self.config);
             }
         }

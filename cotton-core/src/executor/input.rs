@@ -1,9 +1,9 @@
 //! What an executor gets to know.
 
 use crate::ports::mesos::TaskState;
-use crate::ports::mysql::{Exit, Followed, Promoted, ServerStatus};
+use crate::ports::mysql::{Exit, Followed, Frozen, Promoted, ServerStatus};
 use crate::protocol::ToExecutor;
-use crate::{ErrorKind, GtidSet, PortError, TaskId};
+use crate::{ErrorKind, PortError, TaskId};
 
 /// Names one call of the machine to its server, so that an answer finds its question. Never used twice in one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,8 +31,8 @@ impl From<&PortError> for Failure {
 pub enum Outcome {
     /// Of provisioning, starting, copying, stopping: done.
     Done,
-    /// Of freezing: the position that replication cannot move any more.
-    Frozen(GtidSet),
+    /// Of freezing: what replication cannot move any more.
+    Frozen(Frozen),
     /// Of promoting.
     Promoted(Promoted),
     /// Of following.

@@ -50,7 +50,7 @@ use ending::Ending;
 use lease::Lease;
 use report::Reports;
 use retry::{Restarts, Retry};
-use server::{Gate, Server};
+use server::{Gate, Server, Standing};
 use std::collections::VecDeque;
 
 /// Warnings kept for a driver that does not fetch them.
@@ -81,6 +81,8 @@ pub struct Executor {
     goal_trouble: Option<Trouble>,
     /// What is wrong with the disk.
     storage: Option<String>,
+    /// How often the server failed, when that was too often and it rests.
+    unstable: Option<String>,
     server: Server,
     lease: Lease,
     reports: Reports,
@@ -184,6 +186,7 @@ impl Executor {
             goal: None,
             goal_trouble: None,
             storage: None,
+            unstable: None,
             server: Server::new(),
             lease: Lease::default(),
             reports: Reports::default(),
@@ -313,11 +316,14 @@ impl Executor {
             Operation::Freeze { .. } | Operation::Follow { .. } => {
                 assert!(gate == Gate::Closed, "a writable server is killed, not demoted");
             }
-            Operation::Provision | Operation::Start { .. } | Operation::Stop { .. } => {}
+            Operation::Provision | Operation::Start { .. } | Operation::Nudge | Operation::Stop { .. } => {}
         }
         self.calls += 1;
         self.stamp += 1;
         let id = CallId(self.calls);
+        if let (Operation::Nudge, Standing::Primary { stalled, .. }) = (&operation, &mut self.server.standing) {
+            *stalled = false; // until two more probes say so
+        }
         self.running = Some(Running { id, operation: operation.clone(), boot, gate, nonce: self.nonce });
         Effect::Operate { id, operation }
     }

@@ -127,6 +127,7 @@ impl Executor {
             role: headline.role.clone(),
             boot: headline.boot,
             position: self.server.position().clone(),
+            unapplied: self.server.seen.as_ref().map_or(0, |seen| seen.unapplied),
             lag_s: status.and_then(|status| status.replication.as_ref()).and_then(|replication| replication.lag_s),
             replicas: headline.replicas,
             waiting: headline.replicas.and(status).map(|status| status.waiting),
@@ -139,11 +140,13 @@ impl Executor {
     /// The trouble that most needs somebody's attention.
     fn trouble(&self) -> Option<Trouble> {
         let storage = || self.storage.clone().map(|detail| Trouble::Storage { detail });
+        let unstable = || self.unstable.clone().map(|detail| Trouble::Unstable { detail });
         match &self.goal_trouble {
-            Some(Trouble::Failing { .. }) | None => storage().or_else(|| self.goal_trouble.clone()),
+            Some(Trouble::Failing { .. }) | None => storage().or_else(unstable).or_else(|| self.goal_trouble.clone()),
             Some(
                 Trouble::Errant { .. }
                 | Trouble::HistoryMissing { .. }
+                | Trouble::Unstable { .. }
                 | Trouble::Storage { .. }
                 | Trouble::Incomplete { .. },
             ) => self.goal_trouble.clone(),

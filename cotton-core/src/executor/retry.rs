@@ -39,7 +39,7 @@ impl Retry {
     }
 }
 
-/// Unplanned starts of the server: each crash, hang or failed start costs one, and there are only so many.
+/// Unplanned starts of the server: each crash, hang or failed start costs one, and there are only so many in a row.
 #[derive(Debug, Default)]
 pub(super) struct Restarts {
     at: VecDeque<Millis>,
@@ -47,12 +47,15 @@ pub(super) struct Restarts {
 }
 
 impl Restarts {
-    /// Takes one; false when there is none left.
+    /// Takes one; false when there was none left, and the next start has to rest.
     pub(super) fn take(&mut self, now: Millis, config: &ExecutorConfig) -> bool {
         while self.at.front().is_some_and(|at| now.since(*at) >= config.restart_window_ms) {
             self.at.pop_front();
         }
         if self.at.len() >= config.restarts_max {
+            self.at.pop_front();
+            self.at.push_back(now); // it goes on resting as long as it goes on failing
+            self.rest(now, config);
             return false;
         }
         let earlier = u32::try_from(self.at.len()).unwrap_or(u32::MAX);
@@ -60,6 +63,11 @@ impl Restarts {
         let pause = earlier.checked_sub(1).map_or(0, |n| doubled(config.restart_pause_ms, n));
         self.not_before = now.after(pause);
         true
+    }
+
+    /// Puts the next start off for long: one at once would fail again.
+    pub(super) const fn rest(&mut self, now: Millis, config: &ExecutorConfig) {
+        self.not_before = now.after(config.restart_rest_ms);
     }
 
     /// The earliest next start.
@@ -94,7 +102,9 @@ mod tests {
         let pauses: Vec<Option<u64>> =
             (0..6).map(|_| restarts.take(Millis(7), &config).then(|| restarts.not_before().since(Millis(7)))).collect();
         assert_eq!(pauses, [Some(0), Some(100), Some(200), Some(400), Some(800), None]);
-        assert!(!restarts.take(Millis(600_006), &config));
+        assert_eq!(restarts.not_before(), Millis(60_007), "it rests");
+        assert!(!restarts.take(Millis(600_006), &config), "and goes on resting");
         assert!(restarts.take(Millis(600_007), &config), "the window has passed");
+        assert_eq!(restarts.not_before().since(Millis(600_007)), 100);
     }
 }

@@ -61,6 +61,8 @@ pub(super) enum Standing {
         promotion: Promotion,
         /// Whether a probe since then found it read-only: it must be told again.
         closed: bool,
+        /// Whether sessions wait although enough replicas are connected, and nothing was committed between two probes.
+        stalled: bool,
     },
 }
 
@@ -68,6 +70,7 @@ pub(super) enum Standing {
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) position: GtidSet,
+    pub(super) unapplied: u64,
     pub(super) nonce: u64,
 }
 
@@ -162,15 +165,20 @@ impl Server {
         }
     }
 
-    pub(super) fn on_position(&mut self, position: GtidSet, nonce: u64) {
+    pub(super) fn on_position(&mut self, position: GtidSet, unapplied: u64, nonce: u64) {
         assert!(self.is_up(), "positions come from a running server");
         let nonce = self.seen.as_ref().map_or(nonce, |seen| seen.nonce.max(nonce));
         self.last_position = position.clone();
-        self.seen = Some(Seen { position, nonce });
+        self.seen = Some(Seen { position, unapplied, nonce });
     }
 
     pub(super) fn on_status(&mut self, status: ServerStatus, nonce: u64) {
-        self.on_position(status.position.clone(), nonce);
+        let last = self.status.as_ref().filter(|last| last.waiting > 0 && last.position == status.position);
+        let stalled = last.is_some() && status.waiting > 0 && status.replicas >= self.acks;
+        if let Standing::Primary { stalled: known, .. } = &mut self.standing {
+            *known = stalled;
+        }
+        self.on_position(status.position.clone(), status.unapplied, nonce);
         self.version.clone_from(&status.version);
         self.status = Some(status);
     }

@@ -38,7 +38,7 @@
 
 use super::GtidError;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;
 
@@ -113,6 +113,18 @@ impl MariaDbGtids {
     /// [module documentation](self). Exact when nothing received is left to apply in `self`.
     pub fn contains(&self, other: &Self) -> bool {
         other.missing_in(self).is_empty()
+    }
+
+    /// By how much the numbers of `self` are beyond those of an earlier position of the same server, over all domains.
+    pub(super) fn count_beyond(&self, earlier: &Self) -> u64 {
+        let last = |of: &Self, domain: u32| {
+            let received = of.received.get(&domain).map_or(0, |(_, seq)| *seq);
+            received.max(front(&of.applied, domain))
+        };
+        let domains: BTreeSet<u32> =
+            self.applied.keys().map(|(domain, _)| *domain).chain(self.received.keys().copied()).collect();
+        let beyond = |domain: u32| last(self, domain).saturating_sub(last(earlier, domain));
+        domains.into_iter().fold(0, |sum, domain| sum.saturating_add(beyond(domain)))
     }
 
     /// The GTIDs named in `self` that `other` lacks.

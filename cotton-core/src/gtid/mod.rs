@@ -155,6 +155,18 @@ impl GtidSet {
         self.order(other) == GtidOrder::Ahead
     }
 
+    /// How many transactions `self` has that `other`, an earlier position of the same server, has not. On MariaDB as far
+    /// as sequence numbers tell; 0 when the dialects differ.
+    pub fn count_beyond(&self, other: &Self) -> u64 {
+        match (self, other) {
+            (Self::MySql(own), Self::MySql(other)) => own.subtract(other).count(),
+            (Self::MySql(own), Self::Empty) => own.count(),
+            (Self::MariaDb(own), Self::MariaDb(other)) => own.count_beyond(other),
+            (Self::MariaDb(own), Self::Empty) => own.count_beyond(&MariaDbGtids::default()),
+            (Self::Empty | Self::MySql(_), _) | (Self::MariaDb(_), Self::MySql(_)) => 0,
+        }
+    }
+
     /// What `self` has and `primary` lacks, `None` when there is no such thing: on a former primary or a replica that
     /// wants to follow, the transactions that must not live on. Exactly then `primary.contains(self)`.
     ///
@@ -244,6 +256,22 @@ mod tests {
         assert_eq!(both, mysql("A:1-9"));
         assert!(both.is_ahead_of(&mysql("A:1-8")));
         assert_eq!(mysql("A:1-9:12").errant_against(&both), Some(mysql("A:12")));
+    }
+
+    #[test]
+    fn counts_what_came_after() {
+        let mariadb = |state, io| GtidSet::mariadb(state, "", Some(io)).expect("a valid position");
+        for (later, earlier, count) in [
+            (mysql("A:1-9:12"), mysql("A:1-7"), 3),
+            (mysql("A:1-9"), GtidSet::Empty, 9),
+            (GtidSet::Empty, mysql("A:1-9"), 0),
+            (mariadb("0-1-5", "0-2-9,1-1-4"), mariadb("0-1-5", ""), 8),
+            (mariadb("0-1-5", ""), mariadb("0-1-5", "0-1-3"), 0),
+            (mariadb("0-1-5,0-2-7", ""), GtidSet::Empty, 7),
+            (mariadb("0-1-5", ""), mysql("A:1"), 0),
+        ] {
+            assert_eq!(later.count_beyond(&earlier), count, "{later} after {earlier}");
+        }
     }
 
     #[test]

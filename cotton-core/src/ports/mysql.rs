@@ -41,6 +41,8 @@ pub struct ServerStatus {
     pub writable: bool,
     /// Received or executed.
     pub position: GtidSet,
+    /// How many transactions are received and not applied yet.
+    pub unapplied: u64,
     /// Present on a replica.
     pub replication: Option<Replication>,
     /// Semi-synchronous replicas (or just replicas, where the server has no semi-sync) connected to it.
@@ -49,6 +51,15 @@ pub struct ServerStatus {
     pub waiting: u32,
     /// Free bytes where the data is.
     pub disk_free_bytes: Option<u64>,
+}
+
+/// What a server has that receives nothing any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frozen {
+    /// Received or executed; cannot grow by replication.
+    pub position: GtidSet,
+    /// How many transactions are received and not applied yet: a promotion has to wait for them.
+    pub unapplied: u64,
 }
 
 /// How to open for writes.
@@ -141,18 +152,25 @@ pub trait MySql: Send + Sync {
     /// When the server does not answer.
     async fn probe(&self) -> Result<ServerStatus, PortError>;
 
-    /// Stops receiving, goes on applying; returns the position received and executed, which cannot grow by
-    /// replication any more. Must only be called on a read-only server.
+    /// Stops receiving, goes on applying. Must only be called on a read-only server.
     ///
     /// # Errors
     /// When that is not certain.
-    async fn freeze(&self) -> Result<GtidSet, PortError>;
+    async fn freeze(&self) -> Result<Frozen, PortError>;
 
     /// Applies all that was received, forgets the old primary, sets semi-sync, opens for writes.
     ///
     /// # Errors
     /// When it is not certain to be writable as asked; a repeated call mends a half-done one.
     async fn promote(&self, promotion: &Promotion) -> Result<Promoted, PortError>;
+
+    /// Commits a transaction that changes nothing, on a primary whose sessions wait although enough replicas are
+    /// connected. A replica that reconnects and already has the last commits is not sent them again, so that it
+    /// acknowledges them only with the next one, which may never come.
+    ///
+    /// # Errors
+    /// When it was not acknowledged either, within the adapter's time limit.
+    async fn nudge(&self) -> Result<(), PortError>;
 
     /// Replicates from a primary, after making sure that nothing here is missing there. The server must be read-only.
     ///

@@ -4,7 +4,7 @@
 
 use crate::gtid::MySqlGtids;
 use crate::ports::mysql::{
-    Exit, Followed, Following, LinkState, MySql, Promoted, Promotion, Replication, ServerStatus,
+    Exit, Followed, Following, Frozen, LinkState, MySql, Promoted, Promotion, Replication, ServerStatus,
 };
 use crate::{Endpoint, ErrorKind, GtidSet, PortError};
 use async_trait::async_trait;
@@ -344,6 +344,7 @@ impl MySql for FakeMySql {
             version: "fake".to_owned(),
             writable: server.writable,
             position: server.executed.clone().into(),
+            unapplied: 0,
             replication: server.source.as_ref().map(|following| Replication {
                 source: following.primary.clone(),
                 link: link(following),
@@ -357,12 +358,12 @@ impl MySql for FakeMySql {
         })
     }
 
-    async fn freeze(&self) -> Result<GtidSet, PortError> {
+    async fn freeze(&self) -> Result<Frozen, PortError> {
         self.called("freeze", true)?;
         self.with(|server| {
             server.must_be_read_only("freeze")?;
             server.receiving = false;
-            Ok(server.executed.clone().into())
+            Ok(Frozen { position: server.executed.clone().into(), unapplied: 0 })
         })
     }
 
@@ -381,6 +382,15 @@ impl MySql for FakeMySql {
         });
         self.network.shared().replicate();
         Ok(promoted)
+    }
+
+    async fn nudge(&self) -> Result<(), PortError> {
+        self.called("nudge", true)?;
+        match self.network.write(&self.endpoint) {
+            Commit::Acknowledged(_) => Ok(()),
+            Commit::Waiting(_) => Err(PortError::temporary(ErrorKind::Timeout, "nudge", "no replica has it")),
+            Commit::Refused => Err(PortError::permanent(ErrorKind::Conflict, "nudge", "the server is read-only")),
+        }
     }
 
     async fn follow(&self, following: &Following) -> Result<Followed, PortError> {

@@ -31,7 +31,7 @@ async fn kill_the_primary_under_load(servers: Servers, rounds: u32) {
         assert_eq!((exit.description.as_str(), exit.expected), ("signal 9", false));
         let seen = start.elapsed();
         let (a, b) = tokio::join!(members[1].instance.freeze(), members[2].instance.freeze());
-        let (a, b) = (a.expect("freeze"), b.expect("freeze"));
+        let (a, b) = (a.expect("freeze").position, b.expect("freeze").position);
         let frozen = start.elapsed();
         if !a.contains(&b) {
             members.swap(1, 2);
@@ -105,7 +105,7 @@ async fn everything_goes_down_at_once(servers: Servers) {
     let mut position = None;
     for (index, member) in back.iter().enumerate() {
         member.instance.start().await.expect("restart");
-        let own = member.instance.freeze().await.expect("freeze");
+        let own = member.instance.freeze().await.expect("freeze").position;
         if position.as_ref().is_none_or(|(_, best)| own.is_ahead_of(best)) {
             position = Some((index, own));
         }

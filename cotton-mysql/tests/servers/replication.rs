@@ -1,7 +1,8 @@
 //! Freeze, promote and follow.
 
 use crate::support::{Member, REPL_PASSWORD, Servers, cluster, insert, rows, until};
-use cotton_core::ports::mysql::{Followed, Following, LinkState, MySql, Promoted, Promotion};
+use cotton_core::gtid::GtidOrder;
+use cotton_core::ports::mysql::{Followed, Following, Frozen, LinkState, MySql, Promoted, Promotion};
 use cotton_core::{ErrorKind, GtidSet};
 use mysql_async::prelude::Queryable;
 use std::collections::BTreeSet;
@@ -11,6 +12,7 @@ on_each_server!(
     rows_travel_and_status_tells,
     each_state_refuses_what_does_not_fit,
     acknowledgements_are_waited_for,
+    a_replica_may_follow_with_what_nobody_acknowledged_yet,
     frozen_replicas_acknowledge_nothing,
     received_is_not_lost_when_the_applier_was_stopped,
     a_slow_applier_is_waited_for,
@@ -45,7 +47,8 @@ async fn rows_travel_and_status_tells(servers: Servers) {
     // a switchover the hard way: the old primary goes down, the others turn round
     members[0].instance.kill().await;
     let frozen = members[1].instance.freeze().await.expect("freeze");
-    assert_eq!(members[1].instance.freeze().await.expect("again"), frozen);
+    let again = members[1].instance.freeze().await.expect("again");
+    assert_eq!(again.position.order(&frozen.position), GtidOrder::Equal);
     assert_eq!(members[1].probe().await.replication.expect("still").link, LinkState::Stopped);
     members[1].promote(0).await;
     members[2].attach(&members[1], false).await;
@@ -99,6 +102,7 @@ async fn acknowledgements_are_waited_for(servers: Servers) {
     let Some(members) = cluster(servers, 2, 1).await else { return };
     let mut conn = members[0].client().await;
     insert(&mut conn, 1).await.expect("acknowledged");
+    let before = members[0].probe().await.position;
     members[1].instance.kill().await;
     let writing = tokio::spawn(async move { insert(&mut conn, 2).await });
     until("waiting", || async { members[0].probe().await.waiting == 1 }).await;
@@ -106,12 +110,36 @@ async fn acknowledgements_are_waited_for(servers: Servers) {
     tokio::time::sleep(Duration::from_millis(500)).await; // that nothing happens cannot be waited for
     assert!(!writing.is_finished(), "no fallback");
     assert_eq!(rows(&mut members[0].client().await).await, [1], "nobody sees what may yet vanish");
+    let position = members[0].probe().await.position;
+    assert!(position.is_ahead_of(&before), "what waits may be acknowledged at any moment: {position}");
     members[1].instance.start().await.expect("restart");
     members[1].attach(&members[0], true).await;
-    writing.await.expect("no panic").expect("acknowledged now");
+    tokio::time::timeout(Duration::from_secs(20), writing).await.expect("freed").expect("no panic").expect("committed");
     members[1].until_has(&BTreeSet::from([1, 2])).await;
     let status = members[0].probe().await;
     assert_eq!((status.waiting, status.replicas), (0, 1));
+}
+
+async fn a_replica_may_follow_with_what_nobody_acknowledged_yet(servers: Servers) {
+    if !servers.has_semi_sync() {
+        return;
+    }
+    let Some(members) = cluster(servers, 2, 1).await else { return };
+    let mut conn = members[0].client().await;
+    insert(&mut conn, 1).await.expect("acknowledged");
+    members[1].attach(&members[0], false).await;
+    let writing = tokio::spawn(async move { insert(&mut conn, 2).await });
+    members[1].until_has(&BTreeSet::from([1, 2])).await;
+    assert!(!writing.is_finished(), "a replica that acknowledges nothing is not waited for");
+    members[1].attach(&members[0], true).await;
+    until("counted", || async { members[0].probe().await.replicas == 1 }).await;
+    // it is not sent again what it has, and does not acknowledge it by itself
+    assert_eq!(members[0].probe().await.waiting, 1);
+    members[0].instance.nudge().await.expect("acknowledged");
+    tokio::time::timeout(Duration::from_secs(20), writing).await.expect("freed").expect("no panic").expect("committed");
+    assert_eq!(members[0].probe().await.waiting, 0);
+    let error = members[1].instance.nudge().await.expect_err("it is read-only");
+    assert_eq!(error.kind, ErrorKind::Conflict);
 }
 
 async fn received_is_not_lost_when_the_applier_was_stopped(servers: Servers) {
@@ -127,8 +155,9 @@ async fn received_is_not_lost_when_the_applier_was_stopped(servers: Servers) {
     let wanted = members[0].probe().await.position;
     until("received", || async { members[1].probe().await.position.contains(&wanted) }).await;
     members[0].instance.kill().await;
-    let position = members[1].instance.freeze().await.expect("freeze");
+    let Frozen { position, unapplied } = members[1].instance.freeze().await.expect("freeze");
     assert!(position.contains(&wanted), "{position} {wanted}");
+    assert!(servers == Servers::MySql56 || unapplied <= 50, "{unapplied}");
     let promotion = Promotion { must_contain: position, acks: 0 };
     let promoted = members[1].instance.promote(&promotion).await.expect("promote");
     assert!(matches!(promoted, Promoted::Writable(_)), "{promoted:?}");
@@ -154,8 +183,9 @@ async fn a_slow_applier_is_waited_for(servers: Servers) {
     members[0].instance.kill().await;
     members[2].instance.freeze().await.expect("freeze");
     if servers != Servers::MySql56 {
-        let position = members[1].instance.freeze().await.expect("freeze does not wait for the applier");
-        assert!(position.contains(&wanted), "received counts");
+        let frozen = members[1].instance.freeze().await.expect("freeze does not wait for the applier");
+        assert!(frozen.position.contains(&wanted), "received counts");
+        assert!((1..=20).contains(&frozen.unapplied), "a blocked applier is seen: {}", frozen.unapplied);
     }
     // the others may turn round before it is ready: what it still applies is not errant here
     let following = Following { primary: members[1].endpoint.clone(), semi_sync: acks > 0 };

@@ -147,6 +147,38 @@ fn an_errant_member_is_replaced() {
 }
 
 #[test]
+fn an_unstable_member_is_replaced_once_another_is_primary() {
+    let mut world = World::running(3);
+    let rests = |world: &mut World, member: u64| {
+        world.crash(member);
+        world.toy(member).trouble = Some(Trouble::Unstable { detail: "it fails".to_owned() });
+        world.say(MemberId(member));
+    };
+    rests(&mut world, 2);
+    world.settle();
+    assert_eq!(ids(&world), [0, 1, 3]);
+    world.check_whole();
+    rests(&mut world, 0);
+    world.settle();
+    assert_eq!(ids(&world), [1, 3, 4], "a former primary too");
+    world.check_whole();
+}
+
+#[test]
+fn an_unstable_member_stays_while_it_may_have_the_only_copy() {
+    let mut world = World::running(1);
+    world.crash(0);
+    world.toy(0).trouble = Some(Trouble::Unstable { detail: "it fails".to_owned() });
+    world.say(MemberId(0));
+    world.settle();
+    world.pass(600_000);
+    assert_eq!((ids(&world), world.logged(|kind| matches!(kind, EventKind::Leaving { .. }))), (vec![0], 0));
+    world.restart(0);
+    world.settle();
+    world.check_whole();
+}
+
+#[test]
 fn errant_in_an_earlier_epoch_is_not_errant_now() {
     let mut world = World::running(3);
     world.crash(0);

@@ -81,6 +81,7 @@ impl Toy {
             role: self.role.clone(),
             boot: self.boot,
             position: gtids(&self.data),
+            unapplied: 0,
             lag_s: None,
             replicas: None,
             waiting: None,
@@ -99,6 +100,7 @@ impl Toy {
     pub(super) fn restart(&mut self) {
         self.boot += 1;
         self.role = MemberRole::Idle;
+        self.trouble = None;
     }
 
     /// Its source, while it may receive.

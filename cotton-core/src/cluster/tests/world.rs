@@ -251,7 +251,9 @@ impl World {
                 if toy.rank.is_none_or(|known| known < rank) {
                     toy.rank = Some(rank);
                     toy.taken_on = toy.boot;
-                    toy.trouble = None;
+                    if toy.role.is_up() {
+                        toy.trouble = None;
+                    }
                     if toy.role == MemberRole::Primary && !matches!(directive.order, Order::Promote { .. }) {
                         toy.restart(); // whatever waits for an acknowledgement is never answered
                         toy.taken_on = toy.boot;

@@ -103,7 +103,7 @@ fn fencing_costs_no_restart() {
         bench.feed(directive(2 * epoch + 1, freeze()));
         bench.killed();
         bench.finish("start", Outcome::Done);
-        bench.finish("freeze", Outcome::Frozen(gtids("0-1-5")));
+        bench.finish("freeze", frozen("0-1-5"));
     }
     assert!(!bench.has("exit"));
 }

@@ -92,7 +92,7 @@ fn a_crash_is_reported_first_and_restarted_at_once() {
     assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2, replaced: false });
     assert!(!bench.has("report"), "it is not looked at yet");
     bench.persist();
-    bench.finish("freeze", Outcome::Frozen(gtids("0-1-4")));
+    bench.finish("freeze", frozen("0-1-4"));
     let report = bench.report();
     assert_eq!((report.role, report.boot, report.epoch), (MemberRole::Frozen, 2, Epoch(3)));
     assert_eq!(report.position, gtids("0-1-4"), "a restart may lose what was received and not applied");
@@ -108,7 +108,7 @@ fn a_crash_while_its_start_is_told_late_is_ignored() {
 }
 
 #[test]
-fn too_many_crashes_fail_the_task() {
+fn a_server_that_crashes_too_often_rests_and_keeps_its_data() {
     let mut bench = Bench::up();
     for boot in 1..=5 {
         bench.feed(Input::Exited { boot, exit: exit() });
@@ -118,10 +118,44 @@ fn too_many_crashes_fail_the_task() {
     }
     bench.effects.clear();
     bench.feed(Input::Exited { boot: 6, exit: exit() });
-    assert_eq!(bench.names(), ["report", "update"]);
-    assert_eq!(bench.updates(), [TaskState::Failed]);
+    let report = bench.report();
+    assert!(matches!(report.role, MemberRole::Down { .. }));
+    let Some(Trouble::Unstable { detail }) = report.trouble else { panic!("{:?}", report.trouble) };
+    assert_eq!(detail, "server failed more than 5 times within 600 s; last: server ended: signal 9");
+    bench.pass(59_999);
+    assert!(!bench.has("start") && bench.updates().is_empty(), "the task goes on, whoever needs its data can have it");
+    bench.pass(1);
+    bench.finish("start", Outcome::Done);
+    bench.probe(status());
+    assert_eq!(bench.report().trouble, None);
+}
+
+#[test]
+fn a_server_that_never_ran_is_given_up() {
+    let mut bench = Bench::new();
+    bench.feed(Input::Launch { task: task() });
+    bench.finish("provision", Outcome::Done);
+    for _ in 0..=5 {
+        bench.pass(1_000);
+        bench.fail("start");
+    }
+    assert_eq!(bench.updates().last(), Some(&TaskState::Failed));
     bench.feed(Input::Acknowledged(TaskState::Failed));
     assert!(bench.machine.is_over());
+}
+
+#[test]
+fn a_start_that_cannot_succeed_is_no_reason_to_give_up_data() {
+    let mut bench = Bench::up();
+    bench.feed(Input::Exited { boot: 1, exit: exit() });
+    let Effect::Operate { id, .. } = bench.take("start") else { panic!("an operation") };
+    bench.effects.clear();
+    bench.feed(Input::Finished { id, outcome: Outcome::Failed(failure(ErrorKind::NotFound, true)) });
+    assert_eq!(bench.report().trouble, Some(Trouble::Unstable { detail: "no luck".into() }));
+    bench.pass(59_999);
+    assert!(!bench.has("start"));
+    bench.pass(1);
+    assert!(bench.has("start"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ mod random;
 mod reports;
 
 use super::*;
-use crate::ports::mysql::{Exit, Following, LinkState, Promoted, Replication, ServerStatus};
+use crate::ports::mysql::{Exit, Following, Frozen, LinkState, Promoted, Replication, ServerStatus};
 use crate::protocol::{Directive, MemberRole, Report, ToExecutor};
 use crate::{Endpoint, Epoch, ErrorKind, GtidSet, MemberId};
 
@@ -37,6 +37,11 @@ fn gtids(text: &str) -> GtidSet {
     GtidSet::MariaDb(text.parse().expect("a valid position"))
 }
 
+/// The answer to a freeze: all of that, and applied.
+fn frozen(position: &str) -> Outcome {
+    Outcome::Frozen(Frozen { position: gtids(position), unapplied: 0 })
+}
+
 fn failure(kind: ErrorKind, permanent: bool) -> Failure {
     Failure { kind, permanent, detail: "no luck".to_owned() }
 }
@@ -46,6 +51,7 @@ fn status() -> ServerStatus {
         version: "10.11".to_owned(),
         writable: false,
         position: gtids("0-1-5"),
+        unapplied: 0,
         replication: None,
         replicas: 0,
         waiting: 0,

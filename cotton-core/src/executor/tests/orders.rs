@@ -28,7 +28,7 @@ fn freeze_answers_with_the_position_at_once() {
     let mut bench = Bench::up();
     bench.feed(directive(2, freeze()));
     assert_eq!(bench.names(), ["freeze"], "no report in between");
-    bench.finish("freeze", Outcome::Frozen(gtids("0-1-9")));
+    bench.finish("freeze", frozen("0-1-9"));
     let report = bench.report();
     assert_eq!((report.role, report.epoch, report.position), (MemberRole::Frozen, Epoch(2), gtids("0-1-9")));
     assert_eq!(report.stage, Some(Stage::Freeze));
@@ -157,7 +157,7 @@ fn a_failing_promotion_is_tried_again() {
 fn an_incomplete_member_says_what_it_was() {
     let mut bench = Bench::up();
     bench.feed(directive(1, freeze()));
-    bench.finish("freeze", Outcome::Frozen(gtids("0-1-5")));
+    bench.finish("freeze", frozen("0-1-5"));
     bench.feed(directive(1, promote()));
     bench.finish("promote", Outcome::Promoted(Promoted::Incomplete("0-1-6".into())));
     let report = bench.report();
@@ -341,7 +341,7 @@ fn a_higher_rank_takes_over_when_the_operation_ends() {
     assert_eq!(bench.names(), ["follow"]);
     attached(&mut bench);
     assert!(bench.has("freeze"));
-    bench.finish("freeze", Outcome::Frozen(gtids("0-1-5")));
+    bench.finish("freeze", frozen("0-1-5"));
     assert_eq!((bench.report().role, bench.report().epoch), (MemberRole::Frozen, Epoch(3)));
 }
 
@@ -350,10 +350,10 @@ fn results_are_taken_once() {
     let mut bench = Bench::up();
     bench.feed(directive(2, freeze()));
     let Effect::Operate { id, .. } = bench.take("freeze") else { panic!("an operation") };
-    let frozen = |text| Input::Finished { id, outcome: Outcome::Frozen(gtids(text)) };
-    bench.feed(frozen("0-1-5"));
+    let finished = |text| Input::Finished { id, outcome: frozen(text) };
+    bench.feed(finished("0-1-5"));
     bench.effects.clear();
-    bench.feed(frozen("0-1-6"));
+    bench.feed(finished("0-1-6"));
     bench.feed(Input::Finished { id: CallId(999), outcome: Outcome::Done });
     bench.feed(Input::Killed { id });
     bench.feed(Input::Probed { id, result: Ok(primary_status(1)) });
@@ -365,4 +365,35 @@ fn directives_before_the_launch_are_ignored() {
     let mut bench = Bench::new();
     bench.feed(directive(2, freeze()));
     assert_eq!((bench.machine.ignored(), bench.machine.state.obeyed), (1, None));
+}
+
+#[test]
+fn sessions_that_wait_for_what_replicas_already_have_are_freed() {
+    let mut bench = Bench::primary(1);
+    let mut promotion = promote();
+    if let Order::Promote { acks, .. } = &mut promotion {
+        *acks = 1;
+    }
+    bench.feed(directive(2, promotion));
+    bench.finish("promote", Outcome::Promoted(Promoted::Writable(gtids("0-1-5"))));
+    let mut looks = |position: &str, replicas: u32, waiting: u32| {
+        bench.effects.clear();
+        bench.pass(1_000);
+        bench.probe(ServerStatus { position: gtids(position), waiting, ..primary_status(replicas) });
+        let nudges = bench.has("nudge");
+        if nudges {
+            bench.finish("nudge", Outcome::Failed(failure(ErrorKind::Timeout, false)));
+        }
+        nudges
+    };
+    assert!(!looks("0-1-5", 1, 0));
+    assert!(!looks("0-1-6", 1, 3), "a busy primary always has sessions that wait for a moment");
+    assert!(!looks("0-1-7", 1, 3));
+    assert!(!looks("0-1-8", 0, 1));
+    assert!(!looks("0-1-8", 0, 1), "nobody is there to acknowledge");
+    assert!(looks("0-1-8", 1, 1), "a replica is back, and was not sent what it has");
+    assert!(!looks("0-1-9", 1, 1), "a look that began before the end of the nudge tells nothing");
+    assert!(!looks("0-1-9", 1, 1), "the nudge itself is news");
+    assert!(looks("0-1-9", 1, 1), "it was not acknowledged: again");
+    assert!(!looks("0-1-10", 1, 0));
 }

@@ -155,10 +155,12 @@ impl World {
                 }
                 Operation::Freeze { rank } => assert_eq!(*rank, obeyed),
                 Operation::Follow { .. } | Operation::CopyFrom { .. } => assert_eq!(obeyed.stage, Stage::Decided),
-                Operation::Provision | Operation::Start { .. } | Operation::Stop { .. } => unreachable!("no epoch"),
+                Operation::Provision | Operation::Start { .. } | Operation::Nudge | Operation::Stop { .. } => {
+                    unreachable!("no epoch")
+                }
             }
         }
-        let may_be_open = matches!(operation, Operation::Promote { .. } | Operation::Stop { .. });
+        let may_be_open = matches!(operation, Operation::Promote { .. } | Operation::Nudge | Operation::Stop { .. });
         assert!(may_be_open || self.open.is_none(), "a writable server is killed before anything else: {operation:?}");
         if matches!(operation, Operation::Start { .. } | Operation::Provision) {
             assert_eq!(self.process, None, "what runs is not started");
@@ -178,7 +180,7 @@ impl World {
             _ if failed => {
                 Outcome::Failed(failure(if how == 8 { ErrorKind::Storage } else { ErrorKind::Other }, how == 16))
             }
-            Operation::Freeze { .. } => Outcome::Frozen(gtids("0-1-5")),
+            Operation::Freeze { .. } => frozen("0-1-5"),
             Operation::Promote { .. } if how.is_multiple_of(7) => Outcome::Promoted(Promoted::Incomplete("x".into())),
             Operation::Promote { .. } => Outcome::Promoted(Promoted::Writable(gtids("0-1-5"))),
             Operation::Follow { .. } if how.is_multiple_of(7) => Outcome::Followed(Followed::Errant("x".into())),
@@ -186,9 +188,11 @@ impl World {
                 Outcome::Followed(Followed::HistoryMissing("x".into()))
             }
             Operation::Follow { .. } => Outcome::Followed(Followed::Attached),
-            Operation::Provision | Operation::Start { .. } | Operation::CopyFrom { .. } | Operation::Stop { .. } => {
-                Outcome::Done
-            }
+            Operation::Provision
+            | Operation::Start { .. }
+            | Operation::Nudge
+            | Operation::CopyFrom { .. }
+            | Operation::Stop { .. } => Outcome::Done,
         };
         let before = self.process;
         match &operation {
@@ -197,7 +201,11 @@ impl World {
                 self.process = (!failed).then_some(*boot);
             }
             Operation::Stop { .. } => self.end_process(),
-            Operation::Provision | Operation::Freeze { .. } | Operation::Promote { .. } | Operation::Follow { .. } => {}
+            Operation::Provision
+            | Operation::Freeze { .. }
+            | Operation::Promote { .. }
+            | Operation::Nudge
+            | Operation::Follow { .. } => {}
         }
         self.feed(Input::Finished { id, outcome });
         if matches!(operation, Operation::CopyFrom { .. } | Operation::Stop { .. })
@@ -288,7 +296,7 @@ impl World {
                 let healthy = if self.open.is_some() { primary_status(1) } else { self.replica_status() };
                 self.feed(Input::Probed { id, result: Ok(healthy) });
             }
-            self.step(Step::Pass(100));
+            self.step(Step::Pass(250)); // longer in all than an unstable server rests
             let last = self.last_report.as_ref().map_or(0, |report| report.seq);
             self.feed(heard(self.durable.incarnation, last, 100, false));
         }

@@ -26,7 +26,7 @@ fn nothing_is_said_into_the_void() {
     let mut bench = Bench::up();
     bench.feed(Input::Disconnected);
     bench.feed(directive(2, freeze()));
-    bench.finish("freeze", Outcome::Frozen(gtids("0-1-9")));
+    bench.finish("freeze", frozen("0-1-9"));
     bench.pass(10_000);
     assert!(!bench.has("report"));
     bench.feed(Input::Connected);
@@ -75,7 +75,7 @@ fn a_position_never_goes_back_because_a_probe_was_slow() {
     bench.pass(1_000);
     let Effect::Probe { id } = bench.take("probe") else { panic!("a probe") };
     bench.feed(directive(2, freeze()));
-    bench.finish("freeze", Outcome::Frozen(gtids("0-1-9")));
+    bench.finish("freeze", frozen("0-1-9"));
     bench.feed(Input::Probed { id, result: Ok(status()) });
     bench.feed(directive(2, freeze()));
     assert_eq!(bench.report().position, gtids("0-1-9"));

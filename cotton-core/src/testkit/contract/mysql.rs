@@ -1,5 +1,6 @@
 //! What every [`MySql`] must do.
 
+use crate::gtid::GtidOrder;
 use crate::ports::mysql::{Followed, Following, LinkState, MySql, Promoted, Promotion, ServerStatus};
 use crate::{Endpoint, GtidSet};
 use std::sync::Arc;
@@ -101,12 +102,19 @@ async fn replication(outside: &impl Outside) {
     let written = primary.server.probe().await.expect("it answers").position;
     until(outside, &replica, "a replica gets what is written", |status| status.position.contains(&written)).await;
     until(outside, &primary, "a primary counts its replicas", |status| status.replicas == 1).await;
+    primary.server.nudge().await.expect("a primary commits what changes nothing");
+    let nudged = primary.server.probe().await.expect("it answers").position;
+    assert!(nudged.is_ahead_of(&written), "and replicas are sent it");
+    until(outside, &replica, "a replica gets what changes nothing", |status| status.position.contains(&nudged)).await;
+    replica.server.nudge().await.expect_err("a replica commits nothing of its own");
     assert!(!outside.write(&replica.endpoint).await, "a replica refuses writes");
 
     let frozen = replica.server.freeze().await.expect("a replica freezes");
-    assert!(frozen.contains(&written), "the position of a freeze has all that was received");
+    assert!(frozen.position.contains(&written), "the position of a freeze has all that was received");
     assert!(outside.write(&primary.endpoint).await);
-    assert_eq!(replica.server.freeze().await.expect("freezing may be repeated"), frozen, "frozen is frozen");
+    let again = replica.server.freeze().await.expect("freezing may be repeated");
+    assert_eq!(again.position.order(&frozen.position), GtidOrder::Equal, "frozen is frozen");
+    assert!(again.unapplied <= frozen.unapplied, "it goes on applying");
     let ahead = primary.server.probe().await.expect("it answers").position;
     let incomplete = Promotion { must_contain: ahead.clone(), acks: 0 };
     let promoted = replica.server.promote(&incomplete).await.expect("an answer");

@@ -6,7 +6,7 @@ use super::server::{Link, Server};
 use super::world::{Event, World, trace};
 use crate::executor::{CallId, Effect, Executor, ExecutorState, ExitReason, Failure, Input, Operation, Outcome};
 use crate::ports::mesos::{MesosEvent, TaskState};
-use crate::ports::mysql::{Exit, Followed, Promoted, Promotion, ServerStatus};
+use crate::ports::mysql::{Exit, Followed, Frozen, Promoted, Promotion, ServerStatus};
 use crate::protocol::{self, MemberTask, ToExecutor};
 use crate::testkit::invariants::{Task, durable_first};
 use crate::{Endpoint, Epoch, ErrorKind, Millis, Revision, TaskId};
@@ -297,7 +297,7 @@ impl World {
                 delay += self.random.within(100, 2_000);
             }
             Operation::Provision | Operation::Start { .. } => delay += self.random.within(10, 1_000),
-            Operation::Freeze { .. } | Operation::Follow { .. } | Operation::Stop { .. } => {}
+            Operation::Freeze { .. } | Operation::Nudge | Operation::Follow { .. } | Operation::Stop { .. } => {}
         }
         let give_up = self.now.after(OPERATION_MS_MAX);
         self.members[task].operation = Some(Underway { id, operation, boot, give_up });
@@ -380,12 +380,15 @@ impl World {
                     self.hold(Err("a writable server is frozen: its sessions would be answered".to_owned()));
                 }
                 let server = &self.members[task].server;
-                if self.mutation == Some(Mutation::ReceivedForgotten) {
-                    return Outcome::Frozen(server.executed());
-                }
-                Outcome::Frozen(server.position())
+                let forgets = self.mutation == Some(Mutation::ReceivedForgotten);
+                let position = if forgets { server.executed() } else { server.position() };
+                Outcome::Frozen(Frozen { position, unapplied: server.unapplied() })
             }
             Operation::Promote { epoch, promotion } if here => self.promote(task, *epoch, promotion),
+            Operation::Nudge if here => {
+                self.commit(task);
+                Outcome::Done
+            }
             Operation::Follow { following, .. } if here => {
                 let (primary, semi_sync) = (following.primary.clone(), following.semi_sync);
                 self.follow(task, primary, semi_sync)
@@ -396,7 +399,9 @@ impl World {
                 self.end_server(task, true);
                 Outcome::Done
             }
-            Operation::Freeze { .. } | Operation::Promote { .. } | Operation::Follow { .. } => gone(),
+            Operation::Freeze { .. } | Operation::Promote { .. } | Operation::Nudge | Operation::Follow { .. } => {
+                gone()
+            }
         }
     }
 

@@ -219,19 +219,26 @@ impl World {
         let there = self.members.iter().rposition(|m| m.spec.endpoint == endpoint && m.life == life && m.server.up);
         if let Some(task) = there {
             let delay = self.delay(self.plan.link_ms);
-            self.after(delay, Event::WriteAt { task, life });
+            self.after(delay, Event::WriteAt { task });
         }
     }
 
-    pub(super) fn write_at(&mut self, task: Task, life: Life) {
+    pub(super) fn write_at(&mut self, task: Task) {
+        let server = &self.members[task].server;
+        let patient = server.waiting.iter().filter(|(_, since)| self.now.since(*since) < PATIENCE_MS).count();
+        if server.answers() && patient < SESSIONS_MAX {
+            self.commit(task);
+        }
+    }
+
+    /// A session commits a transaction, where that is allowed, and waits for what acknowledgements it needs.
+    pub(super) fn commit(&mut self, task: Task) {
         let id = self.number();
         let server = &mut self.members[task].server;
-        let patient = server.waiting.iter().filter(|(_, since)| self.now.since(*since) < PATIENCE_MS).count();
-        let open = server.answers() && server.writable && patient < SESSIONS_MAX;
-        let Some(data) = server.data.as_mut().filter(|_| open) else { return };
+        let Some(data) = server.data.as_mut().filter(|_| server.writable) else { return };
         let txn = data.write(id);
         let place = data.log.len() - 1;
-        trace!(self, "{}: transaction {id} of life {life} is {:?}", self.members[task].task, txn.gtid);
+        trace!(self, "{}: transaction {id} is {:?}", self.members[task].task, txn.gtid);
         if self.members[task].server.acks == 0 {
             if let Some(data) = &mut self.members[task].server.data {
                 data.committed = data.log.len();

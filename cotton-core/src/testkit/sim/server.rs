@@ -130,6 +130,11 @@ impl Server {
         self.data.as_ref().map(|data| data.position([].iter())).unwrap_or_default()
     }
 
+    /// How many transactions it has received and not applied.
+    pub(super) fn unapplied(&self) -> u64 {
+        self.relay.len() as u64
+    }
+
     pub(super) fn status(&self) -> ServerStatus {
         let replication = self.link.as_ref().map(|link| Replication {
             source: link.source.clone(),
@@ -146,6 +151,7 @@ impl Server {
             version: "simulated".to_owned(),
             writable: self.writable,
             position: self.position(),
+            unapplied: self.unapplied(),
             replication,
             replicas: u32::try_from(self.dumps.len()).unwrap_or(u32::MAX),
             waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),

@@ -74,7 +74,7 @@ pub(super) enum Event {
     Tick,
     // Clients, users, faults.
     Write { life: Life },
-    WriteAt { task: Task, life: Life },
+    WriteAt { task: Task },
     Order { index: usize },
     Confirm { index: usize, run: u64, revision: Revision },
     Fault(Fault),
@@ -359,7 +359,7 @@ impl World {
             Event::Unhang { task, boot } => self.unhang(task, boot),
             Event::Tick => self.tick(),
             Event::Write { life } => self.write(life),
-            Event::WriteAt { task, life } => self.write_at(task, life),
+            Event::WriteAt { task } => self.write_at(task),
             Event::Order { index } => self.order(index),
             Event::Confirm { index, run, revision } => self.confirm(index, run, revision),
             Event::Fault(fault) => self.strike(fault),
