@@ -262,7 +262,13 @@ async fn an_agent_that_is_not_ready_or_talks_nonsense_is_asked_again() {
     }
     let (_, events) = agent.subscribed().await;
     assert_eq!(event(&link).await, LinkEvent::Connected);
-    drop(events);
+    events.0.send(Bytes::from("99\n{\"type\":")).await.expect("connected");
+    drop(events); // in the middle of a record
+    assert_eq!(event(&link).await, LinkEvent::Disconnected);
+    let (_, events) = agent.subscribed().await;
+    assert_eq!(event(&link).await, LinkEvent::Connected);
+    events.launch("t").await;
+    assert!(matches!(event(&link).await, LinkEvent::Launch { .. }), "nothing of the past is in the way");
 }
 
 #[tokio::test]

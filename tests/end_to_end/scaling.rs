@@ -1,7 +1,8 @@
 //! Members come and go under load.
 
 use crate::{Outcome, SOME, STEP, cluster, cotton, endpoints, nothing_twice};
-use cotton_tests::Writer;
+use cotton_tests::{Writer, admin};
+use mysql_async::prelude::Queryable;
 use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,6 +37,38 @@ async fn up_and_down_under_load() -> Outcome {
     let seen = api.until_healthy("a", STEP).await?;
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
+}
+
+/// Where the primary's binary logs no longer reach back to the beginning, a new member starts with a copy of the data.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_members_copy_what_the_binary_logs_no_longer_hold() -> Outcome {
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let (client, seen) = cluster(&cotton, "a", 2).await?;
+    let api = cotton.api();
+    let writer = Writer::start(&api, "a", client, 2).await?;
+    writer.progress(SOME, STEP).await?;
+    let mut primary = admin::connect(&cotton, "a", &seen.primary()?.task).await?;
+    loop {
+        primary.query_drop("FLUSH BINARY LOGS").await?;
+        primary.query_drop("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await?;
+        let logs: Vec<mysql_async::Row> = primary.query("SHOW BINARY LOGS").await?;
+        if logs.first().is_some_and(|row| row.get::<String, _>(0).is_some_and(|name| !name.ends_with(".000001"))) {
+            break;
+        }
+        writer.progress(1, STEP).await?; // the replica may not have read the oldest one to its end
+    }
+    api.scale("a", 4).await?;
+    let four = api.until_healthy("a", STEP).await?;
+    assert_eq!((four.epoch, four.primary), (1, seen.primary));
+    let events = api.events("a", 0).await?;
+    for new in four.members.iter().filter(|member| seen.member(member.id).is_none()) {
+        let says = |e: &&cotton_tests::Event| e.kind == "trouble" && e.member() == Some(new.id);
+        let why = events.iter().find(says).map(|event| event.text.as_str()).unwrap_or_default();
+        assert!(why.contains("do not reach back"), "member {} did not need a copy: {why}", new.id);
+    }
+    writer.progress(SOME, STEP).await?;
+    writer.finish_and_compare(&endpoints(&four)?, STEP).await?;
+    nothing_twice(&cotton, &api, &[&four]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@
 //! processes, the HTTP API, the MySQL protocol. What was started is ended with the value that stands for it, also when a
 //! test panics: by process id, never by name.
 
+pub mod admin;
 mod api;
 mod binaries;
 mod cotton;
