@@ -97,7 +97,8 @@ impl fmt::Display for Resources {
         let (whole, milli) = (self.cpus_milli / 1000, self.cpus_milli % 1000);
         let (mem, disk) = (self.mem_bytes / MIB, self.disk_bytes / MIB);
         if milli == 0 {
-            write!(f, "{whole} cpus, {mem} MiB memory, {disk} MiB disk")
+            let s = if whole == 1 { "" } else { "s" };
+            write!(f, "{whole} cpu{s}, {mem} MiB memory, {disk} MiB disk")
         } else {
             write!(f, "{whole}.{milli:03} cpus, {mem} MiB memory, {disk} MiB disk")
         }
@@ -195,7 +196,7 @@ mod tests {
 
     #[test]
     fn prints_for_people() {
-        assert_eq!(Resources::DEFAULT.to_string(), "1 cpus, 512 MiB memory, 2048 MiB disk");
+        assert_eq!(Resources::DEFAULT.to_string(), "1 cpu, 512 MiB memory, 2048 MiB disk");
         assert_eq!(Resources::EXECUTOR.to_string(), "0.010 cpus, 32 MiB memory, 1 MiB disk");
     }
 

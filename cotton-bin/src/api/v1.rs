@@ -3,7 +3,7 @@
 use super::error::{Code, Problem};
 use super::request::{self, Body};
 use super::{Api, name, new_spec, refuse_backup};
-use crate::config::member_size;
+use crate::config::member_size::{self, MemberSizeError};
 use crate::secret;
 use axum::Json;
 use axum::body::Bytes;
@@ -270,5 +270,8 @@ fn resources(value: Option<&Value>) -> Result<Resources, Problem> {
     fields.entry("cpus").or_insert_with(|| json!(default.cpus_milli / 1000));
     fields.entry("mem").or_insert_with(|| json!(default.mem_bytes));
     fields.entry("disk").or_insert_with(|| json!(default.disk_bytes));
-    member_size::from_json(&Value::Object(fields)).map_err(|_| refused())
+    member_size::from_json(&Value::Object(fields)).map_err(|error| match error {
+        MemberSizeError::Shape => refused(),
+        MemberSizeError::Amount(why) => Problem::new(Code::InvalidResources, format!("'resources': {why}")),
+    })
 }

@@ -4,10 +4,18 @@ use super::data_size;
 use cotton_core::Resources;
 use serde_json::Value;
 
-/// Not a member's size. The text is Apache Cotton's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'size' should be a JSON dictionary with keys 'cpus', 'mem' and 'disk'")]
-pub struct MemberSizeError;
+/// Not a member's size. The text begins as Apache Cotton's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemberSizeError {
+    /// Not JSON, or not a dictionary.
+    #[error("'size' should be a JSON dictionary with keys 'cpus', 'mem' and 'disk'")]
+    Shape,
+    /// One of the amounts is missing or makes no sense; says which and why.
+    #[error("'size' should be a JSON dictionary with keys 'cpus', 'mem' and 'disk': {0}")]
+    Amount(String),
+}
+
+const KEYS: [&str; 3] = ["cpus", "mem", "disk"];
 
 /// Reads a member's size from JSON text; an empty text stands for the default size.
 ///
@@ -17,7 +25,7 @@ pub fn parse(text: &str) -> Result<Resources, MemberSizeError> {
     if text.is_empty() {
         return Ok(Resources::DEFAULT);
     }
-    from_json(&serde_json::from_str(text).map_err(|_| MemberSizeError)?)
+    from_json(&serde_json::from_str(text).map_err(|_| MemberSizeError::Shape)?)
 }
 
 /// Reads a member's size from a JSON value.
@@ -25,10 +33,20 @@ pub fn parse(text: &str) -> Result<Resources, MemberSizeError> {
 /// # Errors
 /// When a key is missing, or a value has no number or an unknown unit.
 pub fn from_json(value: &Value) -> Result<Resources, MemberSizeError> {
-    let data = |key| match &value[key] {
-        Value::String(text) => data_size::parse(text).map_err(|_| MemberSizeError),
-        Value::Number(bytes) => bytes.as_u64().ok_or(MemberSizeError),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => Err(MemberSizeError),
+    let fields = value.as_object().ok_or(MemberSizeError::Shape)?;
+    if let Some(key) = KEYS.into_iter().find(|key| !fields.contains_key(*key)) {
+        return Err(MemberSizeError::Amount(format!("'{key}' is missing")));
+    }
+    let data = |key: &str| match &value[key] {
+        Value::String(text) => {
+            data_size::parse(text).map_err(|error| MemberSizeError::Amount(format!("'{key}': {error}")))
+        }
+        Value::Number(bytes) if bytes.is_u64() => Ok(bytes.as_u64().unwrap_or_default()),
+        other => {
+            let words =
+                format!("'{key}' must be a whole number of bytes, or a text such as \"512mb\", not {}", short(other));
+            Err(MemberSizeError::Amount(words))
+        }
     };
     Ok(Resources { cpus_milli: cpus(&value["cpus"])?, mem_bytes: data("mem")?, disk_bytes: data("disk")? })
 }
@@ -42,8 +60,19 @@ fn cpus(value: &Value) -> Result<u64, MemberSizeError> {
         Value::String(text) => text.trim().parse().ok(), // Apache Cotton took text, too
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     };
-    let number = number.filter(|number: &f64| (0.0..=CPUS_MAX).contains(number)).ok_or(MemberSizeError)?;
+    let refused = || MemberSizeError::Amount(format!("'cpus' must be a number such as 0.5 or 2, not {}", short(value)));
+    let number = number.filter(|number: &f64| (0.0..=CPUS_MAX).contains(number)).ok_or_else(refused)?;
     Ok((number * 1000.0).round() as u64)
+}
+
+/// The beginning of a value as JSON, for messages.
+fn short(value: &Value) -> String {
+    let text = value.to_string();
+    let mut short: String = text.chars().take(40).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
 }
 
 #[cfg(test)]
@@ -63,26 +92,56 @@ mod tests {
         ] {
             assert_eq!(parse(text), Ok(resources), "{text}");
         }
-        for text in [
-            " ",
-            "1",
-            "null",
-            "[]",
-            "{}",
-            "{",
-            r#"{"cpus": 1, "mem": "1g"}"#,
-            r#"{"cpus": 1, "mem": "1g", "disk": null}"#,
-            r#"{"cpus": true, "mem": "1g", "disk": "1g"}"#,
-            r#"{"cpus": -1, "mem": "1g", "disk": "1g"}"#,
-            r#"{"cpus": "nan", "mem": "1g", "disk": "1g"}"#,
-            r#"{"cpus": "inf", "mem": "1g", "disk": "1g"}"#,
-            r#"{"cpus": 1e300, "mem": "1g", "disk": "1g"}"#,
-            r#"{"cpus": 1, "mem": "1.5g", "disk": "1g"}"#,
-            r#"{"cpus": 1, "mem": 1.5, "disk": "1g"}"#,
-            r#"{"cpus": 1, "mem": -1, "disk": "1g"}"#,
-            r#"{"cpus": 1, "mem": "1x", "disk": "1g"}"#,
+        for (text, reason) in [
+            (" ", None),
+            ("1", None),
+            ("null", None),
+            ("[]", None),
+            ("{", None),
+            ("{}", Some("'cpus' is missing")),
+            (r#"{"cpus": 1, "mem": "1g"}"#, Some("'disk' is missing")),
+            (
+                r#"{"cpus": 1, "mem": "1g", "disk": null}"#,
+                Some("'disk' must be a whole number of bytes, or a text such as \"512mb\", not null"),
+            ),
+            (
+                r#"{"cpus": true, "mem": "1g", "disk": "1g"}"#,
+                Some("'cpus' must be a number such as 0.5 or 2, not true"),
+            ),
+            (r#"{"cpus": -1, "mem": "1g", "disk": "1g"}"#, Some("'cpus' must be a number such as 0.5 or 2, not -1")),
+            (
+                r#"{"cpus": "nan", "mem": "1g", "disk": "1g"}"#,
+                Some("'cpus' must be a number such as 0.5 or 2, not \"nan\""),
+            ),
+            (
+                r#"{"cpus": "inf", "mem": "1g", "disk": "1g"}"#,
+                Some("'cpus' must be a number such as 0.5 or 2, not \"inf\""),
+            ),
+            (
+                r#"{"cpus": 1e300, "mem": "1g", "disk": "1g"}"#,
+                Some("'cpus' must be a number such as 0.5 or 2, not 1e+300"),
+            ),
+            (
+                r#"{"cpus": 1, "mem": "1.5g", "disk": "1g"}"#,
+                Some(
+                    "'mem': data size must be a whole number and one of the units k, kb, m, mb, g, gb, t, tb (such as \
+                     512mb), not '1.5g'",
+                ),
+            ),
+            (
+                r#"{"cpus": 1, "mem": -1, "disk": "1g"}"#,
+                Some("'mem' must be a whole number of bytes, or a text such as \"512mb\", not -1"),
+            ),
+            (
+                r#"{"cpus": 1, "mem": "1x", "disk": "1g"}"#,
+                Some(
+                    "'mem': data size must be a whole number and one of the units k, kb, m, mb, g, gb, t, tb (such as \
+                     512mb), not '1x'",
+                ),
+            ),
         ] {
-            assert_eq!(parse(text), Err(MemberSizeError), "{text}");
+            let error = reason.map_or(MemberSizeError::Shape, |reason| MemberSizeError::Amount(reason.to_owned()));
+            assert_eq!(parse(text), Err(error), "{text}");
         }
     }
 }

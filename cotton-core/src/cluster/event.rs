@@ -166,6 +166,9 @@ impl fmt::Display for EventKind {
             Self::PrimaryLost { member, reason } => write!(f, "primary {member} is lost: {reason}"),
             Self::Frozen { member } => write!(f, "member {member} is frozen"),
             Self::ElectionWaits { reason } => write!(f, "the election waits: {reason}"),
+            Self::Elected { member, gtids } if gtids.is_empty() => {
+                write!(f, "member {member} is elected, with no data yet")
+            }
             Self::Elected { member, gtids } => write!(f, "member {member} is elected at {gtids}"),
             Self::Promoted { member, endpoint } => {
                 write!(f, "member {member} is primary, open for writes at {endpoint}")

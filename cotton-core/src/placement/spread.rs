@@ -27,7 +27,7 @@ const HOPELESS_MAX: usize = 32;
 /// let plan = Spread::default().place(&[Want { cluster: &cluster, wanted: &wanted }], &[]);
 /// assert_eq!(
 ///     plan.unplaced[0].to_string(),
-///     "3 members of 1 cpus, 512 MiB memory, 2048 MiB disk each not placed: no offers"
+///     "3 members of 1 cpu, 512 MiB memory, 2048 MiB disk each not placed: no offers"
 /// );
 /// # Ok::<(), cotton_core::IdError>(())
 /// ```
