@@ -170,7 +170,9 @@ async fn routes_of_apache_cotton() {
     story.ask("POST /clusters/e", &[("content-type", FORM)], b"cluster_user=\xff\xfe".to_vec()).await;
     story.ask("POST /clusters/e", &[("content-type", JSON)], r#"{"cluster_user": "jane"}"#).await;
     story.form("POST /clusters/e", &format!("cluster_user={}", "x".repeat(1 << 20))).await;
+    story.fake.damage("damaged");
     story.form("POST /clusters/damaged", "cluster_user=jane").await;
+    story.form("DELETE /clusters/damaged", "password=x").await;
     story.form("POST /clusters/unsaved", "cluster_user=jane").await;
     story.get("/clusters/e").await;
     story.form("PUT /clusters/e", "cluster_user=jane").await;
@@ -271,7 +273,10 @@ async fn routes_of_v1() {
     story.ask("POST /api/v1/clusters/e", &[("content-type", JSON)], b"{\"user\": \"\xff\"}".to_vec()).await;
     story.ask("POST /api/v1/clusters/e", &[("content-type", FORM)], "user=jane").await;
     story.ask("POST /api/v1/clusters/e", &[], "{}").await;
+    story.fake.damage("damaged");
     story.json("POST /api/v1/clusters/damaged", r#"{"user": "jane"}"#).await;
+    story.get("/api/v1/clusters/damaged").await;
+    story.json("DELETE /api/v1/clusters/damaged", r#"{"password": "x"}"#).await;
     story.json("POST /api/v1/clusters/unsaved", r#"{"user": "jane"}"#).await;
     story.json("PUT /api/v1/clusters/e", "{}").await;
     story.json("POST /api/v1/clusters", "{}").await;
@@ -323,6 +328,8 @@ async fn numbers_and_the_page() {
     for path in ["/", "/vars.json", "/metrics", "/healthz", "/readyz"] {
         story.get(path).await;
     }
+    story.fake.damage("torn");
+    story.get("/").await;
     story.check("page.txt");
 }
 

@@ -185,6 +185,8 @@ async fn corrupt_state_is_named_and_kept_while_others_go_on() -> Outcome {
     assert_eq!(server_pids(&cotton), pids, "nobody touches the databases of a cluster whose state is unknown");
     let (status, refusal) = api.send(Method::POST, "/api/v1/clusters/torn", Some(&json!(Wanted::small(1)))).await?;
     assert_eq!((status, &refusal["code"]), (StatusCode::CONFLICT, &json!("cluster_damaged")), "{refusal}");
+    let (_, listed) = api.send(Method::GET, "/api/v1/clusters", None).await?;
+    assert_eq!(listed["damaged"], json!(["torn"]));
     let kept =
         files(cotton.path()).into_iter().any(|path| std::fs::read(path).is_ok_and(|b| b == good[..good.len() / 2]));
     assert!(kept, "the damaged file is kept");

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{Handle, LoggedEvent, Metrics};
 use cotton_core::{ClusterName, ClusterSpec, ClusterView, CommandError};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -21,6 +22,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped>;
     /// See [`Handle::list`].
     async fn list(&self) -> Result<Vec<ClusterView>, Stopped>;
+    /// See [`Handle::damaged`].
+    async fn damaged(&self) -> Result<BTreeSet<ClusterName>, Stopped>;
     /// See [`Handle::spec`].
     async fn spec(&self, name: &ClusterName) -> Result<Option<ClusterSpec>, Stopped>;
     /// See [`Handle::events`].
@@ -47,6 +50,9 @@ impl ControlPlane for Handle {
     }
     async fn list(&self) -> Result<Vec<ClusterView>, Stopped> {
         Self::list(self).await
+    }
+    async fn damaged(&self) -> Result<BTreeSet<ClusterName>, Stopped> {
+        Self::damaged(self).await
     }
     async fn spec(&self, name: &ClusterName) -> Result<Option<ClusterSpec>, Stopped> {
         Self::spec(self, name).await

@@ -112,11 +112,20 @@ impl Api {
 
     /// Compares in constant time.
     async fn require_password(&self, name: &ClusterName, password: &str) -> Result<(), Problem> {
-        let spec = self.control.spec(name).await?.ok_or_else(|| CommandError::NotFound(name.clone()))?;
+        let Some(spec) = self.control.spec(name).await? else { return Err(self.missing(name).await) };
         if self.key.matches(&spec.secrets.user, password)? {
             return Ok(());
         }
         Err(Problem::new(Code::WrongPassword, format!("the password of cluster '{name}' is missing or wrong")))
+    }
+
+    /// Why there is nothing to show of that cluster.
+    async fn missing(&self, name: &ClusterName) -> Problem {
+        match self.control.damaged().await {
+            Ok(damaged) if damaged.contains(name) => CommandError::Damaged(name.clone()).into(),
+            Ok(_) => CommandError::NotFound(name.clone()).into(),
+            Err(stopped) => stopped.into(),
+        }
     }
 
     fn cluster_url(&self, name: &ClusterName) -> String {

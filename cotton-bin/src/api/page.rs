@@ -5,7 +5,8 @@ use super::error::Problem;
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use cotton_core::{ClusterView, MemberView};
+use cotton_core::{ClusterName, ClusterView, CommandError, MemberView};
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ pub(super) async fn index(State(api): State<Arc<Api>>) -> Result<Response, Probl
     if !api.was_connected().await? {
         return Ok(html(CONNECTING.to_owned()));
     }
-    Ok(html(render(&api.control.list().await?)))
+    Ok(html(render(&api.control.list().await?, &api.control.damaged().await?)))
 }
 
 /// Text that is safe between tags.
@@ -36,7 +37,7 @@ fn html(text: String) -> Response {
     (headers, text).into_response()
 }
 
-fn render(clusters: &[ClusterView]) -> String {
+fn render(clusters: &[ClusterView], damaged: &BTreeSet<ClusterName>) -> String {
     let mut page = HEAD.to_owned();
     let healthy = clusters.iter().filter(|cluster| cluster.reasons.is_empty()).count();
     let summary = match clusters.len() {
@@ -45,6 +46,13 @@ fn render(clusters: &[ClusterView]) -> String {
         count => format!("{count} clusters, {healthy} without complaints"),
     };
     let _ = writeln!(page, "<p class=summary>{summary}</p>"); // a String takes everything
+    for name in damaged {
+        let text = escape(&CommandError::Damaged(name.clone()).to_string());
+        let _ = writeln!(
+            page,
+            "<section><h2>{name} <span class=\"status waiting\">damaged</span></h2><p>{text}</p></section>"
+        );
+    }
     for cluster in clusters {
         section(&mut page, cluster);
     }

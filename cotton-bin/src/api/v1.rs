@@ -14,7 +14,7 @@ use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use cotton_core::driver::LoggedEvent;
 use cotton_core::spec::validate_password;
-use cotton_core::{ClusterName, CommandError, Durability, Preference, Resources};
+use cotton_core::{ClusterName, Durability, Preference, Resources};
 use futures::{Stream, StreamExt, stream};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
@@ -38,7 +38,7 @@ pub(super) async fn openapi() -> Response {
 
 /// `GET /api/v1/clusters`
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Answer {
-    Ok(Json(json!({ "clusters": api.control.list().await? })))
+    Ok(Json(json!({ "clusters": api.control.list().await?, "damaged": api.control.damaged().await? })))
 }
 
 /// `GET /api/v1/clusters/{name}`
@@ -127,7 +127,7 @@ pub(super) async fn cluster_events(State(api): State<Arc<Api>>, path: PathName, 
     let events = api.control.events().await?;
     let of_cluster: Vec<_> = events.iter().filter(|event| event.cluster == name).collect();
     if of_cluster.is_empty() && api.control.spec(&name).await?.is_none() {
-        return Err(CommandError::NotFound(name).into());
+        return Err(api.missing(&name).await);
     }
     let wanted = of_cluster.into_iter().filter(|event| event.number > since);
     Ok(Json(json!({ "events": wanted.map(|event| describe(event)).collect::<Vec<_>>() })))
@@ -220,8 +220,10 @@ fn as_sse(event: &LoggedEvent) -> sse::Event {
 }
 
 async fn view(api: &Api, name: &ClusterName) -> Result<Value, Problem> {
-    let view = api.control.view(name).await?.ok_or_else(|| CommandError::NotFound(name.clone()))?;
-    Ok(json!(view))
+    match api.control.view(name).await? {
+        Some(view) => Ok(json!(view)),
+        None => Err(api.missing(name).await),
+    }
 }
 
 fn location(name: &ClusterName) -> String {

@@ -114,7 +114,8 @@ pub(super) async fn list(client: &Client, json: bool) -> Result<(), CliError> {
     if json {
         print_json(&answer);
     } else {
-        print(&text::list(&parse::<Vec<Cluster>>(answer["clusters"].take())?));
+        let clusters: Vec<Cluster> = parse(answer["clusters"].take())?;
+        print(&text::list(&clusters, &parse::<Vec<String>>(answer["damaged"].take())?));
     }
     Ok(())
 }

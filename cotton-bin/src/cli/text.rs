@@ -6,11 +6,13 @@ use super::table::table;
 const SILENCE_SHOWN_MS: u64 = 10_000; // reports come every few seconds
 
 /// All clusters, one a line.
-pub(super) fn list(clusters: &[Cluster]) -> String {
-    if clusters.is_empty() {
+pub(super) fn list(clusters: &[Cluster], damaged: &[String]) -> String {
+    if clusters.is_empty() && damaged.is_empty() {
         return "no clusters; make one with 'cotton create NAME --size 3 --wait'".to_owned();
     }
-    let rows: Vec<_> = clusters.iter().map(list_row).collect();
+    let mut rows: Vec<_> = clusters.iter().map(list_row).collect();
+    let reason = "its stored state was damaged and kept aside: restore or remove it, then restart";
+    rows.extend(damaged.iter().map(|name| [name, "damaged", "-", "-", "-", "-", reason].map(str::to_owned).to_vec()));
     table(&["NAME", "STATUS", "MEMBERS", "WRITE ENDPOINT", "DURABILITY", "USER", "REASON"], &rows)
 }
 
@@ -139,9 +141,11 @@ mod tests {
     #[test]
     fn clusters_for_people() {
         assert_eq!(
-            list(&[cluster()]),
+            list(&[cluster()], &["torn".to_owned()]),
             "NAME  STATUS        MEMBERS  WRITE ENDPOINT  DURABILITY  USER  REASON\n\
-             demo  failing_over  1/3      -               semi_sync   jane  the primary is lost"
+             demo  failing_over  1/3      -               semi_sync   jane  the primary is lost\n\
+             torn  damaged       -        -               -           -     its stored state was damaged and kept \
+             aside: restore or remove it, then restart"
         );
         assert_eq!(
             show(&cluster()),

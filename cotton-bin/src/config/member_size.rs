@@ -42,7 +42,7 @@ pub fn from_json(value: &Value) -> Result<Resources, MemberSizeError> {
             data_size::parse(text).map_err(|error| MemberSizeError::Amount(format!("'{key}': {error}")))
         }
         Value::Number(bytes) if bytes.is_u64() => Ok(bytes.as_u64().unwrap_or_default()),
-        other => {
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
             let words =
                 format!("'{key}' must be a whole number of bytes, or a text such as \"512mb\", not {}", short(other));
             Err(MemberSizeError::Amount(words))

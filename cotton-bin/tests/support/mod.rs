@@ -11,7 +11,7 @@ use cotton_core::{
     AgentId, ClusterName, ClusterSpec, ClusterStatus, ClusterView, CommandError, Endpoint, Epoch, Event, EventKind,
     MemberId, MemberView, Millis, Reason, Resources, TaskId, Timeline,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use tokio::sync::broadcast;
 
@@ -29,6 +29,7 @@ struct Shared {
     disconnected: bool,
     deletes_at_once: bool,
     stopped: bool,
+    damaged: BTreeSet<ClusterName>,
     clusters: BTreeMap<ClusterName, (ClusterSpec, bool)>,
     events: Vec<Arc<LoggedEvent>>,
 }
@@ -46,6 +47,10 @@ impl Fake {
 
     pub(crate) fn delete_at_once(&self) {
         self.shared.lock().expect("no panic").deletes_at_once = true;
+    }
+
+    pub(crate) fn damage(&self, name: &str) {
+        self.shared.lock().expect("no panic").damaged.insert(name.parse().expect("a name"));
     }
 
     pub(crate) fn stop(&self) {
@@ -78,13 +83,17 @@ impl ControlPlane for Fake {
             match name.as_str() {
                 _ if shared.disconnected => return Err(CommandError::NotConnected),
                 _ if shared.clusters.contains_key(&name) => return Err(CommandError::Exists(name)),
-                "damaged" => return Err(CommandError::Damaged(name)),
+                _ if shared.damaged.contains(&name) => return Err(CommandError::Damaged(name)),
                 "unsaved" => return Err(CommandError::NotSaved("no space left on device".into())),
                 _ => shared.clusters.insert(name.clone(), (spec, false)),
             };
         }
         self.log(&name, EventKind::Created { size });
         Ok(())
+    }
+
+    async fn damaged(&self) -> Result<BTreeSet<ClusterName>, Stopped> {
+        Ok(self.running()?.damaged.clone())
     }
 
     async fn scale(&self, name: &ClusterName, size: u64) -> Result<(), CommandError> {

@@ -5,7 +5,7 @@ use crate::cluster::view::ClusterView;
 use crate::fleet::CommandError;
 use crate::{ClusterName, ClusterSpec};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
@@ -34,6 +34,7 @@ pub(crate) enum Request {
     Delete(ClusterName, oneshot::Sender<Result<(), CommandError>>),
     View(ClusterName, oneshot::Sender<Option<ClusterView>>),
     List(oneshot::Sender<Vec<ClusterView>>),
+    Damaged(oneshot::Sender<BTreeSet<ClusterName>>),
     Spec(ClusterName, oneshot::Sender<Option<ClusterSpec>>),
     Events(oneshot::Sender<Vec<Arc<LoggedEvent>>>),
     Metrics(oneshot::Sender<Metrics>),
@@ -102,6 +103,14 @@ impl Handle {
     /// When the scheduler stopped.
     pub async fn list(&self) -> Result<Vec<ClusterView>, Stopped> {
         self.ask(Request::List).await
+    }
+
+    /// Clusters whose stored state could not be read: left alone until a person has looked.
+    ///
+    /// # Errors
+    /// When the scheduler stopped.
+    pub async fn damaged(&self) -> Result<BTreeSet<ClusterName>, Stopped> {
+        self.ask(Request::Damaged).await
     }
 
     /// What was asked for, sealed secrets included.

@@ -399,6 +399,7 @@ impl Running {
                 let names: Vec<ClusterName> = self.fleet.clusters().map(|c| c.name().clone()).collect();
                 drop(answer.send(names.iter().filter_map(|name| self.fleet.view(now, name)).collect()));
             }
+            Request::Damaged(answer) => drop(answer.send(self.fleet.damaged().clone())),
             Request::Spec(name, answer) => {
                 drop(answer.send(self.fleet.cluster(&name).map(|c| c.state().spec.clone())));
             }

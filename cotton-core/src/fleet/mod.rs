@@ -225,9 +225,10 @@ impl Fleet {
     /// Asks for another number of members.
     ///
     /// # Errors
-    /// When there is no such cluster, it is being deleted, or the number is out of bounds.
+    /// When there is no such cluster, its stored state is damaged, it is being deleted, or the number is out of bounds.
     pub fn scale(&mut self, now: Millis, name: &ClusterName, size: u64) -> Result<(), CommandError> {
-        let slot = self.slots.get_mut(name).ok_or_else(|| CommandError::NotFound(name.clone()))?;
+        let missing = self.missing(name);
+        let slot = self.slots.get_mut(name).ok_or(missing)?;
         if slot.cluster.state().deleting {
             return Err(CommandError::Deleting(name.clone()));
         }
@@ -240,9 +241,10 @@ impl Fleet {
     /// Asks to delete a cluster with all its data. Asking again while it is being deleted succeeds.
     ///
     /// # Errors
-    /// When there is no such cluster.
+    /// When there is no such cluster, or its stored state is damaged.
     pub fn delete(&mut self, now: Millis, name: &ClusterName) -> Result<(), CommandError> {
-        let slot = self.slots.get_mut(name).ok_or_else(|| CommandError::NotFound(name.clone()))?;
+        let missing = self.missing(name);
+        let slot = self.slots.get_mut(name).ok_or(missing)?;
         slot.cluster.delete(now);
         let next = slot.cluster.state().next_member;
         self.retire_numbers(next);
@@ -336,6 +338,15 @@ impl Fleet {
     /// All clusters' machines, in the order of creation.
     pub fn clusters(&self) -> impl Iterator<Item = &Cluster> {
         self.order.iter().filter_map(|(_, name)| self.cluster(name))
+    }
+
+    /// Why a cluster is not there.
+    fn missing(&self, name: &ClusterName) -> CommandError {
+        if self.damaged.contains(name) {
+            CommandError::Damaged(name.clone())
+        } else {
+            CommandError::NotFound(name.clone())
+        }
     }
 
     /// A snapshot of one cluster.

@@ -366,7 +366,9 @@ fn unknown_tasks_are_killed_and_those_of_damaged_clusters_left_alone() {
     bench.status("mysos-d-0", TaskState::Running);
     assert_eq!(names(&bench.calls()), ["acknowledge"]);
     assert_eq!(bench.create("d", 1), Err(CommandError::Damaged(name("d"))));
-    assert_eq!(bench.fleet.delete(bench.now, &name("d")), Err(CommandError::NotFound(name("d"))));
+    assert_eq!(bench.fleet.delete(bench.now, &name("d")), Err(CommandError::Damaged(name("d"))));
+    assert_eq!(bench.fleet.scale(bench.now, &name("d"), 2), Err(CommandError::Damaged(name("d"))));
+    assert_eq!(bench.fleet.delete(bench.now, &name("e")), Err(CommandError::NotFound(name("e"))));
 }
 
 #[test]

@@ -192,7 +192,8 @@ pub trait Mesos: Send + Sync {
     /// When no further event can come, for a reason that a person must mend.
     async fn next_event(&self) -> Result<MesosEvent, PortError>;
 
-    /// Hands over a call. Repeating a call is harmless.
+    /// Hands over a call. Repeating one is harmless, but for an accept: its offer is used up, and what it asks to launch
+    /// a second time is reported as dropped or failed.
     ///
     /// # Errors
     /// When it certainly was not taken; a success does not say that it arrives.
