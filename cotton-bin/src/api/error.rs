@@ -60,6 +60,7 @@ codes! {
     ClusterExists, "cluster_exists", CONFLICT, "A cluster of that name exists";
     ClusterDeleting, "cluster_deleting", CONFLICT, "The cluster is being deleted";
     ClusterDamaged, "cluster_damaged", CONFLICT, "The stored state of the cluster is damaged";
+    BodyTimeout, "body_timeout", REQUEST_TIMEOUT, "The body did not come in time";
     BodyTooLarge, "body_too_large", PAYLOAD_TOO_LARGE, "The body is larger than 1 MB";
     UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body is of another kind than expected";
     Internal, "internal", INTERNAL_SERVER_ERROR, "Something is wrong with the scheduler";
@@ -150,10 +151,7 @@ impl From<IdError> for Problem {
 }
 
 impl From<BytesRejection> for Problem {
-    fn from(rejection: BytesRejection) -> Self {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return Self::new(Code::BodyTooLarge, "the body must not be larger than 1 MB");
-        }
+    fn from(_: BytesRejection) -> Self {
         Self::new(Code::MalformedForm, "the body broke off")
     }
 }

@@ -3,6 +3,7 @@
 //!
 //! Passwords come in, are sealed or compared, and never reach a log. A refused request has changed nothing.
 
+mod body;
 mod compat;
 mod control;
 mod error;
@@ -29,8 +30,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tokio::sync::watch;
-
-const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// What the API is told at its start.
 #[derive(Debug)]
@@ -71,7 +70,8 @@ pub fn router(control: Arc<dyn ControlPlane>, config: ApiConfig) -> Router {
     router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(DefaultBodyLimit::disable()) // the next one sees to it
+        .layer(middleware::from_fn(body::read_whole))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), own_origin_only))
         .layer(middleware::from_fn(log))
         .with_state(api)
