@@ -397,14 +397,6 @@ impl MySql for Instance {
         self.try_promote(promotion).await.map_err(|error| error.at_port("promote the server", ""))
     }
 
-    async fn nudge(&self) -> Result<(), PortError> {
-        let nudge = async {
-            let running = self.running()?;
-            self.control(&running).nudge().await
-        };
-        nudge.await.map_err(|error: Error| error.at_port("commit a transaction that changes nothing", ""))
-    }
-
     async fn follow(&self, following: &Following) -> Result<Followed, PortError> {
         let context = || format!("primary {}", following.primary);
         self.try_follow(following).await.map_err(|error| error.at_port("follow the primary", context()))

@@ -164,16 +164,7 @@ impl Control<'_> {
         if !facts.writable {
             self.run("open for writes", "SET GLOBAL read_only = OFF").await?;
         }
-        Ok(Promoted::Writable(facts.executed))
-    }
-
-    /// Commits something that changes nothing and that replicas are sent: forgets how much each account has used of
-    /// limits that no account of ours has.
-    pub(crate) async fn nudge(&self) -> Result<(), Error> {
-        if !self.reader.own_facts(self.link, self.limit).await?.writable {
-            return Err(Error::Conflict("the server is read-only: it must not commit anything of its own".to_owned()));
-        }
-        self.run("commit a transaction that changes nothing", "FLUSH USER_RESOURCES").await
+        Ok(Promoted::Writable(facts.position))
     }
 
     fn check_acks(&self, acks: u32) -> Result<(), Error> {

@@ -2,7 +2,9 @@
 
 use crate::{Outcome, SOME, STEP, came_back_or_was_errant, cluster, cotton, endpoints, nothing_twice};
 use cotton_core::Endpoint;
-use cotton_tests::{Api, Client, Failure, RealCotton, Writer};
+use cotton_tests::{Api, Client, Failure, RealCotton, Wanted, Writer, admin, within};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
@@ -166,4 +168,54 @@ async fn without_replicas_commits_wait_and_go_on_by_themselves() -> Outcome {
     assert_eq!((seen.epoch, seen.primary), (1, Some(primary.id)), "the primary was in good health");
     writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
+}
+
+/// As after a connection that broke when a replica had received the last commits and not acknowledged them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commits_whose_acknowledgement_was_lost_do_not_wait_for_ever() -> Outcome {
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let api = cotton.api();
+    let wanted = Wanted { durability: Some("semi_sync"), ..Wanted::small(2) };
+    let created = api.create("a", &wanted).await?;
+    let seen = api.until_healthy("a", STEP).await?;
+    let writer = Writer::start(&api, "a", Client::new(wanted.user, created.password), 3).await?;
+    writer.progress(SOME, STEP).await?;
+    let replica = seen.replicas().next().expect("it has a replica");
+    let mut there = admin::connect(&cotton, "a", &replica.task).await?;
+    let mut here = admin::connect(&cotton, "a", &seen.primary()?.task).await?;
+    // it receives what waits, and acknowledges nothing
+    for statement in ["SET GLOBAL rpl_semi_sync_slave_enabled = OFF", "STOP SLAVE IO_THREAD", "START SLAVE IO_THREAD"] {
+        there.query_drop(statement).await?;
+    }
+    let all_wait = async {
+        let position = "SELECT @@GLOBAL.gtid_binlog_pos";
+        while number(&mut here, "wait_sessions").await? < 1
+            || here.query_first::<String, _>(position).await? != there.query_first::<String, _>(position).await?
+        {
+        }
+        Ok::<_, Failure>(())
+    };
+    within(STEP, "all writers wait for what the replica has", all_wait).await??;
+    // it would acknowledge, and is sent nothing any more
+    for statement in ["SET GLOBAL rpl_semi_sync_slave_enabled = ON", "STOP SLAVE IO_THREAD", "START SLAVE IO_THREAD"] {
+        there.query_drop(statement).await?;
+    }
+    let counted = async {
+        while number(&mut here, "clients").await? < 1 {}
+        Ok::<_, Failure>(())
+    };
+    within(STEP, "the replica is connected", counted).await??;
+    assert!(number(&mut here, "wait_sessions").await? > 0, "the server does not help itself");
+    drop((here, there));
+    api.until("a", STEP, "failed over and whole", |c| c.epoch == 2 && c.is_healthy()).await?;
+    writer.progress(SOME, STEP).await?;
+    let seen = api.until_healthy("a", STEP).await?;
+    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    nothing_twice(&cotton, &api, &[&seen]).await
+}
+
+async fn number(primary: &mut Conn, what: &str) -> Result<u64, Failure> {
+    let row: Option<(String, u64)> =
+        primary.query_first(format!("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_{what}'")).await?;
+    row.map(|(_, number)| number).ok_or_else(|| Failure::new("the server has no semi-sync"))
 }

@@ -49,7 +49,7 @@ impl Cluster {
             self.change(|state| state.epoch = epoch);
             self.begin_election(now, "the stored state is older than what members obey");
         } else if let Some(primary) = self.state.primary {
-            if let Some(reason) = self.why_lost(now, primary) {
+            if let Some(reason) = self.why_lost(now, primary).or_else(|| self.why_stalled(now, primary)) {
                 self.begin_election(now, &reason);
             }
         } else if self.election.is_none() && self.state.epoch > Epoch(0) {

@@ -17,6 +17,7 @@ mod input;
 mod observed;
 mod reconcile;
 mod relaunch;
+mod stall;
 pub mod state;
 pub mod view;
 
@@ -32,6 +33,7 @@ use event::Timeline;
 use failover::Election;
 use observed::Observed;
 use relaunch::Relaunch;
+use stall::Stall;
 use state::{Leaving, Member, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -52,6 +54,10 @@ pub struct Timing {
     pub kill_retry_ms: u64,
     /// After how long a member that is to leave is killed although it has not stopped receiving.
     pub detach_ms: u64,
+    /// After how long a primary is replaced whose sessions wait for acknowledgements of what replicas already have.
+    pub stall_ms: u64,
+    /// How long after that no other primary is replaced for this reason.
+    pub stall_pause_ms: u64,
     /// After how long an unreachable member is replaced.
     pub unreachable_ms: u64,
     /// After how long a member that never reported is replaced.
@@ -68,6 +74,8 @@ impl Default for Timing {
             lease_ms: 10_000,
             kill_retry_ms: 5_000,
             detach_ms: 10_000,
+            stall_ms: 3_000,
+            stall_pause_ms: 60_000,
             unreachable_ms: 30_000,
             launch_ms: 300_000,
         }
@@ -106,6 +114,9 @@ pub struct Cluster {
     failover: Option<failover::Progress>,
     last_failover: Option<Timeline>,
     relaunch: Relaunch,
+    stall: Option<Stall>,
+    /// Until then no stalled primary is replaced: one was a moment ago, and that helped but for so long.
+    stall_pause_until: Millis,
     published: Option<crate::ports::discovery::Published>,
     withdrawn: bool,
     withdraw_sent: Option<Millis>,
@@ -168,6 +179,8 @@ impl Cluster {
             failover: None,
             last_failover: None,
             relaunch: Relaunch::default(),
+            stall: None,
+            stall_pause_until: Millis(0),
             published: None,
             withdrawn: false,
             withdraw_sent: None,

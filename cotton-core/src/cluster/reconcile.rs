@@ -80,7 +80,7 @@ impl Cluster {
         }
         self.timeout = crate::time::earliest(self.timeout, wake);
         self.leave(now, &errant, Leaving::Errant);
-        self.leave(now, &unstable, Leaving::Unstable);
+        self.leave_one_by_one(now, &unstable);
         self.leave(now, &unreachable, Leaving::Unreachable);
         self.leave(now, &stuck, Leaving::Stuck);
         // While there is no primary, every copy may be needed: scaling down waits.
@@ -89,6 +89,15 @@ impl Cluster {
             let candidates: Vec<Candidate> = self.state.staying().map(|(id, m)| self.candidate(now, id, m)).collect();
             let victims: BTreeSet<MemberId> = scaling::victims(&candidates, surplus).into_iter().collect();
             self.leave(now, &victims, Leaving::ScaleDown);
+        }
+    }
+
+    /// Replaces unstable members: each only when all others are complete copies that stay, since what makes one server
+    /// fail may make others fail, too, and their data may be needed.
+    fn leave_one_by_one(&mut self, now: Millis, unstable: &BTreeSet<MemberId>) {
+        let Some(first) = unstable.first() else { return };
+        if self.state.members.values().all(|member| member.joined && member.leaving.is_none()) {
+            self.leave(now, &BTreeSet::from([*first]), Leaving::Unstable);
         }
     }
 

@@ -275,7 +275,6 @@ where
                         Operation::Provision
                         | Operation::Freeze { .. }
                         | Operation::Promote { .. }
-                        | Operation::Nudge
                         | Operation::Follow { .. }
                         | Operation::Stop { .. } => None,
                     };
@@ -366,7 +365,6 @@ async fn perform(server: &dyn MySql, operation: &Operation) -> Result<Outcome, P
         Operation::Start { replaced: true, .. } => server.start_replaced().await.map(|()| Outcome::Done)?,
         Operation::Freeze { .. } => Outcome::Frozen(server.freeze().await?),
         Operation::Promote { promotion, .. } => Outcome::Promoted(server.promote(promotion).await?),
-        Operation::Nudge => server.nudge().await.map(|()| Outcome::Done)?,
         Operation::Follow { following, .. } => Outcome::Followed(server.follow(following).await?),
         Operation::CopyFrom { donor, .. } => match server.copy_from(donor).await {
             Ok(()) => Outcome::Done,

@@ -32,8 +32,6 @@ pub enum Operation {
         /// How.
         promotion: Promotion,
     },
-    /// Commit something that changes nothing, so that an acknowledgement of it frees the sessions that wait.
-    Nudge,
     /// Replicate.
     Follow {
         /// The epoch whose primary it is.
@@ -65,7 +63,6 @@ impl Operation {
             Self::Start { .. } => "start",
             Self::Freeze { .. } => "freeze",
             Self::Promote { .. } => "promote",
-            Self::Nudge => "nudge",
             Self::Follow { .. } => "follow",
             Self::CopyFrom { .. } => "copy",
             Self::Stop { .. } => "stop",
@@ -75,7 +72,7 @@ impl Operation {
     /// The epoch that this obeys, if it obeys one.
     pub const fn epoch(&self) -> Option<Epoch> {
         match self {
-            Self::Provision | Self::Start { .. } | Self::Nudge | Self::Stop { .. } => None,
+            Self::Provision | Self::Start { .. } | Self::Stop { .. } => None,
             Self::Freeze { rank } => Some(rank.epoch),
             Self::Promote { epoch, .. } | Self::Follow { epoch, .. } | Self::CopyFrom { epoch, .. } => Some(*epoch),
         }

@@ -90,7 +90,6 @@ impl Executor {
                 Operation::Start { .. }
                 | Operation::Freeze { .. }
                 | Operation::Promote { .. }
-                | Operation::Nudge
                 | Operation::Follow { .. }
                 | Operation::CopyFrom { .. },
             ) => self.has_come(patience) && self.force("the task is ending"),

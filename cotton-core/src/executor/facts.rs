@@ -174,9 +174,8 @@ impl Executor {
         match (&running.operation, outcome) {
             (Operation::Provision, Outcome::Done) => self.server.process = Process::Ready,
             (Operation::Start { boot, .. }, Outcome::Done) => self.on_up(*boot),
-            // Either the sessions go on, or the next probe finds them waiting still.
-            (Operation::Nudge, Outcome::Done | Outcome::Failed(_)) => self.next_probe = self.now,
-            (Operation::Provision | Operation::Start { .. }, Outcome::Failed(failure)) => self.on_start_failed(failure),
+            (Operation::Provision, Outcome::Failed(failure)) => self.on_start_failed(failure, false),
+            (Operation::Start { replaced, .. }, Outcome::Failed(failure)) => self.on_start_failed(failure, *replaced),
             (Operation::CopyFrom { boot, .. }, Outcome::Done) => {
                 self.copies += 1;
                 self.history_missing = None;
@@ -214,7 +213,12 @@ impl Executor {
         }
     }
 
-    fn on_start_failed(&mut self, failure: Failure) {
+    fn on_start_failed(&mut self, failure: Failure, replaced: bool) {
+        if replaced {
+            // What it was to drop could not be dropped, for example a DDL statement. It starts with all it has, and is
+            // found to be errant, if it is.
+            self.server.tail = None;
+        }
         self.server.on_start_failed(failure.detail.clone());
         if failure.permanent {
             self.restarts.rest(self.now, &self.config);
@@ -250,7 +254,7 @@ impl Executor {
             }
             (Operation::Promote { epoch, promotion }, Outcome::Promoted(Promoted::Writable(position))) => {
                 self.server.gate = Gate::Open(epoch);
-                self.server.standing = Standing::Primary { epoch, promotion, closed: false, stalled: false };
+                self.server.standing = Standing::Primary { epoch, promotion, closed: false };
                 self.server.on_position(position, 0, running.nonce); // all was applied first
                 self.next_probe = self.now; // how many replicas are connected matters to a lease
                 None

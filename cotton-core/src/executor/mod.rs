@@ -50,7 +50,7 @@ use ending::Ending;
 use lease::Lease;
 use report::Reports;
 use retry::{Restarts, Retry};
-use server::{Gate, Server, Standing};
+use server::{Gate, Server};
 use std::collections::VecDeque;
 
 /// Warnings kept for a driver that does not fetch them.
@@ -316,14 +316,11 @@ impl Executor {
             Operation::Freeze { .. } | Operation::Follow { .. } => {
                 assert!(gate == Gate::Closed, "a writable server is killed, not demoted");
             }
-            Operation::Provision | Operation::Start { .. } | Operation::Nudge | Operation::Stop { .. } => {}
+            Operation::Provision | Operation::Start { .. } | Operation::Stop { .. } => {}
         }
         self.calls += 1;
         self.stamp += 1;
         let id = CallId(self.calls);
-        if let (Operation::Nudge, Standing::Primary { stalled, .. }) = (&operation, &mut self.server.standing) {
-            *stalled = false; // until two more probes say so
-        }
         self.running = Some(Running { id, operation: operation.clone(), boot, gate, nonce: self.nonce });
         Effect::Operate { id, operation }
     }

@@ -145,11 +145,8 @@ impl Executor {
             }
             return;
         }
-        if let Standing::Primary { epoch: open, promotion: done, closed, stalled } = &self.server.standing {
+        if let Standing::Primary { epoch: open, promotion: done, closed } = &self.server.standing {
             if *open == epoch && *done == promotion && !closed {
-                if *stalled {
-                    self.operate(Operation::Nudge);
-                }
                 return;
             }
             if *closed {

@@ -139,10 +139,12 @@ impl Executor {
 
     /// The trouble that most needs somebody's attention.
     fn trouble(&self) -> Option<Trouble> {
+        if let Some(detail) = &self.unstable {
+            return Some(Trouble::Unstable { detail: detail.clone() }); // it is down: whatever else there was came before
+        }
         let storage = || self.storage.clone().map(|detail| Trouble::Storage { detail });
-        let unstable = || self.unstable.clone().map(|detail| Trouble::Unstable { detail });
         match &self.goal_trouble {
-            Some(Trouble::Failing { .. }) | None => storage().or_else(unstable).or_else(|| self.goal_trouble.clone()),
+            Some(Trouble::Failing { .. }) | None => storage().or_else(|| self.goal_trouble.clone()),
             Some(
                 Trouble::Errant { .. }
                 | Trouble::HistoryMissing { .. }

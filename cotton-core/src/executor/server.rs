@@ -61,8 +61,6 @@ pub(super) enum Standing {
         promotion: Promotion,
         /// Whether a probe since then found it read-only: it must be told again.
         closed: bool,
-        /// Whether sessions wait although enough replicas are connected, and nothing was committed between two probes.
-        stalled: bool,
     },
 }
 
@@ -173,11 +171,6 @@ impl Server {
     }
 
     pub(super) fn on_status(&mut self, status: ServerStatus, nonce: u64) {
-        let last = self.status.as_ref().filter(|last| last.waiting > 0 && last.position == status.position);
-        let stalled = last.is_some() && status.waiting > 0 && status.replicas >= self.acks;
-        if let Standing::Primary { stalled: known, .. } = &mut self.standing {
-            *known = stalled;
-        }
         self.on_position(status.position.clone(), status.unapplied, nonce);
         self.version.clone_from(&status.version);
         self.status = Some(status);

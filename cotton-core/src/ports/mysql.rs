@@ -164,14 +164,6 @@ pub trait MySql: Send + Sync {
     /// When it is not certain to be writable as asked; a repeated call mends a half-done one.
     async fn promote(&self, promotion: &Promotion) -> Result<Promoted, PortError>;
 
-    /// Commits a transaction that changes nothing, on a primary whose sessions wait although enough replicas are
-    /// connected. A replica that reconnects and already has the last commits is not sent them again, so that it
-    /// acknowledges them only with the next one, which may never come.
-    ///
-    /// # Errors
-    /// When it was not acknowledged either, within the adapter's time limit.
-    async fn nudge(&self) -> Result<(), PortError>;
-
     /// Replicates from a primary, after making sure that nothing here is missing there. The server must be read-only.
     ///
     /// # Errors

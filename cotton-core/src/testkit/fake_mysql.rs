@@ -384,15 +384,6 @@ impl MySql for FakeMySql {
         Ok(promoted)
     }
 
-    async fn nudge(&self) -> Result<(), PortError> {
-        self.called("nudge", true)?;
-        match self.network.write(&self.endpoint) {
-            Commit::Acknowledged(_) => Ok(()),
-            Commit::Waiting(_) => Err(PortError::temporary(ErrorKind::Timeout, "nudge", "no replica has it")),
-            Commit::Refused => Err(PortError::permanent(ErrorKind::Conflict, "nudge", "the server is read-only")),
-        }
-    }
-
     async fn follow(&self, following: &Following) -> Result<Followed, PortError> {
         self.called("follow", true)?;
         let mut shared = self.network.shared();

@@ -384,3 +384,50 @@ fn orders_of_an_epoch_that_is_over_do_not_leave() {
     let decided = world.decided();
     assert!(!decided.iter().any(|words| words.starts_with("promote") || words.starts_with("follow")), "{decided:?}");
 }
+
+fn say_for(world: &mut World, seconds: u64, mut between: impl FnMut(&mut World)) {
+    for _ in 0..seconds {
+        between(world);
+        world.replicate();
+        world.say_all();
+        world.hear_all();
+        world.pass(1_000);
+    }
+}
+
+#[test]
+fn a_primary_whose_sessions_wait_for_lost_acknowledgements_is_replaced() {
+    let mut world = World::running(3);
+    assert!(world.write());
+    world.replicate();
+    world.toy(0).waiting = 2;
+    say_for(&mut world, 3, |_| {});
+    assert_eq!(world.cluster.state().epoch, Epoch(1), "an acknowledgement may be under way");
+    say_for(&mut world, 2, |_| {});
+    assert_eq!(world.cluster.state().epoch, Epoch(2));
+    world.settle();
+    world.check_whole();
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::PrimaryLost { .. })), 1);
+    // it would not help again at once
+    let next = world.primary().expect("it is whole");
+    world.toy(next).waiting = 1;
+    say_for(&mut world, 15, |_| {});
+    assert_eq!(world.cluster.state().epoch, Epoch(2));
+    say_for(&mut world, 60, |_| {});
+    assert_eq!(world.cluster.state().epoch, Epoch(3));
+}
+
+#[test]
+fn a_busy_primary_and_one_whose_replicas_lag_are_left_alone() {
+    let mut world = World::running(3);
+    world.toy(0).waiting = 5;
+    say_for(&mut world, 20, |world| assert!(world.write()));
+    assert_eq!(world.cluster.state().epoch, Epoch(1), "there are always some that wait, but not the same");
+    for replica in [1, 2] {
+        world.toy(replica).linked = false;
+        world.say(MemberId(replica));
+    }
+    *world.toy(0).data.entry(0).or_default() += 1;
+    say_for(&mut world, 20, |_| {});
+    assert_eq!(world.cluster.state().epoch, Epoch(1), "nobody has the last one: it would be lost, if it counted");
+}

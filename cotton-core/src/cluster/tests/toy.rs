@@ -41,6 +41,8 @@ pub(super) struct Toy {
     /// What survives a crash of the server.
     pub(super) applied: Data,
     pub(super) trouble: Option<Trouble>,
+    /// Sessions that wait for an acknowledgement, while it is primary.
+    pub(super) waiting: u32,
     /// Whether scheduler and executor hear each other.
     pub(super) reachable: bool,
     /// Whether other servers reach this one.
@@ -61,6 +63,7 @@ impl Toy {
             data: Data::new(),
             applied: Data::new(),
             trouble: None,
+            waiting: 0,
             reachable: true,
             linked: true,
         }
@@ -84,7 +87,7 @@ impl Toy {
             unapplied: 0,
             lag_s: None,
             replicas: None,
-            waiting: None,
+            waiting: (self.role == MemberRole::Primary).then_some(self.waiting),
             disk_free_bytes: None,
             server_version: String::new(),
             trouble: self.trouble.clone(),
@@ -101,6 +104,7 @@ impl Toy {
         self.boot += 1;
         self.role = MemberRole::Idle;
         self.trouble = None;
+        self.waiting = 0;
     }
 
     /// Its source, while it may receive.

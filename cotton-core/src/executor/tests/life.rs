@@ -131,6 +131,36 @@ fn a_server_that_crashes_too_often_rests_and_keeps_its_data() {
 }
 
 #[test]
+fn that_it_rests_is_not_hidden_by_what_was_wrong_before() {
+    let mut bench = Bench::up();
+    bench.probe(ServerStatus { disk_free_bytes: Some(5 << 20), ..status() });
+    assert!(matches!(bench.report().trouble, Some(Trouble::Storage { .. })));
+    bench.feed(Input::Exited { boot: 1, exit: exit() });
+    for _ in 0..5 {
+        bench.pass(1_000);
+        bench.fail("start");
+    }
+    assert!(matches!(bench.report().trouble, Some(Trouble::Unstable { .. })), "{:?}", bench.report().trouble);
+}
+
+#[test]
+fn a_replaced_primary_that_cannot_drop_its_tail_keeps_it() {
+    let mut bench = Bench::up();
+    bench.machine.config.restart_hold_ms = 1_500;
+    let promotion = Order::Promote { must_contain: GtidSet::Empty, acks: 1, lease_ms: None };
+    bench.feed(directive(1, promotion));
+    bench.finish("promote", Outcome::Promoted(Promoted::Writable(gtids("0-1-5"))));
+    bench.feed(Input::Exited { boot: 1, exit: exit() });
+    bench.feed(directive(2, follow()));
+    let Effect::Operate { id, operation } = bench.take("start") else { panic!("an operation") };
+    assert_eq!(operation, Operation::Start { boot: 2, replaced: true });
+    bench.feed(Input::Finished { id, outcome: Outcome::Failed(failure(ErrorKind::Other, false)) });
+    bench.pass(1_000);
+    let Effect::Operate { operation, .. } = bench.take("start") else { panic!("an operation") };
+    assert_eq!(operation, Operation::Start { boot: 2, replaced: false });
+}
+
+#[test]
 fn a_server_that_never_ran_is_given_up() {
     let mut bench = Bench::new();
     bench.feed(Input::Launch { task: task() });

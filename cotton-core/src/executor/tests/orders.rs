@@ -366,34 +366,3 @@ fn directives_before_the_launch_are_ignored() {
     bench.feed(directive(2, freeze()));
     assert_eq!((bench.machine.ignored(), bench.machine.state.obeyed), (1, None));
 }
-
-#[test]
-fn sessions_that_wait_for_what_replicas_already_have_are_freed() {
-    let mut bench = Bench::primary(1);
-    let mut promotion = promote();
-    if let Order::Promote { acks, .. } = &mut promotion {
-        *acks = 1;
-    }
-    bench.feed(directive(2, promotion));
-    bench.finish("promote", Outcome::Promoted(Promoted::Writable(gtids("0-1-5"))));
-    let mut looks = |position: &str, replicas: u32, waiting: u32| {
-        bench.effects.clear();
-        bench.pass(1_000);
-        bench.probe(ServerStatus { position: gtids(position), waiting, ..primary_status(replicas) });
-        let nudges = bench.has("nudge");
-        if nudges {
-            bench.finish("nudge", Outcome::Failed(failure(ErrorKind::Timeout, false)));
-        }
-        nudges
-    };
-    assert!(!looks("0-1-5", 1, 0));
-    assert!(!looks("0-1-6", 1, 3), "a busy primary always has sessions that wait for a moment");
-    assert!(!looks("0-1-7", 1, 3));
-    assert!(!looks("0-1-8", 0, 1));
-    assert!(!looks("0-1-8", 0, 1), "nobody is there to acknowledge");
-    assert!(looks("0-1-8", 1, 1), "a replica is back, and was not sent what it has");
-    assert!(!looks("0-1-9", 1, 1), "a look that began before the end of the nudge tells nothing");
-    assert!(!looks("0-1-9", 1, 1), "the nudge itself is news");
-    assert!(looks("0-1-9", 1, 1), "it was not acknowledged: again");
-    assert!(!looks("0-1-10", 1, 0));
-}

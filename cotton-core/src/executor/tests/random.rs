@@ -155,12 +155,12 @@ impl World {
                 }
                 Operation::Freeze { rank } => assert_eq!(*rank, obeyed),
                 Operation::Follow { .. } | Operation::CopyFrom { .. } => assert_eq!(obeyed.stage, Stage::Decided),
-                Operation::Provision | Operation::Start { .. } | Operation::Nudge | Operation::Stop { .. } => {
+                Operation::Provision | Operation::Start { .. } | Operation::Stop { .. } => {
                     unreachable!("no epoch")
                 }
             }
         }
-        let may_be_open = matches!(operation, Operation::Promote { .. } | Operation::Nudge | Operation::Stop { .. });
+        let may_be_open = matches!(operation, Operation::Promote { .. } | Operation::Stop { .. });
         assert!(may_be_open || self.open.is_none(), "a writable server is killed before anything else: {operation:?}");
         if matches!(operation, Operation::Start { .. } | Operation::Provision) {
             assert_eq!(self.process, None, "what runs is not started");
@@ -188,11 +188,9 @@ impl World {
                 Outcome::Followed(Followed::HistoryMissing("x".into()))
             }
             Operation::Follow { .. } => Outcome::Followed(Followed::Attached),
-            Operation::Provision
-            | Operation::Start { .. }
-            | Operation::Nudge
-            | Operation::CopyFrom { .. }
-            | Operation::Stop { .. } => Outcome::Done,
+            Operation::Provision | Operation::Start { .. } | Operation::CopyFrom { .. } | Operation::Stop { .. } => {
+                Outcome::Done
+            }
         };
         let before = self.process;
         match &operation {
@@ -201,11 +199,7 @@ impl World {
                 self.process = (!failed).then_some(*boot);
             }
             Operation::Stop { .. } => self.end_process(),
-            Operation::Provision
-            | Operation::Freeze { .. }
-            | Operation::Promote { .. }
-            | Operation::Nudge
-            | Operation::Follow { .. } => {}
+            Operation::Provision | Operation::Freeze { .. } | Operation::Promote { .. } | Operation::Follow { .. } => {}
         }
         self.feed(Input::Finished { id, outcome });
         if matches!(operation, Operation::CopyFrom { .. } | Operation::Stop { .. })

@@ -297,7 +297,7 @@ impl World {
                 delay += self.random.within(100, 2_000);
             }
             Operation::Provision | Operation::Start { .. } => delay += self.random.within(10, 1_000),
-            Operation::Freeze { .. } | Operation::Nudge | Operation::Follow { .. } | Operation::Stop { .. } => {}
+            Operation::Freeze { .. } | Operation::Follow { .. } | Operation::Stop { .. } => {}
         }
         let give_up = self.now.after(OPERATION_MS_MAX);
         self.members[task].operation = Some(Underway { id, operation, boot, give_up });
@@ -385,10 +385,6 @@ impl World {
                 Outcome::Frozen(Frozen { position, unapplied: server.unapplied() })
             }
             Operation::Promote { epoch, promotion } if here => self.promote(task, *epoch, promotion),
-            Operation::Nudge if here => {
-                self.commit(task);
-                Outcome::Done
-            }
             Operation::Follow { following, .. } if here => {
                 let (primary, semi_sync) = (following.primary.clone(), following.semi_sync);
                 self.follow(task, primary, semi_sync)
@@ -399,9 +395,7 @@ impl World {
                 self.end_server(task, true);
                 Outcome::Done
             }
-            Operation::Freeze { .. } | Operation::Promote { .. } | Operation::Nudge | Operation::Follow { .. } => {
-                gone()
-            }
+            Operation::Freeze { .. } | Operation::Promote { .. } | Operation::Follow { .. } => gone(),
         }
     }
 

@@ -224,18 +224,11 @@ impl World {
     }
 
     pub(super) fn write_at(&mut self, task: Task) {
-        let server = &self.members[task].server;
-        let patient = server.waiting.iter().filter(|(_, since)| self.now.since(*since) < PATIENCE_MS).count();
-        if server.answers() && patient < SESSIONS_MAX {
-            self.commit(task);
-        }
-    }
-
-    /// A session commits a transaction, where that is allowed, and waits for what acknowledgements it needs.
-    pub(super) fn commit(&mut self, task: Task) {
         let id = self.number();
         let server = &mut self.members[task].server;
-        let Some(data) = server.data.as_mut().filter(|_| server.writable) else { return };
+        let patient = server.waiting.iter().filter(|(_, since)| self.now.since(*since) < PATIENCE_MS).count();
+        let open = server.answers() && server.writable && patient < SESSIONS_MAX;
+        let Some(data) = server.data.as_mut().filter(|_| open) else { return };
         let txn = data.write(id);
         let place = data.log.len() - 1;
         trace!(self, "{}: transaction {id} is {:?}", self.members[task].task, txn.gtid);
