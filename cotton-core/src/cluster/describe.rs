@@ -1,10 +1,13 @@
 //! Saying what a cluster is and what it waits for.
 
 use super::Cluster;
-use super::state::Member;
+use super::state::{Leaving, Member};
 use super::view::{ClusterStatus, ClusterView, MemberView, Reason};
 use crate::protocol::MemberRole;
 use crate::{Durability, MemberId, Millis, TaskId};
+
+/// Reason that does not make a cluster less healthy: it has all the members that it wants.
+const UNREACHABLE: &str = "member_unreachable";
 
 impl Cluster {
     /// A snapshot for people and programs.
@@ -63,7 +66,7 @@ impl Cluster {
             if stuck { ClusterStatus::Waiting } else { ClusterStatus::FailingOver }
         } else if self.is_blocked() {
             ClusterStatus::Blocked
-        } else if reasons.is_empty() {
+        } else if reasons.iter().all(|reason| reason.code == UNREACHABLE) {
             ClusterStatus::Healthy
         } else {
             ClusterStatus::Degraded
@@ -108,6 +111,11 @@ impl Cluster {
             }
         }
         for (id, member) in &self.state.members {
+            if member.leaving == Some(Leaving::Unreachable) {
+                let text = "its agent cannot be reached; it has been replaced, and is stopped when its agent is back";
+                tell(UNREACHABLE, format!("member {id}: {text}"));
+                continue;
+            }
             if let Some(leaving) = member.leaving {
                 tell("member_leaving", format!("member {id} is leaving: {}", leaving.reason()));
                 continue;

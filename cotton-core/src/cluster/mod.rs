@@ -404,14 +404,16 @@ impl Cluster {
         }
     }
 
-    /// How many more members are wanted: never more tasks than wanted plus the one that is being replaced.
+    /// How many more members are wanted: never more tasks than wanted plus the one that is being replaced. Those whose
+    /// agents cannot be reached do not count: when they end is not up to us, and others may have to be replaced before.
     pub(crate) fn missing(&self) -> u32 {
         if self.state.deleting || self.relaunch.waits {
             return 0;
         }
         let size = self.state.spec.size as usize;
         let staying = self.state.staying().count();
-        let room = (size + 1).saturating_sub(self.state.members.len());
+        let known = self.state.members.values().filter(|m| m.leaving != Some(Leaving::Unreachable)).count();
+        let room = (size + 1).saturating_sub(known);
         u32::try_from(size.saturating_sub(staying).min(room)).expect("bounded by the size, which is a u32")
     }
 

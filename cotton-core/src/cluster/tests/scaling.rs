@@ -240,7 +240,48 @@ fn no_more_tasks_than_wanted_and_the_one_that_is_replaced() {
         world.hear_all();
         world.pass(1_000);
     }
-    assert_eq!(world.cluster.wanted().map(|wanted| wanted.count), Some(1), "both leave, one task more at a time");
+    let wanted = world.cluster.wanted().map(|wanted| wanted.count);
+    assert_eq!(wanted, Some(2), "both leave, and when they end is not up to us");
+    // Those that can be reached are replaced one at a time.
+    let mut world = World::running(3);
+    for member in [1, 2] {
+        world.toy(member).data.insert(member, 9); // errant
+    }
+    world.replicate();
+    world.hear_all();
+    assert!(world.cluster.wanted().is_none_or(|wanted| wanted.count <= 1), "{:?}", world.cluster.wanted());
+}
+
+#[test]
+fn what_cannot_be_reached_keeps_no_cluster_from_being_healthy() {
+    let mut world = World::running(3);
+    world.toy(2).reachable = false;
+    world.toy(2).linked = false;
+    world.replicate();
+    world.hear(status(MemberId(2), TaskState::Unreachable));
+    for _ in 0..35 {
+        world.say(MemberId(0));
+        world.say(MemberId(1));
+        world.hear_all();
+        world.pass(1_000);
+    }
+    assert!(world.reasons().contains(&"member_unreachable") && world.reasons().contains(&"member_missing"));
+    world.place();
+    for _ in 0..5 {
+        world.persist();
+        world.effects();
+        for id in [0, 1, 3] {
+            if world.toys.contains_key(&MemberId(id)) {
+                world.say(MemberId(id));
+            }
+        }
+        world.hear_all();
+        world.obey_all();
+        world.replicate();
+        world.pass(1_000);
+    }
+    assert_eq!(world.reasons(), ["member_unreachable"]);
+    assert_eq!(world.cluster.view(world.now).status, crate::ClusterStatus::Healthy);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! R6: never more tasks than wanted plus the one being replaced; no task of a deleted cluster left; no port twice on
+//! R6: never more tasks than wanted plus the one being replaced, not counting those that leave because fewer are wanted or
+//! because their agent cannot be reached; no task of a deleted cluster left; no port twice on
 //! an agent; no task started twice.
 
 use super::Verdict;
@@ -40,7 +41,9 @@ impl NoMoreThanWanted {
             return Err(format!("R6: task '{task}' is started twice"));
         }
         if let Some(state) = stored {
-            let surplus = |m: &crate::cluster::state::Member| m.leaving == Some(Leaving::ScaleDown);
+            let surplus = |m: &crate::cluster::state::Member| {
+                matches!(m.leaving, Some(Leaving::ScaleDown | Leaving::Unreachable))
+            };
             let leaving = |t: &&TaskId| t.parse().ok().and_then(|(_, id)| state.members.get(&id)).is_some_and(surplus);
             let count = tasks.len() - tasks.iter().filter(leaving).count();
             let wanted = self.sizes.get(state.name()).map_or(0, |(size, before, changed)| {
