@@ -5,6 +5,7 @@ pub mod contract;
 pub mod fake_mysql;
 mod invariants;
 pub mod memory_discovery;
+pub mod memory_executor_link;
 pub mod memory_mesos;
 pub mod memory_store;
 pub mod sim;
