@@ -14,6 +14,7 @@ mod in_process;
 mod processes;
 mod sql;
 mod writer;
+mod zookeeper;
 
 pub use api::{Api, Cluster, Created, Event, EventStream, Member, Reason, Wanted};
 pub use binaries::program;
@@ -25,3 +26,4 @@ pub use in_process::InProcess;
 pub use processes::{Process, below};
 pub use sql::Client;
 pub use writer::{Ack, Writer};
+pub use zookeeper::{Kazoo, Link, Seen, ZooKeeper};

@@ -108,14 +108,14 @@ pub(super) struct Transaction<'a> {
     writer: zk::MultiWriter<'a>,
 }
 
-/// How a write ended, unless leadership, access or the time allowed was missing.
+/// How a write ended, unless leadership, access or an answer in time was missing.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// It is done.
     Done,
     /// It is not done, because of its step with this number, counted from 0.
     Refused(usize, zk::Error),
-    /// No answer: it may be done, or may not.
+    /// The connection broke before the answer: it may be done, or may not.
     Unknown(ZkError),
 }
 
@@ -139,14 +139,15 @@ impl Transaction<'_> {
     /// Writes; `path` is what it is about.
     ///
     /// # Errors
-    /// When the term is over or access is denied.
+    /// When the term is over, access is denied, or nobody answers in time; it may be done in the last case.
     pub(super) async fn commit(mut self, path: &str) -> Result<Outcome, ZkError> {
-        let limit = self.session.timeout();
+        let limit = self.session.limit();
         let written = tokio::time::timeout(limit, self.writer.commit()).await;
         let error = match written {
             Ok(Ok(_)) => return Ok(Outcome::Done),
             Err(_) if self.session.has_ended() => return Err(self.leadership.not_leading()),
-            Err(_) => return Ok(Outcome::Unknown(ZkError::Late(limit))),
+            // Not asked whether it is done: there is nobody who answers.
+            Err(_) => return Err(ZkError::Late(limit)),
             Ok(Err(error)) => error,
         };
         match error {

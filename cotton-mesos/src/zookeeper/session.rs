@@ -17,8 +17,6 @@ pub(super) type Data = (Vec<u8>, zk::Stat);
 #[derive(Clone, Debug)]
 pub(super) struct Session {
     client: zk::Client,
-    /// How long one question may take.
-    limit: Duration,
     is_anonymous: bool,
 }
 
@@ -35,19 +33,22 @@ impl Session {
         }
         let no_session = |source| ZkError::NoSession { servers: url.servers().to_owned(), source };
         match tokio::time::timeout(timeout * 2, connector.connect(url.servers())).await {
-            Ok(Ok(client)) => {
-                let limit = client.session_timeout();
-                Ok(Self { client, limit, is_anonymous: url.credentials().is_none() })
-            }
+            Ok(Ok(client)) => Ok(Self { client, is_anonymous: url.credentials().is_none() }),
             Ok(Err(zk::Error::AuthFailed)) => Err(ZkError::AuthFailed),
             Ok(Err(source)) => Err(no_session(source)),
             Err(_) => Err(no_session(zk::Error::Timeout)),
         }
     }
 
-    /// Of the session, as the servers granted it; also how long one question may take.
+    /// Of the session, as the servers granted it.
     pub(super) fn timeout(&self) -> Duration {
-        self.limit
+        self.client.session_timeout()
+    }
+
+    /// How long one question may take: less than the time after which a leader without a connection steps down, so that
+    /// a short break is an error that may pass, and only a long one the end of leadership.
+    pub(super) fn limit(&self) -> Duration {
+        self.timeout() / 2
     }
 
     /// The client, for watches and transactions.
@@ -77,10 +78,10 @@ impl Session {
         path: &str,
         question: impl Future<Output = Result<T, zk::Error>>,
     ) -> Result<T, ZkError> {
-        match tokio::time::timeout(self.limit, question).await {
+        match tokio::time::timeout(self.limit(), question).await {
             Ok(answer) => answer.map_err(|error| ZkError::asking(path, error)),
             Err(_) if self.has_ended() => Err(ZkError::SessionEnded),
-            Err(_) => Err(ZkError::Late(self.limit)),
+            Err(_) => Err(ZkError::Late(self.limit())),
         }
     }
 
