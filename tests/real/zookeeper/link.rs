@@ -2,27 +2,22 @@
 
 use crate::Failure;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-/// What passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Passing {
-    /// Both directions.
-    Both,
-    /// What clients say; answers are lost.
-    OnlyRequests,
-    /// Nothing: connections are closed, new ones too.
-    Nothing,
-}
+/// Answers that pass before the connection breaks, when it is not to break.
+const ALL: u64 = u64::MAX;
 
 /// See the module. Dropping it closes all connections.
 #[derive(Debug)]
 pub struct Link {
     address: String,
-    passing: watch::Sender<Passing>,
+    is_open: watch::Sender<bool>,
+    answers: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -34,16 +29,17 @@ impl Link {
     pub async fn to(to: String) -> Result<Self, Failure> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
-        let (passing, passes) = watch::channel(Passing::Both);
-        let to: Arc<str> = to.into();
+        let (is_open, open) = watch::channel(true);
+        let answers = Arc::new(AtomicU64::new(ALL));
+        let (to, left): (Arc<str>, _) = (to.into(), Arc::clone(&answers));
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                if *passes.borrow() != Passing::Nothing {
-                    tokio::spawn(pass(client, Arc::clone(&to), passes.clone()));
+                if *open.borrow() {
+                    tokio::spawn(pass(client, Arc::clone(&to), open.clone(), Arc::clone(&left)));
                 }
             }
         });
-        Ok(Self { address, passing, task })
+        Ok(Self { address, is_open, answers, task })
     }
 
     /// `host:port` for clients.
@@ -51,22 +47,25 @@ impl Link {
         &self.address
     }
 
-    /// From now on requests arrive, and their answers do not.
-    pub fn lose_answers(&self) {
-        self.passing.send_replace(Passing::OnlyRequests);
+    /// Lets so many more answers pass and then breaks the connection instead of passing on the next one: its request has
+    /// been served, and the client does not know. Another connection can be made at once.
+    pub fn break_after(&self, answers: u64) {
+        self.answers.store(answers, Ordering::SeqCst);
+    }
+
+    /// Whether it is still to break; it is not any more after this.
+    pub fn spare(&self) -> bool {
+        self.answers.swap(ALL, Ordering::SeqCst) != ALL
     }
 
     /// Closes all connections, and every new one.
     pub fn cut(&self) {
-        self.passing.send_replace(Passing::Nothing);
+        self.is_open.send_replace(false);
     }
 
-    /// Lets everything pass again. Connections whose answers were lost are closed.
+    /// Lets new connections be made again.
     pub fn mend(&self) {
-        if *self.passing.borrow() == Passing::OnlyRequests {
-            self.cut();
-        }
-        self.passing.send_replace(Passing::Both);
+        self.is_open.send_replace(true);
     }
 }
 
@@ -77,39 +76,30 @@ impl Drop for Link {
     }
 }
 
-async fn pass(client: TcpStream, to: Arc<str>, passes: watch::Receiver<Passing>) {
+async fn pass(client: TcpStream, to: Arc<str>, mut open: watch::Receiver<bool>, answers: Arc<AtomicU64>) {
     let Ok(server) = TcpStream::connect(&*to).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let mut closing = passes.clone();
-    let lost = passes.clone();
     tokio::select! {
-        () = copy(from_client, to_server, |_| true, passes.clone()) => {}
-        () = copy(from_server, to_client, |passing| passing == Passing::Both, passes) => {}
-        // also one that answers were taken from, even if everything passes again
-        _ = closing.wait_for(|passing| *passing == Passing::Nothing) => {}
-        () = deaf_then_mended(lost) => {}
+        () = copy(from_client, to_server, || true) => {}
+        () = copy(from_server, to_client, || passes(&answers)) => {}
+        _ = open.wait_for(|is_open| !is_open) => {}
     }
 }
 
-/// Ends when answers were lost and are not any more: nobody could make sense of the rest.
-async fn deaf_then_mended(mut passing: watch::Receiver<Passing>) {
-    let deaf = passing.wait_for(|passing| *passing == Passing::OnlyRequests).await.is_ok();
-    if !deaf || passing.wait_for(|passing| *passing != Passing::OnlyRequests).await.is_err() {
-        std::future::pending::<()>().await;
-    }
+/// Counts an answer; false when the connection is to break in its place.
+fn passes(answers: &AtomicU64) -> bool {
+    let next = |left: u64| match left {
+        ALL | 0 => Some(ALL),
+        left => Some(left - 1),
+    };
+    answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next) != Ok(0)
 }
 
-async fn copy(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    passes: impl Fn(Passing) -> bool,
-    passing: watch::Receiver<Passing>,
-) {
+async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, passes: impl Fn() -> bool) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        let now = *passing.borrow();
-        if passes(now) && to.write_all(&buffer[..length]).await.is_err() {
+        if !passes() || to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }
