@@ -20,12 +20,9 @@ use tracing::{info, warn};
 use zookeeper_client as zk;
 
 const LEADER: &str = "leader";
-/// Part of the session's timeout for which a leader without a connection goes on. The connection is given up after a third of
-/// silence, so that 14/15 of the timeout have passed by then, and the servers wait for the whole of it.
-const ALONE: (u32, u32) = (3, 5);
 /// Pause before another session is tried, doubled up to the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// How to stand for election.
 #[derive(Clone, Debug)]
@@ -136,18 +133,19 @@ impl From<ZkError> for End {
 
 impl Campaign {
     async fn run(&self, mut resigned: oneshot::Receiver<()>) {
-        let mut pause = PAUSE_MIN;
+        let (mut pause, mut known) = (PAUSE_MIN, String::new());
         loop {
-            let why = match self.stand(&mut resigned).await {
-                End::Resigned => {
-                    self.tell(Standing::Apart { why: "it resigned".to_owned() });
-                    return;
-                }
-                End::Lost(why) => {
-                    pause = PAUSE_MIN;
+            let why = match self.stand(&mut resigned, &mut pause).await {
+                End::Resigned => return self.tell(Standing::Apart { why: "it resigned".to_owned() }),
+                End::Lost(why) => why,
+                End::Failed(error) => {
+                    let why = error.chain();
+                    if why != known {
+                        warn!("cannot stand for election: {why}; trying again");
+                        known.clone_from(&why);
+                    }
                     why
                 }
-                End::Failed(error) => error.chain(),
             };
             self.tell(Standing::Apart { why });
             tokio::select! {
@@ -158,7 +156,7 @@ impl Campaign {
     }
 
     /// One session: from its beginning to its end.
-    async fn stand(&self, resigned: &mut oneshot::Receiver<()>) -> End {
+    async fn stand(&self, resigned: &mut oneshot::Receiver<()>, pause: &mut Duration) -> End {
         let opened = tokio::select! {
             opened = Session::open(&self.config.url, self.config.session_timeout) => opened,
             _ = &mut *resigned => return End::Resigned,
@@ -171,6 +169,7 @@ impl Campaign {
             Ok(own) => own,
             Err(error) => return End::Failed(error),
         };
+        *pause = PAUSE_MIN;
         let end = loop {
             match self.look(&session, &own, resigned).await {
                 Ok(Some(end)) => break end,
@@ -254,13 +253,13 @@ impl Campaign {
         watcher: zk::OneshotWatcher,
         resigned: &mut oneshot::Receiver<()>,
     ) -> End {
-        let (loss, lost) = watch::channel(None);
+        let (ending, lost) = watch::channel(None);
         let leadership = Leadership::new(self.config.url.clone(), session.clone(), own.to_owned(), lost);
         info!("leads, by '{own}'");
         self.tell(Standing::Leading(leadership));
-        let mut changed = Box::pin(watcher.changed());
-        let mut changes = session.client().state_watcher();
-        let alone = session.timeout() * ALONE.0 / ALONE.1;
+        let mut znode_news = Box::pin(watcher.changed());
+        let mut session_news = session.client().state_watcher();
+        let alone = session.alone();
         let mut state = session.client().state();
         let mut deadline = None;
         let end = loop {
@@ -273,18 +272,18 @@ impl Campaign {
                 deadline = None;
             }
             tokio::select! {
-                event = &mut changed => match event.event_type {
+                event = &mut znode_news => match event.event_type {
                     zk::EventType::NodeDeleted => break End::Lost("its znode was removed".to_owned()),
                     zk::EventType::Session => break End::Lost("the session with ZooKeeper has ended".to_owned()),
                     zk::EventType::NodeCreated | zk::EventType::NodeDataChanged | zk::EventType::NodeChildrenChanged => {
                         match session.ask(own, session.client().check_and_watch_stat(own)).await {
-                            Ok((Some(_), watcher)) => changed = Box::pin(watcher.changed()),
+                            Ok((Some(_), watcher)) => znode_news = Box::pin(watcher.changed()),
                             Ok((None, _)) => break End::Lost("its znode was removed".to_owned()),
                             Err(error) => break End::Lost(error.chain()),
                         }
                     }
                 },
-                now = changes.changed() => state = now,
+                now = session_news.changed() => state = now,
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     break End::Lost(format!("no contact with ZooKeeper for {alone:?}, so another may be elected"));
                 }
@@ -293,7 +292,7 @@ impl Campaign {
         };
         let why = if let End::Lost(why) = &end { why.as_str() } else { "it resigned" };
         warn!("leads no more: {why}");
-        loss.send_replace(Some(why.to_owned()));
+        ending.send_replace(Some(why.to_owned()));
         self.tell(Standing::Apart { why: why.to_owned() });
         end
     }

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 const PREFIX: &str = "json.info_";
 const PAUSE_MIN: Duration = Duration::from_millis(200);
-const PAUSE_MAX: Duration = Duration::from_secs(5);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// Where a master is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,11 @@ use secrecy::ExposeSecret;
 use std::time::Duration;
 use zookeeper_client as zk;
 
-/// A connection that is silent for this part of the session's timeout is given up, so that there is time for another.
+/// A connection that is silent for this part of the timeout that was asked for is given up, so that there is time for another.
 const SILENCE_PARTS: u32 = 3;
+/// Part of the session's timeout after which a leader that heard nothing is not sure of its place any more: the servers
+/// wait for the whole of it.
+const SURE: (u32, u32) = (14, 15);
 
 /// What a znode holds, and its version.
 pub(super) type Data = (Vec<u8>, zk::Stat);
@@ -18,6 +21,8 @@ pub(super) type Data = (Vec<u8>, zk::Stat);
 pub(super) struct Session {
     client: zk::Client,
     is_anonymous: bool,
+    /// The timeout that was asked for; the servers may have granted another.
+    asked: Duration,
 }
 
 impl Session {
@@ -33,7 +38,7 @@ impl Session {
         }
         let no_session = |source| ZkError::NoSession { servers: url.servers().to_owned(), source };
         match tokio::time::timeout(timeout * 2, connector.connect(url.servers())).await {
-            Ok(Ok(client)) => Ok(Self { client, is_anonymous: url.credentials().is_none() }),
+            Ok(Ok(client)) => Ok(Self { client, is_anonymous: url.credentials().is_none(), asked: timeout }),
             Ok(Err(zk::Error::AuthFailed)) => Err(ZkError::AuthFailed),
             Ok(Err(source)) => Err(no_session(source)),
             Err(_) => Err(no_session(zk::Error::Timeout)),
@@ -48,7 +53,12 @@ impl Session {
     /// How long one question may take: less than the time after which a leader without a connection steps down, so that
     /// a short break is an error that may pass, and only a long one the end of leadership.
     pub(super) fn limit(&self) -> Duration {
-        self.timeout() / 2
+        (self.timeout() / 2).min(self.alone())
+    }
+
+    /// How long after the loss of its connection a leader still has its place for certain.
+    pub(super) fn alone(&self) -> Duration {
+        alone(self.asked, self.timeout())
     }
 
     /// The client, for watches and transactions.
@@ -150,8 +160,30 @@ pub(super) async fn none_if_missing<T>(
     }
 }
 
+/// What is left of a session when the loss of a connection is noticed, which may have been silent before.
+fn alone(asked: Duration, granted: Duration) -> Duration {
+    let silence = asked / SILENCE_PARTS;
+    // the client has a rule of its own when that is much of what was granted
+    let silence = if silence > granted * 3 / 5 { granted * 2 / 5 } else { silence };
+    (granted * SURE.0 / SURE.1).saturating_sub(silence)
+}
+
 /// In order: `ZooKeeper` lists names in none.
 pub(super) fn sorted(mut names: Vec<String>) -> Vec<String> {
     names.sort_unstable();
     names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_steps_down_before_its_session_can_end() {
+        let seconds = Duration::from_secs;
+        assert_eq!(alone(seconds(15), seconds(15)), seconds(9));
+        assert_eq!(alone(seconds(3), seconds(15)), seconds(13), "silence is noticed sooner");
+        assert_eq!(alone(seconds(24), seconds(15)), seconds(6), "silence is noticed later");
+        assert_eq!(alone(seconds(100), seconds(15)), seconds(8), "the client's own rule");
+    }
 }

@@ -19,7 +19,7 @@ const JAR: &str = "/usr/share/java/zookeeper.jar";
 /// Short, so that sessions may be short.
 const TICK_MS: u32 = 200;
 /// Longer than a start takes on a busy machine.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_mins(1);
 
 /// See the module. Dropping it ends its servers and removes their data.
 #[derive(Debug)]
