@@ -96,6 +96,36 @@ async fn a_cluster_leaves_nothing_behind() -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_removed_is_made_again() -> Outcome {
+    let Some(zookeeper) = ZooKeeper::single().await? else { return Ok(()) };
+    let election = candidate(&url(&zookeeper.url("", "/mysos"))?, "a");
+    let term = leads(&election).await?;
+    let (store, discovery) = (term.state_store(), term.discovery());
+    let cluster: ClusterName = "a".parse().expect("a name");
+    let client = zookeeper.client().await?;
+    store.save(&record("b")?, b"old").await.expect("saved");
+    for path in tree(&client, "/mysos").await?.keys().rev() {
+        if path.starts_with("/mysos/state") || path.starts_with("/mysos/discover") {
+            client.delete(path, None).await.expect("removed");
+        }
+    }
+    assert_eq!(store.load().await.expect("nothing is there").len(), 0);
+    store.remove(&record("b")?).await.expect("nothing is there");
+    discovery.withdraw(&cluster).await.expect("nothing is there");
+    store.save(&record("a")?, b"new").await.expect("saved");
+    let new = published(1, Some(0), &[0, 1]);
+    discovery.publish(&cluster, &new).await.expect("published");
+    assert_eq!(look(&client, "/mysos/discover", &cluster).await, Some(new.clone()));
+    // parts of a publication too
+    client.delete("/mysos/discover/a/master/member_0000000000", None).await.expect("removed");
+    discovery.publish(&cluster, &new).await.expect("published");
+    assert_eq!(look(&client, "/mysos/discover", &cluster).await, Some(new));
+    let place = store.set_aside(&record("a")?).await.expect("moved");
+    assert_eq!(client.get_data(&place).await.expect("is there").0, b"new");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_cotton_has_published_is_taken_over() -> Outcome {
     let Some(zookeeper) = ZooKeeper::single().await? else { return Ok(()) };
     let client = zookeeper.client().await?;

@@ -13,6 +13,7 @@ use super::session::{Readers, Session};
 use async_trait::async_trait;
 use cotton_core::ports::discovery::{Discovery, Published};
 use cotton_core::{ClusterName, Epoch, MemberId, PortError};
+use futures::future::join_all;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use tracing::warn;
@@ -187,16 +188,21 @@ async fn look(session: &Session, path: &str) -> Result<Option<Seen>, ZkError> {
         }
     };
     let mut tree = Tree::new();
-    let mut todo = vec![String::new()];
-    while let Some(parent) = todo.pop() {
-        let names = session.children(&format!("{path}{parent}")).await?.unwrap_or_default();
-        for name in names {
-            let below = format!("{parent}/{name}");
-            if let Some((data, _)) = session.get(&format!("{path}{below}")).await? {
+    let mut parents = vec![String::new()];
+    while !parents.is_empty() {
+        // One generation at a time, all of it at once: a cluster's own are two.
+        let names = join_all(parents.iter().map(async |parent| {
+            let names = session.children(&format!("{path}{parent}")).await?.unwrap_or_default();
+            Ok(names.into_iter().map(|name| format!("{parent}/{name}")).collect::<Vec<_>>())
+        }));
+        let names = names.await.into_iter().collect::<Result<Vec<_>, ZkError>>()?.concat();
+        let data = join_all(names.iter().map(async |below| session.get(&format!("{path}{below}")).await)).await;
+        for (below, data) in names.iter().zip(data) {
+            if let Some((data, _)) = data? {
                 tree.insert(below[1..].to_owned(), data);
-                todo.push(below);
             }
         }
+        parents = names;
     }
     Ok(Some(Seen { version: stat.version, epoch, tree }))
 }

@@ -70,7 +70,9 @@ struct Candidate {
     api: String,
 }
 
-/// Stands for election, again and again, until it is dropped or resigned.
+/// Stands for election, again and again, until it is dropped or [resigned](Self::resign). Either ends the term that it leads;
+/// the next one leads at once after the latter, and otherwise when the last copy of the [`Leadership`] is dropped or the
+/// session's timeout has passed.
 #[derive(Debug)]
 pub struct Election {
     standing: watch::Receiver<Standing>,
@@ -80,6 +82,9 @@ pub struct Election {
 
 impl Election {
     /// Begins, in the background of the current runtime.
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
     pub fn start(config: ElectionConfig) -> Self {
         let first = Standing::Apart { why: format!("connecting to ZooKeeper at {}", config.url) };
         let (standings, standing) = watch::channel(first);

@@ -6,6 +6,7 @@ use super::error::ZkError;
 use super::session::{Session, none_if_missing};
 use serde::Deserialize;
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,17 +21,21 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 pub struct MasterAddress {
     /// Its id; another one after each restart.
     pub id: String,
-    /// Name or, without one, address of its host.
+    /// Name of its host, which its certificate has with TLS; its address when it gives no name.
     pub host: String,
-    /// Its address, if it says so.
-    pub ip: Option<String>,
+    /// Address of its host, if it says so: what Mesos's own libraries connect to.
+    pub ip: Option<IpAddr>,
     /// Port of its HTTP API.
     pub port: u16,
 }
 
+/// `address:port`, with the host's name only when it has given no address.
 impl fmt::Display for MasterAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        match self.ip {
+            Some(ip) => write!(f, "{}", SocketAddr::new(ip, self.port)),
+            None => write!(f, "{}:{}", self.host, self.port),
+        }
     }
 }
 
@@ -43,6 +48,9 @@ pub struct ZkMasterDetector {
 
 impl ZkMasterDetector {
     /// Begins, in the background of the current runtime. `url` is the one that the masters were started with (`--zk`).
+    ///
+    /// # Panics
+    /// Outside of a Tokio runtime.
     pub fn start(url: ZkUrl, session_timeout: Duration) -> Self {
         let (leads, leading) = watch::channel(None);
         let task = tokio::spawn(detect(url, session_timeout, leads));
@@ -146,15 +154,15 @@ struct MasterInfo {
     #[serde(default)]
     id: String,
     hostname: Option<String>,
-    port: Option<u16>,
+    /// `master@address:port`
+    pid: Option<String>,
     address: Option<Address>,
 }
 
-/// What newer masters say; older ones have their address as a number elsewhere.
 #[derive(Deserialize)]
 struct Address {
     hostname: Option<String>,
-    ip: Option<String>,
+    ip: Option<IpAddr>,
     port: u16,
 }
 
@@ -168,12 +176,15 @@ enum InfoError {
 
 fn parse(data: &[u8]) -> Result<MasterAddress, InfoError> {
     let info: MasterInfo = serde_json::from_slice(data)?;
-    let (hostname, ip, port) = match info.address {
-        Some(address) => (address.hostname.or(info.hostname), address.ip, Some(address.port)),
-        None => (info.hostname, None, info.port),
-    };
-    let host = hostname.filter(|name| !name.is_empty()).or_else(|| ip.clone()).ok_or(InfoError::Incomplete)?;
-    Ok(MasterAddress { id: info.id, host, ip, port: port.ok_or(InfoError::Incomplete)? })
+    let address = info.address.or_else(|| {
+        // masters before 1.0 say it only here
+        let address: SocketAddr = info.pid?.split_once('@')?.1.parse().ok()?;
+        Some(Address { hostname: None, ip: Some(address.ip()), port: address.port() })
+    });
+    let Address { hostname, ip, port } = address.ok_or(InfoError::Incomplete)?;
+    let host = hostname.or(info.hostname).filter(|name| !name.is_empty());
+    let host = host.or_else(|| ip.map(|ip| ip.to_string())).ok_or(InfoError::Incomplete)?;
+    Ok(MasterAddress { id: info.id, host, ip, port })
 }
 
 #[cfg(test)]
@@ -194,10 +205,14 @@ mod tests {
             br#"{"address":{"hostname":"m1","ip":"127.0.0.1","port":5051},"capabilities":[{"type":"AGENT_UPDATE"}],
             "hostname":"m1","id":"7c-1","ip":16777343,"pid":"master@127.0.0.1:5051","port":5051,"version":"1.11.0"}"#;
         let master = parse(new).expect("is read");
-        let ip = Some("127.0.0.1".to_owned());
+        let ip = Some(IpAddr::from([127, 0, 0, 1]));
         assert_eq!(master, MasterAddress { id: "7c-1".to_owned(), host: "m1".to_owned(), ip, port: 5051 });
-        let old = parse(br#"{"hostname":"m2","id":"x","ip":16777343,"port":5050}"#).expect("is read");
-        assert_eq!(old.to_string(), "m2:5050");
+        assert_eq!(master.to_string(), "127.0.0.1:5051");
+        let named = parse(br#"{"address":{"hostname":"m2","port":5050},"hostname":"m2","id":"x"}"#).expect("is read");
+        assert_eq!(named.to_string(), "m2:5050");
+        let old = br#"{"hostname":"m3","id":"x","ip":16777343,"pid":"master@10.0.0.3:5050","port":5050}"#;
+        let old = parse(old).expect("is read");
+        assert_eq!((old.to_string().as_str(), old.host.as_str()), ("10.0.0.3:5050", "m3"));
         parse(b"{}").expect_err("no address");
         parse(b"\x08\x01").expect_err("not JSON");
     }
