@@ -77,6 +77,39 @@ async fn who_is_removed_by_hand_leads_no_more_and_stands_again() -> Outcome {
     Ok(())
 }
 
+/// A leader that has lost its place and has not been told: it is the servers that refuse it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_know_yet_is_refused_by_the_servers() -> Outcome {
+    let Some(zookeeper) = ZooKeeper::single().await? else { return Ok(()) };
+    let link = Link::to(zookeeper.address(0)).await?;
+    let election = candidate(&url(&format!("zk://{}/mysos", link.address()))?, "a");
+    let client = zookeeper.client().await?;
+    let (saved, kept) = ("/mysos/state/clusters/saved", "/mysos/state/clusters/kept");
+    for is_removal in [false, true] {
+        let term = leads(&election).await?;
+        let store = term.state_store();
+        for name in ["saved", "kept"] {
+            store.save(&record(name)?, b"old").await.expect("saved");
+        }
+        link.hold();
+        client.delete(term.fence(), None).await.expect("removed");
+        let (saved_key, kept_key) = (record("saved")?, record("kept")?);
+        let write = async {
+            assert_eq!(term.loss(), None, "it has not been told");
+            if is_removal { store.remove(&kept_key).await } else { store.save(&saved_key, b"late").await }
+        };
+        // the write is on its way when the news are let through
+        let (refused, ()) = tokio::join!(write, async { link.release() });
+        let error = refused.expect_err("refused");
+        assert!(is_over(&error), "{}", error.chain());
+        for path in [saved, kept] {
+            assert_eq!(client.get_data(path).await.expect("is there").0, b"old", "{path} has not changed");
+        }
+        within(STEP, "the loss is told", term.lost()).await?;
+    }
+    Ok(())
+}
+
 /// A leader that is cut off steps down by its own clock before another one leads, and changes nothing when it is back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_cut_off_steps_down_before_another_leads() -> Outcome {

@@ -17,6 +17,7 @@ const ALL: u64 = u64::MAX;
 pub struct Link {
     address: String,
     is_open: watch::Sender<bool>,
+    is_held: watch::Sender<bool>,
     answers: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
@@ -30,16 +31,18 @@ impl Link {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let (is_open, open) = watch::channel(true);
+        let (is_held, held) = watch::channel(false);
         let answers = Arc::new(AtomicU64::new(ALL));
         let (to, left): (Arc<str>, _) = (to.into(), Arc::clone(&answers));
         let task = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if *open.borrow() {
-                    tokio::spawn(pass(client, Arc::clone(&to), open.clone(), Arc::clone(&left)));
+                    let rules = Rules { open: open.clone(), held: held.clone(), answers: Arc::clone(&left) };
+                    tokio::spawn(pass(client, Arc::clone(&to), rules));
                 }
             }
         });
-        Ok(Self { address, is_open, answers, task })
+        Ok(Self { address, is_open, is_held, answers, task })
     }
 
     /// `host:port` for clients.
@@ -56,6 +59,16 @@ impl Link {
     /// Whether it is still to break; it is not any more after this.
     pub fn spare(&self) -> bool {
         self.answers.swap(ALL, Ordering::SeqCst) != ALL
+    }
+
+    /// Keeps back what the server says, until [`release`](Self::release).
+    pub fn hold(&self) {
+        self.is_held.send_replace(true);
+    }
+
+    /// Passes on what was kept back, and all that follows.
+    pub fn release(&self) {
+        self.is_held.send_replace(false);
     }
 
     /// Closes all connections, and every new one.
@@ -76,13 +89,21 @@ impl Drop for Link {
     }
 }
 
-async fn pass(client: TcpStream, to: Arc<str>, mut open: watch::Receiver<bool>, answers: Arc<AtomicU64>) {
+/// What a connection goes by.
+struct Rules {
+    open: watch::Receiver<bool>,
+    held: watch::Receiver<bool>,
+    answers: Arc<AtomicU64>,
+}
+
+async fn pass(client: TcpStream, to: Arc<str>, rules: Rules) {
     let Ok(server) = TcpStream::connect(&*to).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
+    let Rules { mut open, held, answers } = rules;
     tokio::select! {
-        () = copy(from_client, to_server, || true) => {}
-        () = copy(from_server, to_client, || passes(&answers)) => {}
+        () = copy(from_client, to_server, None) => {}
+        () = copy(from_server, to_client, Some((held, answers))) => {}
         _ = open.wait_for(|is_open| !is_open) => {}
     }
 }
@@ -96,10 +117,20 @@ fn passes(answers: &AtomicU64) -> bool {
     answers.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next) != Ok(0)
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, passes: impl Fn() -> bool) {
+/// Passes on what is said, answers by their rules.
+async fn copy(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut rules: Option<(watch::Receiver<bool>, Arc<AtomicU64>)>,
+) {
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(length @ 1..) = from.read(&mut buffer).await {
-        if !passes() || to.write_all(&buffer[..length]).await.is_err() {
+        if let Some((held, answers)) = &mut rules
+            && (held.wait_for(|is_held| !is_held).await.is_err() || !passes(answers))
+        {
+            return;
+        }
+        if to.write_all(&buffer[..length]).await.is_err() {
             return;
         }
     }
