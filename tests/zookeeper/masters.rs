@@ -1,8 +1,9 @@
 //! Which Mesos master leads, by what masters write.
 
-use crate::{Outcome, SESSION, comes, url};
-use cotton_mesos::zookeeper::ZkMasterDetector;
-use cotton_tests::{Failure, ZooKeeper};
+use crate::{Outcome, SESSION, STEP, comes, url};
+use cotton_core::Endpoint;
+use cotton_mesos::zookeeper::{MasterAddress, ZkMasterDetector};
+use cotton_tests::{Failure, ZooKeeper, within};
 use zookeeper_client as zk;
 
 /// A master with an ephemeral znode, as long as its client is kept; returns the znode too.
@@ -27,9 +28,7 @@ async fn the_leading_master_and_every_change_of_it() -> Outcome {
     let options = zk::CreateMode::Persistent.with_acls(zk::Acls::anyone_all());
     own.create("/mesos", b"", &options).await.expect("made");
     own.create("/mesos/log_replicas", b"", &options).await.expect("made");
-    let is = |port: u16| {
-        move |m: &Option<_>| m.as_ref().is_some_and(|m: &cotton_mesos::zookeeper::MasterAddress| m.port == port)
-    };
+    let is = |port: u16| move |m: &Option<_>| m.as_ref().is_some_and(|m: &MasterAddress| m.port == port);
 
     let (first, _) = master(&zookeeper, 5051).await?;
     let found = comes(&mut leading, "the first leads", is(5051)).await?;
@@ -37,7 +36,12 @@ async fn the_leading_master_and_every_change_of_it() -> Outcome {
     let (second, znode) = master(&zookeeper, 5052).await?;
     let (_third, _) = master(&zookeeper, 5053).await?;
     assert!(is(5051)(&leading.borrow_and_update()), "the lowest number leads");
-    drop(first);
+    let leader = within(STEP, "a leader is known", detector.leader()).await?;
+    let endpoint = leader.endpoint();
+    assert_eq!((leader.to_string().as_str(), &endpoint), ("127.0.0.1:5051", &Endpoint::new("127.0.0.1", 5051)));
+    let changed = within(STEP, "it changes", detector.changed(&endpoint));
+    let (changed, ()) = tokio::join!(changed, async { drop(first) });
+    changed?;
     comes(&mut leading, "the second leads", is(5052)).await?;
 
     // what nobody understands is not guessed

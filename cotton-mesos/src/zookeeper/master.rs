@@ -4,6 +4,7 @@
 use super::ZkUrl;
 use super::error::ZkError;
 use super::session::{Session, none_if_missing};
+use cotton_core::Endpoint;
 use serde::Deserialize;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -29,7 +30,15 @@ pub struct MasterAddress {
     pub port: u16,
 }
 
-/// `address:port`, with the host's name only when it has given no address.
+impl MasterAddress {
+    /// Where to connect to: its address as Mesos's own libraries do, and its name only when it has given no address.
+    pub fn endpoint(&self) -> Endpoint {
+        let host = self.ip.map_or_else(|| self.host.clone(), |ip| ip.to_string());
+        Endpoint::new(host, self.port)
+    }
+}
+
+/// As [`endpoint`](MasterAddress::endpoint), with brackets where a URL needs them.
 impl fmt::Display for MasterAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.ip {
@@ -61,6 +70,25 @@ impl ZkMasterDetector {
     /// reached, the last one stays: it may well lead on, and says so itself when it does not.
     pub fn leading(&self) -> watch::Receiver<Option<MasterAddress>> {
         self.leading.clone()
+    }
+
+    /// The leading master; waits until there is one.
+    pub async fn leader(&self) -> MasterAddress {
+        let mut leading = self.leading.clone();
+        let found = leading.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+        match found {
+            Some(master) => master,
+            None => std::future::pending().await, // the runtime is shutting down
+        }
+    }
+
+    /// Waits until another than the one at `master` leads, or nobody.
+    pub async fn changed(&self, master: &Endpoint) {
+        let mut leading = self.leading.clone();
+        let is_other = |now: &Option<MasterAddress>| now.as_ref().is_none_or(|now| now.endpoint() != *master);
+        if leading.wait_for(is_other).await.is_err() {
+            std::future::pending::<()>().await; // the runtime is shutting down
+        }
     }
 }
 
