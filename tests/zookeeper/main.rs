@@ -8,6 +8,7 @@ mod contracts;
 mod faults;
 mod leadership;
 mod masters;
+mod rivals;
 
 use cotton_core::ports::discovery::Published;
 use cotton_core::ports::state_store::StateKey;
