@@ -9,7 +9,7 @@ mod environment;
 pub use environment::{EnvironmentError, ExecutorEnvironment, format_duration, parse_duration};
 
 use crate::error::LinkError;
-use crate::recordio::Decoder;
+use crate::stream::RecordStream;
 use crate::wire::common::{Base64, DurationInfo, Id, Source, TaskInfo, TaskState as WireState, TaskStatus};
 use crate::wire::executor::{Call, CallBody, Event, Message, PATH, Subscribe, Update};
 use async_trait::async_trait;
@@ -255,38 +255,25 @@ async fn post_loop(shared: Arc<Shared>) {
 impl Shared {
     /// Subscribes and reads events until the end; also says whether the agent accepted the subscription.
     async fn subscription(&self, events: &mpsc::Sender<LinkEvent>) -> (End, bool) {
-        let mut response = match self.subscribe().await {
-            Ok(response) => response,
+        let mut stream = match self.subscribe().await {
+            Ok(response) => RecordStream::new(response, EVENT_BYTES_MAX),
             Err(end) => return (end, false),
         };
-        let mut decoder = Decoder::new(EVENT_BYTES_MAX);
         let mut silence = Silence::default();
         let mut connected = false;
-        let end = 'stream: loop {
-            let chunk = match timeout(silence.limit(), response.chunk()).await {
-                Err(_) => break End::Lost(LinkError::Silent),
-                Ok(Err(error)) => break End::Lost(LinkError::http("read events", error)),
-                Ok(Ok(None)) => {
-                    break End::Lost(decoder.finish().map_or_else(LinkError::Record, |()| LinkError::Closed));
-                }
-                Ok(Ok(Some(chunk))) => chunk,
+        let end = loop {
+            let record = match stream.next(silence.limit()).await {
+                Ok(record) => record,
+                Err(end) => break End::Lost(end.into()),
             };
-            decoder.push(&chunk);
-            loop {
-                let record = match decoder.next_record() {
-                    Ok(Some(record)) => record,
-                    Ok(None) => break,
-                    Err(error) => break 'stream End::Lost(LinkError::Record(error)),
-                };
-                let event = match serde_json::from_slice::<Event>(&record) {
-                    Ok(event) => event,
-                    Err(error) => break 'stream End::Lost(LinkError::event(error)),
-                };
-                connected |= matches!(event, Event::Subscribed { .. });
-                silence.heard(&event);
-                if let Err(end) = self.on_event(event, events).await {
-                    break 'stream end;
-                }
+            let event = match serde_json::from_slice::<Event>(&record) {
+                Ok(event) => event,
+                Err(error) => break End::Lost(LinkError::event(error)),
+            };
+            connected |= matches!(event, Event::Subscribed { .. });
+            silence.heard(&event);
+            if let Err(end) = self.on_event(event, events).await {
+                break end;
             }
         };
         self.state().connected = false;
