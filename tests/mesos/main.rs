@@ -13,7 +13,7 @@ use cotton_core::testkit::contract;
 use cotton_core::{ErrorKind, Resources, TaskId};
 use cotton_mesos::Credential;
 use cotton_tests::{Failure, MesosOptions, RealMesos, Settings, within};
-use scheduler::{SMALL, STEP, Scheduler, config, connection, refused};
+use scheduler::{SMALL, STEP, Scheduler, config, connection};
 use serde_json::json;
 
 type Outcome = Result<(), Failure>;
@@ -191,7 +191,7 @@ async fn a_framework_that_was_removed_is_not_replaced_by_another() -> Outcome {
     scheduler.run("t", SMALL, "").await?;
 
     // By us.
-    scheduler.mesos.teardown().await.map_err(refused)?;
+    scheduler.mesos.teardown().await?;
     let error = scheduler.end().await?;
     assert!(error.chain().contains("torn down as asked for"), "{}", error.chain());
     for process in mesos.task_processes(0) {

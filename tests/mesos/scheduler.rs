@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) const STEP: Duration = Duration::from_secs(60);
+pub(crate) const STEP: Duration = Duration::from_mins(1);
 /// What a small task needs besides its executor.
 pub(crate) const SMALL: Resources = Resources { cpus_milli: 100, mem_bytes: 32 * MIB, disk_bytes: 16 * MIB };
 
@@ -38,7 +38,7 @@ pub(crate) struct Scheduler {
 
 impl Scheduler {
     pub(crate) async fn start(mesos: HttpMesos, framework: Option<FrameworkId>) -> Result<Self, Failure> {
-        mesos.subscribe(framework).await.map_err(refused)?;
+        mesos.subscribe(framework).await?;
         let mut this = Self { mesos, framework: FrameworkId::from(""), backlog: VecDeque::new() };
         this.framework = this.subscribed().await?;
         Ok(this)
@@ -46,7 +46,7 @@ impl Scheduler {
 
     /// Takes the next event into the backlog, and acknowledges it. Cancelling this loses nothing.
     async fn take(&mut self) -> Result<(), Failure> {
-        let event = self.mesos.next_event().await.map_err(refused)?;
+        let event = self.mesos.next_event().await?;
         if matches!(event, MesosEvent::Disconnected) {
             self.backlog.retain(|old| !matches!(old, MesosEvent::Offers(_)));
         }
@@ -86,7 +86,7 @@ impl Scheduler {
     }
 
     pub(crate) async fn call(&self, call: MesosCall) -> Result<(), Failure> {
-        self.mesos.call(call).await.map_err(refused)
+        Ok(self.mesos.call(call).await?)
     }
 
     /// An offer with so much at least.
@@ -167,8 +167,4 @@ impl Scheduler {
         };
         within(STEP, "the end of events", search).await
     }
-}
-
-pub(crate) fn refused(error: PortError) -> Failure {
-    Failure::new(error.chain())
 }

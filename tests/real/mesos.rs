@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// How long a process of Mesos may take to be ready.
-const READY: Duration = Duration::from_secs(60);
+const READY: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(25);
 /// Ports for tasks, of each agent.
 const PORTS_EACH: u16 = 10;

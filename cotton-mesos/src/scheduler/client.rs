@@ -56,7 +56,7 @@ impl Client {
             .tcp_keepalive(Duration::from_secs(15));
         #[cfg(feature = "tls")]
         let (builder, scheme) = match &config.ca_file {
-            Some(path) => (builder.tls_backend_preconfigured(super::tls::trusting(path)?).https_only(true), "https"),
+            Some(path) => (builder.tls_certs_only(super::tls::authorities(path)?).https_only(true), "https"),
             None => (builder, "http"),
         };
         #[cfg(not(feature = "tls"))]
@@ -153,11 +153,7 @@ impl Client {
 impl Refusal {
     /// Whether the subscription is of no use any more.
     pub(super) fn ends_subscription(&self) -> bool {
-        match self {
-            Self::Unknown(_) => true,
-            Self::NotTaken(SchedulerError::Call(_)) => false,
-            Self::NotTaken(_) => true,
-        }
+        !matches!(self, Self::NotTaken(SchedulerError::Call(_)))
     }
 
     pub(super) fn error(&self) -> &SchedulerError {

@@ -65,7 +65,7 @@ impl MasterDetector for MasterList {
     }
 
     async fn changed(&self, _master: &Endpoint) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     fn failed(&self, _master: &Endpoint) {

@@ -34,7 +34,12 @@ impl Inbox {
 
     /// Adds an event, also when there are too many.
     pub(super) fn push(&self, event: MesosEvent) {
-        self.queue().events.push_back(event);
+        self.push_all([event]);
+    }
+
+    /// Adds events, with nothing in between.
+    pub(super) fn push_all(&self, events: impl IntoIterator<Item = MesosEvent>) {
+        self.queue().events.extend(events);
         self.filled.notify_one();
     }
 

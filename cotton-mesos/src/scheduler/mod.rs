@@ -180,7 +180,7 @@ impl Shared {
             let plan = state.plan(&self.config, &session.framework, call);
             (session, plan)
         };
-        plan.events.into_iter().for_each(|event| self.inbox.push(event));
+        self.inbox.push_all(plan.events);
         let mut result = Ok(());
         for body in plan.posts {
             match self.post(&session, body.clone()).await {
@@ -190,7 +190,7 @@ impl Shared {
                 }
                 Err(Refusal::NotTaken(error)) => {
                     let events = self.state().on_refused(&body, &error.to_string());
-                    events.into_iter().for_each(|event| self.inbox.push(event));
+                    self.inbox.push_all(events);
                     result = Err(error);
                 }
             }
@@ -221,3 +221,6 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,9 +35,9 @@ impl Pool {
     pub(super) fn ports(&self) -> Ports {
         let ranges = self.resources.iter().filter(|resource| resource.name == "ports");
         let ranges = ranges.filter_map(|resource| resource.ranges.as_ref()).flat_map(|ranges| &ranges.range);
-        let port = |number: u64| u16::try_from(number).unwrap_or(u16::MAX);
-        let ranges = ranges.filter(|range| range.begin <= u64::from(u16::MAX));
-        Ports::new(ranges.map(|range| (port(range.begin), port(range.end))))
+        // A range that begins beyond the last port has none; one that only ends there has some.
+        let range = |range: &Range| Some((range.begin.try_into().ok()?, range.end.try_into().unwrap_or(u16::MAX)));
+        Ports::new(ranges.filter_map(range))
     }
 
     /// Takes cpus, memory and disk out; `None`, and nothing is taken, when there is too little.

@@ -47,15 +47,16 @@ pub(super) async fn run(shared: Arc<Shared>, first: oneshot::Sender<Result<(), S
                     error = shared.subscription(&master, &mut first) => error,
                     () = shared.detector.changed(&detected) => SchedulerError::LeaderChanged,
                 };
-                match error {
-                    SchedulerError::Redirected(to) if redirects < REDIRECTS_MAX => {
-                        tracing::debug!(from = %master, %to, "redirected to the leading master");
-                        redirects += 1;
-                        redirected = Some(to);
-                        continue;
-                    }
-                    SchedulerError::LeaderChanged => {}
-                    _ => shared.detector.failed(&detected),
+                if let SchedulerError::Redirected(to) = &error
+                    && redirects < REDIRECTS_MAX
+                {
+                    tracing::debug!(from = %master, %to, "redirected to the leading master");
+                    redirects += 1;
+                    redirected = Some(to.clone());
+                    continue;
+                }
+                if !matches!(error, SchedulerError::LeaderChanged) {
+                    shared.detector.failed(&detected);
                 }
                 error
             }
@@ -126,32 +127,26 @@ impl Shared {
                 Ok(event) => event,
                 Err(error) => return SchedulerError::Event(Arc::new(error)),
             };
-            let is_subscribed = self.state().session.is_some();
-            match event {
-                Event::Subscribed { subscribed } => {
-                    silence_max = heartbeat_limit(&subscribed);
-                    let framework = FrameworkId::from(subscribed.framework_id.value.as_str());
-                    let session = Session {
-                        framework,
-                        master: master.clone(),
-                        stream_id: stream_id.clone(),
-                        lost: lost.clone(),
-                        over: over.clone(),
-                    };
-                    if let Err(error) = self.on_subscribed(session) {
-                        return error;
-                    }
-                    if let Some(first) = first.take() {
-                        let _nobody_waits = first.send(Ok(()));
-                    }
+            if let Event::Error { error } = event {
+                return self.on_error(error.message);
+            }
+            if let Event::Subscribed { subscribed } = event {
+                silence_max = heartbeat_limit(&subscribed);
+                let framework = FrameworkId::from(subscribed.framework_id.value.as_str());
+                let (master, stream_id) = (master.clone(), stream_id.clone());
+                let session = Session { framework, master, stream_id, lost: lost.clone(), over: over.clone() };
+                if let Err(error) = self.on_subscribed(session) {
+                    return error;
                 }
-                Event::Error { error } => return self.on_error(error.message),
-                Event::Heartbeat => {}
-                event if is_subscribed => {
-                    self.inbox.room().await;
-                    self.on_event(event);
+                if let Some(first) = first.take() {
+                    let _nobody_waits = first.send(Ok(()));
                 }
-                _ => return SchedulerError::NotAMaster("its first event is not SUBSCRIBED"),
+            } else if !matches!(event, Event::Heartbeat) {
+                if self.state().session.is_none() {
+                    return SchedulerError::NotAMaster("its first event is not SUBSCRIBED");
+                }
+                self.inbox.room().await;
+                self.on_event(event);
             }
         }
     }
@@ -188,11 +183,11 @@ impl Shared {
         match event {
             Event::Offers { offers } => {
                 let events = self.state().on_offers(offers.offers);
-                events.into_iter().for_each(|event| self.inbox.push(event));
+                self.inbox.push_all(events);
             }
             Event::Rescind { rescind } => {
                 let plan = self.state().on_rescind(&rescind.offer_id.value);
-                plan.events.into_iter().for_each(|event| self.inbox.push(event));
+                self.inbox.push_all(plan.events);
                 plan.posts.into_iter().for_each(|body| self.post_later(body));
             }
             Event::Update { update } => {
@@ -217,9 +212,13 @@ impl Shared {
                 let decline_inverse_offers = DeclineInverseOffers { inverse_offer_ids, filters };
                 self.post_later(CallBody::DeclineInverseOffers { decline_inverse_offers });
             }
-            Event::RescindInverseOffer {} | Event::UpdateOperationStatus {} => {}
             Event::Unknown => tracing::debug!("ignored an event of an unknown type"),
-            Event::Subscribed { .. } | Event::Error { .. } | Event::Heartbeat => {} // seen to before
+            // Of no interest, as we ask for no operations; and seen to before.
+            Event::RescindInverseOffer {}
+            | Event::UpdateOperationStatus {}
+            | Event::Subscribed { .. }
+            | Event::Error { .. }
+            | Event::Heartbeat => {}
         }
     }
 
