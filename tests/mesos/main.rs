@@ -4,6 +4,7 @@
 
 mod executor;
 mod scheduler;
+mod whole;
 
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;

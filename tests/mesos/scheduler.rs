@@ -15,11 +15,15 @@ pub(crate) const STEP: Duration = Duration::from_mins(1);
 /// What a small task needs besides its executor.
 pub(crate) const SMALL: Resources = Resources { cpus_milli: 100, mem_bytes: 32 * MIB, disk_bytes: 16 * MIB };
 
-/// With the executor in miniature, for the user who runs the test.
-pub(crate) fn config() -> SchedulerConfig {
+/// Who runs the test.
+pub(crate) fn user() -> String {
     let user = std::process::Command::new("id").arg("-un").output().expect("id").stdout;
-    let user = String::from_utf8(user).expect("a name");
-    let mut framework = FrameworkConfig::new("cotton-test", user.trim());
+    String::from_utf8(user).expect("a name").trim().to_owned()
+}
+
+/// With the executor in miniature.
+pub(crate) fn config() -> SchedulerConfig {
+    let mut framework = FrameworkConfig::new("cotton-test", user());
     framework.roles = vec!["mysql".to_owned()];
     SchedulerConfig::new(framework, executor::config())
 }

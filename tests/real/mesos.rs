@@ -1,6 +1,7 @@
 //! A real Apache Mesos 1.11.0 on this machine: a master and agents, each a process of its own, which can be killed, stopped
 //! and brought back on its state and port.
 
+use crate::cotton::place;
 use crate::{Directory, Failure, Process, within};
 use cotton_core::Endpoint;
 use rustix::process::Signal;
@@ -11,6 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tokio::sync::SemaphorePermit;
 
 /// How long a process of Mesos may take to be ready.
 const READY: Duration = Duration::from_mins(1);
@@ -51,8 +53,9 @@ pub struct RealMesos {
     master: Option<Child>,
     agents: Vec<Option<Child>>,
     http: reqwest::Client,
-    // last, so that processes are ended after those above were waited for
+    // after those above, which are waited for before everything below it is ended
     directory: Directory,
+    _place: SemaphorePermit<'static>,
 }
 
 impl RealMesos {
@@ -80,11 +83,12 @@ impl RealMesos {
         assert!(options.agents <= AGENTS_MAX, "there are ports for {AGENTS_MAX} agents");
         let missing = || Failure::new("Mesos is not installed: run 'scripts/setup --all'");
         let programs = programs().ok_or_else(missing)?;
+        let place = place().await;
         let directory = Directory::new()?;
         std::fs::create_dir_all(directory.path())?;
         let count = options.agents;
         let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
-        let mut this = Self { programs, options, master: None, agents: Vec::new(), http, directory };
+        let mut this = Self { programs, options, master: None, agents: Vec::new(), http, directory, _place: place };
         this.start_master().await?;
         this.agents.resize_with(count.into(), || None);
         for agent in 0..count {
@@ -218,6 +222,11 @@ impl RealMesos {
             return Ok(Value::Null);
         }
         serde_json::from_str(&text).map_err(|error| Failure::because("the master's answer", &error))
+    }
+
+    /// Where it is: everything that belongs to it is below.
+    pub fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     fn agent_dir(&self, agent: u16) -> PathBuf {
