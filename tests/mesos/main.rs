@@ -16,6 +16,7 @@ use cotton_mesos::Credential;
 use cotton_tests::{Failure, MesosOptions, RealMesos, Settings, within};
 use scheduler::{SMALL, STEP, Scheduler, config, connection};
 use serde_json::json;
+use std::time::Duration;
 
 type Outcome = Result<(), Failure>;
 
@@ -144,6 +145,19 @@ async fn a_scheduler_that_comes_back_finds_its_tasks() -> Outcome {
     assert_eq!(second.reconciled("t", &agent).await?.state, TaskState::Running);
     second.call(MesosCall::Reconcile(Vec::new())).await?;
     second.state("t", TaskState::Running).await?;
+
+    // It may have changed what it says of itself, but not who it is.
+    let mut changed = config();
+    changed.framework.failover_timeout = Duration::from_mins(1);
+    let mut second = Scheduler::start(connection(changed, &masters), Some(framework.clone())).await?;
+    let frameworks = mesos.operator(json!({ "type": "GET_FRAMEWORKS" })).await?;
+    let info = &frameworks["get_frameworks"]["frameworks"][0]["framework_info"];
+    assert_eq!(info["failover_timeout"], 60.0, "{info}");
+    second.echo("t", &agent).await?;
+    let mut changed = config();
+    changed.framework.principal = Some("somebody else".to_owned());
+    let error = connection(changed, &masters).subscribe(Some(framework.clone())).await.expect_err("refused");
+    assert!(!error.is_temporary() && error.chain().contains("principal"), "{}", error.chain());
 
     // Two at the same time: the first one learns that it has to stop.
     let third = Scheduler::start(connection(config(), &masters), Some(framework)).await?;

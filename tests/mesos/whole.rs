@@ -9,7 +9,7 @@ use cotton_core::spec::Limits;
 use cotton_core::testkit::memory_discovery::MemoryDiscovery;
 use cotton_core::testkit::memory_store::MemoryStore;
 use cotton_mesos::{ExecutorConfig, ExecutorUri, FrameworkConfig, HttpMesos, MasterList, SchedulerConfig};
-use cotton_tests::{Api, Client, Failure, Flavour, MesosOptions, RealMesos, Wanted, program, within};
+use cotton_tests::{Api, Client, Failure, Flavour, MesosOptions, Process, RealMesos, Wanted, program, within};
 use serde_json::json;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -94,7 +94,7 @@ async fn databases_run_on_mesos_and_survive_a_master_and_a_primary() -> Result<(
     whole.api.until_ready(STEP).await?;
     let task = cluster.primary()?.task.clone();
     let executor = (0..3).flat_map(|agent| mesos.task_processes(agent));
-    let executor = executor.filter(|process| process.is_executor()).find(|p| p.task.as_deref() == Some(&task));
+    let executor = executor.filter(Process::is_executor).find(|process| process.task.as_deref() == Some(&task));
     executor.ok_or_else(|| Failure::new(format!("no executor of {task}")))?.kill();
     let moved = whole
         .api

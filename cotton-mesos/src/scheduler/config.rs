@@ -46,7 +46,8 @@ impl SchedulerConfig {
     }
 }
 
-/// A framework, as masters know it.
+/// A framework, as masters know it. Everything but the principal may be changed between two subscriptions; a master refuses
+/// another principal in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FrameworkConfig {

@@ -135,7 +135,10 @@ impl SchedulerError {
             | Self::Ca { .. }
             | Self::Principal => true,
             Self::Detector(error) => !error.is_temporary(),
-            Self::Status { status, .. } => status.is_client_error() && *status != StatusCode::NOT_FOUND,
+            Self::Status { status, .. } => {
+                let passing = [StatusCode::NOT_FOUND, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+                status.is_client_error() && !passing.contains(status)
+            }
             Self::Http { .. }
             | Self::Silent
             | Self::Closed

@@ -38,9 +38,8 @@ pub(super) async fn run(shared: Arc<Shared>, first: oneshot::Sender<Result<(), S
     let mut redirected: Option<Endpoint> = None;
     loop {
         let began = Instant::now();
-        let detected = shared.detector.leader().await;
-        let error = match detected {
-            Err(error) => SchedulerError::Detector(Arc::new(error)),
+        let (error, detected) = match shared.detector.leader().await {
+            Err(error) => (SchedulerError::Detector(Arc::new(error)), None),
             Ok(detected) => {
                 let master = redirected.take().unwrap_or_else(|| detected.clone());
                 let error = tokio::select! {
@@ -55,10 +54,7 @@ pub(super) async fn run(shared: Arc<Shared>, first: oneshot::Sender<Result<(), S
                     redirected = Some(to.clone());
                     continue;
                 }
-                if !matches!(error, SchedulerError::LeaderChanged) {
-                    shared.detector.failed(&detected);
-                }
-                error
+                (error, Some(detected))
             }
         };
         redirects = 0;
@@ -74,7 +70,8 @@ pub(super) async fn run(shared: Arc<Shared>, first: oneshot::Sender<Result<(), S
         if let Some(first) = first.take() {
             let _nobody_waits = first.send(Ok(())); // not refused, just not possible yet
         }
-        if was_subscribed && began.elapsed() >= GOOD_AFTER {
+        let is_new_leader = matches!(error, SchedulerError::LeaderChanged);
+        if is_new_leader || (was_subscribed && began.elapsed() >= GOOD_AFTER) {
             (backoff, failures) = (BACKOFF_FIRST, 0);
         }
         failures += 1;
@@ -83,8 +80,16 @@ pub(super) async fn run(shared: Arc<Shared>, first: oneshot::Sender<Result<(), S
         } else {
             tracing::debug!(error = %chain(&error), failures, "no connection to Mesos");
         }
-        tokio::time::sleep(backoff).await;
+        let pause = tokio::time::sleep(backoff);
         backoff = (backoff * 2).min(shared.config.backoff_max.max(BACKOFF_FIRST));
+        match detected {
+            Some(master) if !is_new_leader => {
+                shared.detector.failed(&master);
+                // The pause is for this master.
+                tokio::select! { () = pause => {}, () = shared.detector.changed(&master) => backoff = BACKOFF_FIRST }
+            }
+            _ => pause.await,
+        }
     }
 }
 

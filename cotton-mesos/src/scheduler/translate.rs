@@ -138,6 +138,8 @@ fn executor(
             value: known.command.clone(),
             uris: known.uris.iter().map(uri).collect(),
             environment: Environment { variables: known.environment.iter().map(variable).collect() },
+            // Said again: Mesos ignores, without a word, when a framework that subscribes again has another user.
+            user: Some(config.framework.user.clone()),
         },
         resources,
         shutdown_grace_period: grace,

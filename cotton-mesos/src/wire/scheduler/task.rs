@@ -61,6 +61,9 @@ pub struct CommandInfo {
     /// What to add to its environment.
     #[serde(skip_serializing_if = "Environment::is_empty")]
     pub environment: Environment,
+    /// Unix user; that of the framework, when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// Something to fetch.
