@@ -14,6 +14,7 @@ use cotton_core::testkit::contract;
 use cotton_core::{ErrorKind, Resources, TaskId};
 use cotton_mesos::Credential;
 use cotton_tests::{Failure, MesosOptions, RealMesos, Settings, within};
+use rustix::process::Signal;
 use scheduler::{SMALL, STEP, Scheduler, config, connection};
 use serde_json::json;
 use std::time::Duration;
@@ -133,6 +134,23 @@ async fn a_master_that_dies_finds_the_framework_and_its_tasks_again() -> Outcome
 }
 
 #[tokio::test]
+async fn a_master_that_hangs_is_left_and_found_again() -> Outcome {
+    let Some(mesos) = mesos(1).await? else { return Ok(()) };
+    let mut impatient = config();
+    impatient.call_timeout = Duration::from_secs(1);
+    let mut scheduler = Scheduler::start(connection(impatient, &mesos.master().to_string()), None).await?;
+    let agent = scheduler.run("t", SMALL, "").await?;
+    mesos.signal_master(Signal::STOP);
+    scheduler.call(MesosCall::Revive).await?; // nobody knows whether it arrives
+    scheduler.disconnected().await?;
+    mesos.signal_master(Signal::CONT);
+    assert_eq!(scheduler.subscribed().await?, scheduler.framework);
+    scheduler.echo("t", &agent).await?;
+    assert_eq!(scheduler.reconciled("t", &agent).await?.state, TaskState::Running);
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_scheduler_that_comes_back_finds_its_tasks() -> Outcome {
     let Some(mesos) = mesos(1).await? else { return Ok(()) };
     let mut first = subscribed(&mesos).await?;
@@ -223,11 +241,26 @@ async fn a_framework_that_was_removed_is_not_replaced_by_another() -> Outcome {
     // By somebody else, while we are subscribed.
     let mut other = subscribed(&mesos).await?;
     assert_ne!(other.framework, framework);
-    let form = [("frameworkId", other.framework.as_str())];
     let url = format!("http://{masters}/teardown");
-    let body = format!("{}={}", form[0].0, form[0].1);
+    let body = format!("frameworkId={}", other.framework);
     reqwest::Client::new().post(url).body(body).send().await?.error_for_status()?;
     assert_eq!(other.end().await?.kind, ErrorKind::NotFound);
+
+    // By Mesos, because we were away for too long.
+    let mut brief = config();
+    brief.framework.failover_timeout = Duration::from_millis(100);
+    let away = Scheduler::start(connection(brief, &masters), None).await?.framework;
+    let removed = async {
+        loop {
+            let frameworks = mesos.operator(json!({ "type": "GET_FRAMEWORKS" })).await?;
+            if frameworks["get_frameworks"]["frameworks"].as_array().is_none_or(Vec::is_empty) {
+                return Ok::<(), Failure>(());
+            }
+        }
+    };
+    within(STEP, "Mesos removes the framework", removed).await??;
+    let error = again.subscribe(Some(away)).await.expect_err("refused");
+    assert_eq!(error.kind, ErrorKind::NotFound);
     let frameworks = mesos.operator(json!({ "type": "GET_FRAMEWORKS" })).await?;
     let running = frameworks["get_frameworks"]["frameworks"].as_array().map_or(0, Vec::len);
     assert_eq!(running, 0, "{frameworks}");

@@ -96,7 +96,7 @@ pub struct Credential {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExecutorConfig {
-    /// A line for `/bin/sh`, run in the sandbox. Never secrets: anybody can see them.
+    /// A line for `/bin/sh`, run in the sandbox, such as `exec ./cotton-executor`. Never secrets: anybody can see them.
     pub command: String,
     /// What agents fetch into the sandbox before.
     pub uris: Vec<ExecutorUri>,

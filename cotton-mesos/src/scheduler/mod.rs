@@ -1,7 +1,8 @@
 //! A scheduler's connection to Mesos, over the v1 HTTP API: [`HttpMesos`].
 //!
-//! It follows Mesos' documents "Scheduler HTTP API", "High availability mode", "Reconciliation", "Roles and reservations"
-//! and "Framework rate limiting and authentication", and what a master of 1.11.0 was seen to do:
+//! It follows Mesos' documents "Scheduler HTTP API", "Designing Highly Available Mesos Frameworks", "Task State
+//! Reconciliation", "Roles", "Reservation" and "Authentication", and what a master of 1.11.0 was seen to do
+//! (`tests/real/mesos/README.md`):
 //!
 //! - **Subscription.** One request, whose response are the events; calls are further requests, which name the subscription
 //!   by its `Mesos-Stream-Id`. Calls are posted one after the other, so Mesos gets them in the order in which they were
