@@ -38,6 +38,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a state may stay unacknowledged before it is posted again.
 const RESEND_AFTER: Duration = Duration::from_secs(10);
 const BACKOFF_FIRST: Duration = Duration::from_millis(10);
+/// Longest pause between attempts to connect, when the agent does not ask for a shorter one. An agent that was restarted
+/// ends executors that are not back within 2 s (by default), and allows pauses just as long; so that is no help.
+const BACKOFF_MAX: Duration = Duration::from_millis(250);
 /// How long the agent may take to be there for the first time.
 const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_mins(1);
 /// Silence that is never taken for a broken connection, whatever the pace of heartbeats.
@@ -225,7 +228,7 @@ async fn read_loop(shared: Arc<Shared>, events: mpsc::Sender<LinkEvent>) {
                     break LinkError::AgentGone { after: patience, cause: Box::new(error) };
                 }
                 tokio::time::sleep(backoff.min(left)).await;
-                backoff = (backoff * 2).min(environment.backoff_max.max(BACKOFF_FIRST));
+                backoff = (backoff * 2).min(environment.backoff_max.clamp(BACKOFF_FIRST, BACKOFF_MAX));
             }
         }
     };
