@@ -7,6 +7,7 @@ use crate::api::{self, ApiConfig};
 use crate::cli::write_api_file;
 use crate::discovery::FileDiscovery;
 use crate::executor::chain;
+use crate::front::Front;
 use crate::secret::{KeyError, SealingKey};
 use crate::signals::Signals;
 use crate::store::{FileStore, StoreError};
@@ -39,7 +40,6 @@ pub const MEMBER_PORTS: (u16, u16) = (30_000, 32_767);
 
 const PORTS_PER_AGENT: u16 = 100;
 const STOP_GRACE: Duration = Duration::from_secs(30);
-const API_GRACE: Duration = Duration::from_secs(2);
 
 /// Why cotton cannot run here.
 #[derive(Debug, thiserror::Error)]
@@ -153,8 +153,7 @@ pub struct System {
     local: Arc<Local>,
     url: String,
     scheduler: JoinHandle<Result<(), PortError>>,
-    server: JoinHandle<io::Result<()>>,
-    stopping: watch::Sender<bool>,
+    front: Front,
     _lock: File,
 }
 
@@ -199,13 +198,9 @@ impl System {
             stopping: stopping.subscribe(),
         };
         let router = api::router(Arc::new(handle.clone()), api);
-        let mut stop = stopping.subscribe();
-        let server = axum::serve(listener, router).with_graceful_shutdown(async move {
-            let _ = stop.wait_for(|stopping| *stopping).await; // an error means: everything is gone
-        });
-        let server = tokio::spawn(server.into_future());
+        let front = Front::start(listener, stopping, router);
         write_api_file(&dir, &url).map_err(file("write", dir.join("api.json")))?;
-        Ok(Self { handle, local, url, scheduler: ended, server, stopping, _lock: lock })
+        Ok(Self { handle, local, url, scheduler: ended, front, _lock: lock })
     }
 
     /// To command and watch the scheduler.
@@ -240,7 +235,7 @@ impl System {
     /// Stops the scheduler, then the databases, cleanly. Started again on the directory, everything is back.
     pub async fn shutdown(mut self) {
         self.handle.stop().await; // first, so that it does not take the stopped databases for dead ones
-        self.stop_api().await;
+        self.front.stop().await;
         self.local.shutdown(STOP_GRACE).await;
     }
 
@@ -264,13 +259,6 @@ impl System {
             () = signals.any() => tracing::warn!("left: what runs on is found again at the next start"),
         }
         Ok(())
-    }
-
-    async fn stop_api(&mut self) {
-        self.stopping.send_replace(true);
-        if tokio::time::timeout(API_GRACE, &mut self.server).await.is_err() {
-            self.server.abort(); // a client that does not read its answer
-        }
     }
 }
 
@@ -386,7 +374,7 @@ fn wanted(config: &SystemConfig, port: u16) -> SocketAddr {
 }
 
 /// The host under which people reach an address.
-fn host(address: IpAddr) -> String {
+pub(crate) fn host(address: IpAddr) -> String {
     if !address.is_unspecified() {
         return SocketAddr::new(address, 0).to_string().trim_end_matches(":0").to_owned(); // with brackets where needed
     }
@@ -394,7 +382,7 @@ fn host(address: IpAddr) -> String {
     if name.trim().is_empty() { "127.0.0.1".to_owned() } else { name.trim().to_owned() }
 }
 
-fn unix_ms() -> u64 {
+pub(crate) fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

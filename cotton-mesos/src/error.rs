@@ -1,6 +1,7 @@
 //! What can go wrong here, by cause, and what it means at a port.
 
 use crate::recordio::RecordError;
+use crate::stream::StreamEnd;
 use cotton_core::ports::mesos::TaskState;
 use cotton_core::{ErrorKind, PortError};
 use reqwest::StatusCode;
@@ -11,6 +12,14 @@ use std::time::Duration;
 
 /// Longest part of an answer that is repeated in an error.
 const ANSWER_CHARS_MAX: usize = 300;
+
+/// The beginning of an answer, for an error.
+pub(crate) async fn beginning(mut response: reqwest::Response) -> String {
+    match tokio::time::timeout(Duration::from_secs(1), response.chunk()).await {
+        Ok(Ok(Some(chunk))) => String::from_utf8_lossy(&chunk).chars().take(ANSWER_CHARS_MAX).collect(),
+        _ => String::new(),
+    }
+}
 
 /// Why an executor and its agent do not understand each other.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -70,6 +79,17 @@ pub enum LinkError {
     Random(#[source] getrandom::Error),
 }
 
+impl From<StreamEnd> for LinkError {
+    fn from(end: StreamEnd) -> Self {
+        match end {
+            StreamEnd::Silent => Self::Silent,
+            StreamEnd::Closed => Self::Closed,
+            StreamEnd::Broken(error) => Self::http("read events", error),
+            StreamEnd::Damaged(error) => Self::Record(error),
+        }
+    }
+}
+
 impl LinkError {
     pub(crate) fn http(doing: &'static str, source: reqwest::Error) -> Self {
         // The address is the agent's; it says nothing that is not known.
@@ -80,12 +100,8 @@ impl LinkError {
         Self::Event(Arc::new(source))
     }
 
-    pub(crate) async fn status(status: StatusCode, mut response: reqwest::Response) -> Self {
-        let text = match tokio::time::timeout(Duration::from_secs(1), response.chunk()).await {
-            Ok(Ok(Some(chunk))) => String::from_utf8_lossy(&chunk).chars().take(ANSWER_CHARS_MAX).collect(),
-            _ => String::new(),
-        };
-        Self::Status { status, answer: text }
+    pub(crate) async fn status(status: StatusCode, response: reqwest::Response) -> Self {
+        Self::Status { status, answer: beginning(response).await }
     }
 
     pub(crate) fn into_port(self, operation: &'static str) -> PortError {

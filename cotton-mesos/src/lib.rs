@@ -3,17 +3,26 @@
 //! - [`executor`]: an executor's connection to its agent, over the v1 HTTP API.
 //! - [`local`]: a master and agents within this process, so that cotton runs on one machine without Mesos. Its agents
 //!   speak the same executor API, and executors are processes of their own.
+//! - [`scheduler`]: a scheduler's connection to Mesos, over the v1 HTTP API.
+//! - [`zookeeper`]: state, discovery, election between schedulers, detection of the leading master.
 //! - [`wire`] and [`recordio`]: the JSON of the v1 API and its framing, without I/O.
 
 pub mod error;
 pub mod executor;
 pub mod local;
 pub mod recordio;
+pub mod scheduler;
+mod stream;
 pub mod wire;
+pub mod zookeeper;
 
 pub use error::{ConfigError, Error, LinkError};
 pub use executor::{ExecutorEnvironment, HttpExecutorLink};
 pub use local::{AgentConfig, ExecutorCommand, Local, LocalConfig};
+pub use scheduler::{
+    Credential, ExecutorConfig, ExecutorUri, FrameworkConfig, HttpMesos, MasterDetector, MasterList, SchedulerConfig,
+    SchedulerError,
+};
 
 use bytes::Bytes;
 

@@ -108,9 +108,10 @@ pub struct Member {
 }
 
 impl Cluster {
-    /// Whether it is at its size and in good health.
+    /// Whether it is at its size and in good health; members that cannot be reached may still be remembered.
     pub fn is_healthy(&self) -> bool {
-        self.status == "healthy" && self.members.len() == self.size as usize
+        let staying = self.members.iter().filter(|member| !member.leaving).count();
+        self.status == "healthy" && staying == self.size as usize
     }
 
     /// Whether a reason with this code is given.

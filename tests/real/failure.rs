@@ -38,6 +38,12 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+impl From<cotton_core::PortError> for Failure {
+    fn from(error: cotton_core::PortError) -> Self {
+        Self(error.chain())
+    }
+}
+
 impl From<cotton_mesos::Error> for Failure {
     fn from(error: cotton_mesos::Error) -> Self {
         Self::because("an agent failed", &error)

@@ -67,6 +67,7 @@ codes! {
     NotSaved, "not_saved", INTERNAL_SERVER_ERROR, "The change could not be saved";
     NotSupported, "not_supported", NOT_IMPLEMENTED, "This release cannot do that";
     NotConnected, "not_connected", SERVICE_UNAVAILABLE, "The scheduler is still connecting";
+    NoLeader, "no_leader", SERVICE_UNAVAILABLE, "No scheduler leads here";
     Stopped, "stopped", SERVICE_UNAVAILABLE, "The scheduler is not running";
 }
 

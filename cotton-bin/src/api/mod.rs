@@ -10,10 +10,12 @@ mod error;
 mod metrics;
 mod page;
 mod request;
+mod standby;
 mod v1;
 
 pub use control::ControlPlane;
 pub use error::{Code, Problem};
+pub use standby::standby;
 
 use crate::secret::{SealingKey, generate_password};
 use axum::Router;

@@ -1,8 +1,9 @@
 //! The scheduler of cotton, with Apache Cotton's flags.
 
-use cotton_bin::config::scheduler::{FlagError, SchedulerFlags};
-use cotton_bin::local::{System, SystemConfig};
-use cotton_bin::telemetry;
+use cotton_bin::config::scheduler::{FlagError, Master, SchedulerFlags};
+use cotton_bin::local::{System, SystemConfig, SystemError};
+use cotton_bin::{mesos, telemetry};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -22,17 +23,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut config = SystemConfig::new(flags.work_dir);
-    config.key_file = Some(flags.scheduler_keypath);
-    config.address = [0, 0, 0, 0].into(); // as Apache Cotton
-    config.port = Some(flags.port);
-    config.executor = flags.executor_cmd;
-    config.timing.election_ms = u64::try_from(flags.election_timeout.as_millis()).unwrap_or(u64::MAX);
-    let result = runtime.block_on(async {
-        let system = System::start(config).await?;
-        tracing::info!(api = system.url(), "running");
-        system.run_until_signal().await
-    });
+    let result = match flags.master.clone() {
+        Master::Local { executor_cmd } => {
+            runtime.block_on(on_this_machine(flags, executor_cmd)).map_err(|e| e.to_string())
+        }
+        Master::Mesos(mesos) => runtime.block_on(mesos::run(flags, *mesos)).map_err(|e| e.to_string()),
+    };
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -41,4 +37,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+async fn on_this_machine(flags: SchedulerFlags, executor: Option<PathBuf>) -> Result<(), SystemError> {
+    let mut config = SystemConfig::new(flags.work_dir);
+    config.key_file = Some(flags.scheduler_keypath);
+    config.address = [0, 0, 0, 0].into(); // as Apache Cotton
+    config.port = Some(flags.port);
+    config.executor = executor;
+    config.timing.election_ms = u64::try_from(flags.election_timeout.as_millis()).unwrap_or(u64::MAX);
+    let system = System::start(config).await?;
+    tracing::info!(api = system.url(), "running");
+    system.run_until_signal().await
 }

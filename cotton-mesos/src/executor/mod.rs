@@ -9,7 +9,7 @@ mod environment;
 pub use environment::{EnvironmentError, ExecutorEnvironment, format_duration, parse_duration};
 
 use crate::error::LinkError;
-use crate::recordio::Decoder;
+use crate::stream::RecordStream;
 use crate::wire::common::{Base64, DurationInfo, Id, Source, TaskInfo, TaskState as WireState, TaskStatus};
 use crate::wire::executor::{Call, CallBody, Event, Message, PATH, Subscribe, Update};
 use async_trait::async_trait;
@@ -38,6 +38,9 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a state may stay unacknowledged before it is posted again.
 const RESEND_AFTER: Duration = Duration::from_secs(10);
 const BACKOFF_FIRST: Duration = Duration::from_millis(10);
+/// Longest pause between attempts to connect, when the agent does not ask for a shorter one. An agent that was restarted
+/// ends executors that are not back within 2 s (by default), and allows pauses just as long; so that is no help.
+const BACKOFF_MAX: Duration = Duration::from_millis(250);
 /// How long the agent may take to be there for the first time.
 const FIRST_CONNECT_TIMEOUT: Duration = Duration::from_mins(1);
 /// Silence that is never taken for a broken connection, whatever the pace of heartbeats.
@@ -225,7 +228,7 @@ async fn read_loop(shared: Arc<Shared>, events: mpsc::Sender<LinkEvent>) {
                     break LinkError::AgentGone { after: patience, cause: Box::new(error) };
                 }
                 tokio::time::sleep(backoff.min(left)).await;
-                backoff = (backoff * 2).min(environment.backoff_max.max(BACKOFF_FIRST));
+                backoff = (backoff * 2).min(environment.backoff_max.clamp(BACKOFF_FIRST, BACKOFF_MAX));
             }
         }
     };
@@ -255,38 +258,25 @@ async fn post_loop(shared: Arc<Shared>) {
 impl Shared {
     /// Subscribes and reads events until the end; also says whether the agent accepted the subscription.
     async fn subscription(&self, events: &mpsc::Sender<LinkEvent>) -> (End, bool) {
-        let mut response = match self.subscribe().await {
-            Ok(response) => response,
+        let mut stream = match self.subscribe().await {
+            Ok(response) => RecordStream::new(response, EVENT_BYTES_MAX),
             Err(end) => return (end, false),
         };
-        let mut decoder = Decoder::new(EVENT_BYTES_MAX);
         let mut silence = Silence::default();
         let mut connected = false;
-        let end = 'stream: loop {
-            let chunk = match timeout(silence.limit(), response.chunk()).await {
-                Err(_) => break End::Lost(LinkError::Silent),
-                Ok(Err(error)) => break End::Lost(LinkError::http("read events", error)),
-                Ok(Ok(None)) => {
-                    break End::Lost(decoder.finish().map_or_else(LinkError::Record, |()| LinkError::Closed));
-                }
-                Ok(Ok(Some(chunk))) => chunk,
+        let end = loop {
+            let record = match stream.next(silence.limit()).await {
+                Ok(record) => record,
+                Err(end) => break End::Lost(end.into()),
             };
-            decoder.push(&chunk);
-            loop {
-                let record = match decoder.next_record() {
-                    Ok(Some(record)) => record,
-                    Ok(None) => break,
-                    Err(error) => break 'stream End::Lost(LinkError::Record(error)),
-                };
-                let event = match serde_json::from_slice::<Event>(&record) {
-                    Ok(event) => event,
-                    Err(error) => break 'stream End::Lost(LinkError::event(error)),
-                };
-                connected |= matches!(event, Event::Subscribed { .. });
-                silence.heard(&event);
-                if let Err(end) = self.on_event(event, events).await {
-                    break 'stream end;
-                }
+            let event = match serde_json::from_slice::<Event>(&record) {
+                Ok(event) => event,
+                Err(error) => break End::Lost(LinkError::event(error)),
+            };
+            connected |= matches!(event, Event::Subscribed { .. });
+            silence.heard(&event);
+            if let Err(end) = self.on_event(event, events).await {
+                break end;
             }
         };
         self.state().connected = false;

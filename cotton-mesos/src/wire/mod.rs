@@ -5,3 +5,5 @@
 
 pub mod common;
 pub mod executor;
+pub mod resource;
+pub mod scheduler;

@@ -1,0 +1,270 @@
+//! The stock scheduler on Apache Mesos and `ZooKeeper`: it stands for election, and runs clusters while it leads.
+//!
+//! Several may run; one leads, the others point to it. A leader that loses its place stops at once and stands again: its
+//! writes to `ZooKeeper` are refused from that moment on, and Mesos listens to the next one.
+
+use crate::api::{self, ApiConfig};
+use crate::config::scheduler::{MesosFlags, SchedulerFlags, StateStorage};
+use crate::executor::chain;
+use crate::front::Front;
+use crate::local::{host, unix_ms};
+use crate::secret::{KeyError, SealingKey};
+use crate::signals::Signals;
+use crate::store::{FileStore, StoreError};
+use cotton_core::PortError;
+use cotton_core::driver::scheduler::{self, Ports, Scheduler};
+use cotton_core::fleet::Config as FleetConfig;
+use cotton_core::ports::state_store::StateStore;
+use cotton_core::spec::Limits;
+use cotton_mesos::scheduler::{
+    Credential, ExecutorConfig, ExecutorUri, FrameworkConfig, HttpMesos, MasterDetector, MasterList, MasterListError,
+    SchedulerConfig, SchedulerError,
+};
+use cotton_mesos::zookeeper::{Election, ElectionConfig, Leadership, Standing, UrlError, ZkMasterDetector, ZkUrl};
+use secrecy::ExposeSecret;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// After so long without contact to `ZooKeeper`, another scheduler takes over.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
+/// Apache Cotton's name, by which operators know the framework.
+const FRAMEWORK: &str = "mysos";
+
+/// Why the scheduler does not run, or no longer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// The key.
+    #[error("{}", chain(.0))]
+    Key(#[from] KeyError),
+    /// `--zk_url`.
+    #[error("Invalid --zk_url: {0}")]
+    ZkUrl(UrlError),
+    /// `--mesos_master`, as a `zk://` URL.
+    #[error("Invalid --mesos_master: {0}")]
+    MasterUrl(UrlError),
+    /// `--mesos_master`, as a list.
+    #[error("Invalid --mesos_master: {0}")]
+    MasterList(#[from] MasterListError),
+    /// The port of the API is taken.
+    #[error("could not listen on {address}: {source}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Signals cannot be listened to.
+    #[error("could not listen to signals: {0}")]
+    Signals(io::Error),
+    /// Local state.
+    #[error("{}", chain(.0))]
+    Store(#[from] StoreError),
+    /// The connection to Mesos could not be prepared.
+    #[error("{}", chain(.0))]
+    Mesos(#[from] SchedulerError),
+    /// The scheduler stopped for a reason that a person must mend.
+    #[error("{}", .0.chain())]
+    Scheduler(#[from] PortError),
+    /// The scheduler has ended without an error, and nobody has asked it to.
+    #[error("the scheduler has ended")]
+    Ended,
+}
+
+/// Runs until a signal comes, or a person must mend something. Databases run on in either case.
+///
+/// # Errors
+/// The reason, when there is no signal.
+pub async fn run(flags: SchedulerFlags, mesos: MesosFlags) -> Result<(), RunError> {
+    let mut signals = Signals::new().map_err(RunError::Signals)?;
+    let mut stock = Stock::start(flags, mesos).await?;
+    let ended = tokio::select! {
+        ended = stock.stand() => ended.map(|never| match never {}),
+        () = signals.any() => {
+            tracing::info!("stopping; the databases run on");
+            Ok(())
+        }
+    };
+    stock.front.stop().await;
+    ended
+}
+
+/// What stays the same over all terms.
+struct Stock {
+    flags: SchedulerFlags,
+    mesos: MesosFlags,
+    key: SealingKey,
+    zk_url: ZkUrl,
+    masters: Masters,
+    /// Where others reach the API.
+    url: String,
+    front: Front,
+}
+
+/// How the leading master is found.
+enum Masters {
+    List(String),
+    ZooKeeper(ZkUrl),
+}
+
+/// How a term ended that did not end in an error.
+enum Term {
+    Lost(String),
+}
+
+impl Stock {
+    async fn start(flags: SchedulerFlags, mesos: MesosFlags) -> Result<Self, RunError> {
+        let key = SealingKey::load(&flags.scheduler_keypath)?;
+        let zk_url: ZkUrl = mesos.zk_url.expose_secret().parse().map_err(RunError::ZkUrl)?;
+        let masters = if mesos.master.starts_with("zk://") {
+            Masters::ZooKeeper(mesos.master.parse().map_err(RunError::MasterUrl)?)
+        } else {
+            let _checked: MasterList = mesos.master.parse()?;
+            Masters::List(mesos.master.clone())
+        };
+        let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), flags.port); // as Apache Cotton
+        let listen = |source| RunError::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(listen)?;
+        let port = listener.local_addr().map_err(listen)?.port();
+        let url = format!("http://{}:{port}", host(address.ip()));
+        let front =
+            Front::start(listener, watch::Sender::new(false), api::standby(None, "this one has just been started"));
+        tracing::info!(api = url, "running");
+        Ok(Self { flags, mesos, key, zk_url, masters, url, front })
+    }
+
+    /// Stands for election, leads when elected, stands again.
+    async fn stand(&self) -> Result<std::convert::Infallible, RunError> {
+        let config =
+            ElectionConfig { url: self.zk_url.clone(), api: self.url.clone(), session_timeout: SESSION_TIMEOUT };
+        let election = Election::start(config);
+        let mut standing = election.standing();
+        loop {
+            let now = standing.borrow_and_update().clone();
+            tracing::info!("this scheduler {now}");
+            match now {
+                Standing::Leading(leadership) => {
+                    let Term::Lost(why) = self.lead(leadership).await?;
+                    tracing::warn!("this scheduler leads no more: {why}");
+                }
+                Standing::Following { leader } => self.front.show(api::standby(leader, "an election is under way")),
+                Standing::Apart { why } => self.front.show(api::standby(None, &why)),
+            }
+            if standing.changed().await.is_err() {
+                return Err(RunError::Ended);
+            }
+        }
+    }
+
+    /// One term.
+    async fn lead(&self, leadership: Leadership) -> Result<Term, RunError> {
+        let state: Arc<dyn StateStore> = match self.mesos.state_storage {
+            StateStorage::ZooKeeper => Arc::new(leadership.state_store()),
+            StateStorage::Local => {
+                let dir = self.flags.work_dir.join("state");
+                let store = tokio::task::spawn_blocking(move || FileStore::open(&dir)).await;
+                Arc::new(store.map_err(|_| StoreError::Stopping)??)
+            }
+        };
+        let detector: Arc<dyn MasterDetector> = match &self.masters {
+            Masters::List(list) => Arc::new(list.parse::<MasterList>()?),
+            Masters::ZooKeeper(url) => Arc::new(ZkMasterDetector::start(url.clone(), SESSION_TIMEOUT)),
+        };
+        let mesos = Arc::new(HttpMesos::new(self.mesos_config(), detector)?);
+        let ports = Ports { mesos, state, discovery: Arc::new(leadership.discovery()) };
+        let limits = Limits::default();
+        let mut fleet = FleetConfig { limits: limits.clone(), ..FleetConfig::default() };
+        fleet.timing.election_ms = u64::try_from(self.flags.election_timeout.as_millis()).unwrap_or(u64::MAX);
+        self.front.show(api::standby(None, "this one leads and is connecting to Mesos"));
+        let started = tokio::select! {
+            started = scheduler::start(fleet, ports, Arc::new(unix_ms)) => started,
+            why = leadership.lost() => return Ok(Term::Lost(why)),
+        };
+        let Scheduler { handle, ended } = match started {
+            Ok(scheduler) => scheduler,
+            Err(error) => return lost_or(&leadership, error).await,
+        };
+        let mut ended = AbortOnDrop(ended);
+        let streams = EndOnDrop(watch::Sender::new(false));
+        self.front.show(api::router(
+            Arc::new(handle.clone()),
+            ApiConfig {
+                key: self.key.clone(),
+                limits,
+                cluster_url_prefix: self.zk_url.cluster_url_prefix(),
+                local_only: false,
+                stopping: streams.0.subscribe(),
+            },
+        ));
+        tokio::select! {
+            why = leadership.lost() => Ok(Term::Lost(why)),
+            result = &mut ended.0 => match result {
+                Ok(Ok(())) => Err(RunError::Ended),
+                Ok(Err(error)) => lost_or(&leadership, error).await,
+                Err(ended) => match ended.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_cancelled) => Err(RunError::Ended),
+                },
+            },
+        }
+    }
+
+    fn mesos_config(&self) -> SchedulerConfig {
+        let flags = &self.mesos;
+        let mut framework = FrameworkConfig::new(FRAMEWORK, &flags.user);
+        framework.roles = vec![flags.role.clone()];
+        framework.failover_timeout = flags.failover_timeout;
+        framework.webui_url = Some(self.url.clone());
+        framework.hostname = Some(host(Ipv4Addr::UNSPECIFIED.into()));
+        let mut executor = ExecutorConfig::new(&flags.executor_cmd);
+        executor.uris = vec![ExecutorUri::program(&flags.executor_uri)];
+        executor.source_prefix.clone_from(&flags.executor_source_prefix);
+        let mut set = |name: &str, value: &str| drop(executor.environment.insert(name.to_owned(), value.to_owned()));
+        set("COTTON_KEY_FILE", &flags.executor_keypath);
+        set("COTTON_ADMIN_KEYPATH", &flags.admin_keypath);
+        if let Some(args) = &flags.installer_args {
+            set("COTTON_INSTALLER_ARGS", args);
+        }
+        if let Some(args) = &flags.backup_store_args {
+            set("COTTON_BACKUP_STORE_ARGS", args);
+        }
+        executor.environment.extend(flags.executor_environ.clone());
+        let mut config = SchedulerConfig::new(framework, executor);
+        config.credential = flags
+            .credentials
+            .as_ref()
+            .map(|own| Credential { principal: own.principal.clone(), secret: own.secret.clone() });
+        config
+    }
+}
+
+/// What an error of the scheduler means. One that has lost its place may hear of it from Mesos, to which its successor has
+/// subscribed, before it hears of it from `ZooKeeper`.
+async fn lost_or(leadership: &Leadership, error: PortError) -> Result<Term, RunError> {
+    match tokio::time::timeout(SESSION_TIMEOUT * 2, leadership.lost()).await {
+        Ok(why) => Ok(Term::Lost(why)),
+        Err(_) => Err(RunError::Scheduler(error)),
+    }
+}
+
+/// Ends streams of events with the term: whoever reads one finds the next leader then.
+struct EndOnDrop(watch::Sender<bool>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
+    }
+}
+
+/// Ends the scheduler's loop with the term.
+struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

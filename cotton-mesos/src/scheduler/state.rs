@@ -1,0 +1,204 @@
+//! What is known between calls and events: the subscription, offers, tasks. Decides what is to be posted for a call of the
+//! port, and what an event of Mesos means to the port; does no I/O.
+
+use super::config::SchedulerConfig;
+use super::offers::{Offers, Taken};
+use super::translate;
+use crate::wire::common::{Base64, Id, Source};
+use crate::wire::scheduler::call::{
+    Accept, Acknowledge, CallBody, Decline, Filters, Kill, Launch as WireLaunch, Message, Operation, Reconcile,
+    ReconcileTask, Shutdown,
+};
+use crate::wire::scheduler::event::{Offer, Update};
+use bytes::Bytes;
+use cotton_core::ports::mesos::{Launch, MesosCall, MesosEvent, TaskState, TaskStatus};
+use cotton_core::{AgentId, Endpoint, FrameworkId, OfferId, TaskId};
+use reqwest::header::HeaderValue;
+use std::collections::{BTreeMap, BTreeSet};
+use tokio::sync::{mpsc, watch};
+
+/// Longest filter of a decline that makes sense to Mesos, in seconds: a year.
+const FILTER_SECS_MAX: f64 = 365.0 * 86_400.0;
+
+/// A subscription that a master has confirmed.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    pub(super) framework: FrameworkId,
+    pub(super) master: Endpoint,
+    pub(super) stream_id: HeaderValue,
+    /// To say that it is of no use any more, and why.
+    pub(super) lost: mpsc::Sender<String>,
+    /// Its sender is gone when the subscription is over.
+    pub(super) over: watch::Receiver<()>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Who we are; `None` until the first subscription of all.
+    pub(super) framework: Option<FrameworkId>,
+    pub(super) session: Option<Session>,
+    /// Whether we have asked for our own end.
+    pub(super) is_being_torn_down: bool,
+    offers: Offers,
+    /// Tasks that were launched and have not ended: launching them again changes nothing.
+    launched: BTreeSet<TaskId>,
+    /// News of ends that are not acknowledged yet, and whether the executor that told it may still run.
+    ends: BTreeMap<(TaskId, Bytes), bool>,
+}
+
+/// What follows from a call of the port.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// What to tell the port at once.
+    pub(super) events: Vec<MesosEvent>,
+    /// What to post, in this order.
+    pub(super) posts: Vec<CallBody>,
+}
+
+impl State {
+    /// What to do for a call. Called once for each: offers are used up by it.
+    pub(super) fn plan(&mut self, config: &SchedulerConfig, framework: &FrameworkId, call: MesosCall) -> Plan {
+        let mut plan = Plan::default();
+        match call {
+            MesosCall::Accept { offer, agent, launches } => {
+                self.plan_accept(config, framework, &offer, &agent, launches, &mut plan);
+            }
+            MesosCall::Decline { offers, filter_ms } => {
+                let ids: Vec<Id> = offers.iter().flat_map(|offer| self.offers.decline(offer)).collect();
+                plan.posts.extend(decline(ids, filter_ms));
+            }
+            MesosCall::Kill { task, agent } => {
+                plan.posts.push(CallBody::Kill { kill: Kill { task_id: id(&task), agent_id: agent_id(&agent) } });
+            }
+            MesosCall::Acknowledge { task, agent, uuid } => self.plan_acknowledge(&task, &agent, uuid, &mut plan),
+            MesosCall::Message { task, agent, data } => {
+                let message = Message { agent_id: agent_id(&agent), executor_id: id(&task), data: Base64(data) };
+                plan.posts.push(CallBody::Message { message });
+            }
+            MesosCall::Reconcile(tasks) => {
+                let task =
+                    |(task, agent): &(TaskId, AgentId)| ReconcileTask { task_id: id(task), agent_id: agent_id(agent) };
+                let reconcile = Reconcile { tasks: tasks.iter().map(task).collect() };
+                plan.posts.push(CallBody::Reconcile { reconcile });
+            }
+            MesosCall::Suppress => plan.posts.push(CallBody::Suppress),
+            MesosCall::Revive => plan.posts.push(CallBody::Revive),
+        }
+        plan
+    }
+
+    fn plan_accept(
+        &mut self,
+        config: &SchedulerConfig,
+        framework: &FrameworkId,
+        offer: &OfferId,
+        agent: &AgentId,
+        launches: Vec<Launch>,
+        plan: &mut Plan,
+    ) {
+        let launches = launches.into_iter().filter(|launch| !self.launched.contains(&launch.task));
+        let launches: Vec<Launch> = launches.collect();
+        let Some(Taken { ids, mut pool, undone }) = self.offers.take(offer) else {
+            let dropped = |launch: Launch| dropped(launch.task, agent, "the offer is no longer valid");
+            return plan.events.extend(launches.into_iter().map(dropped));
+        };
+        let mut task_infos = Vec::new();
+        for launch in launches {
+            let task = launch.task.clone();
+            match translate::new_task(config, framework, agent, &mut pool, launch) {
+                Ok(new) => {
+                    self.launched.insert(task);
+                    task_infos.push(new);
+                }
+                Err(reason) => plan.events.push(dropped(task, agent, reason)),
+            }
+        }
+        if task_infos.is_empty() {
+            plan.posts.extend(decline(ids, 0));
+        } else {
+            let operations = vec![Operation::Launch { launch: WireLaunch { task_infos } }];
+            // What is left is offered anew at once; the scheduler says for how long it does not want it.
+            let filters = Filters { refuse_seconds: 0.0 };
+            plan.posts.push(CallBody::Accept { accept: Accept { offer_ids: ids, operations, filters } });
+        }
+        if let Some((newer, event)) = undone {
+            plan.events.push(event);
+            plan.posts.extend(decline(newer, 0));
+        }
+    }
+
+    fn plan_acknowledge(&mut self, task: &TaskId, agent: &AgentId, uuid: Bytes, plan: &mut Plan) {
+        let end = self.ends.remove(&(task.clone(), uuid.clone()));
+        let acknowledge = Acknowledge { agent_id: agent_id(agent), task_id: id(task), uuid: Base64(uuid) };
+        plan.posts.push(CallBody::Acknowledge { acknowledge });
+        if end.is_some() {
+            self.launched.remove(task);
+        }
+        if end == Some(true) {
+            // Nothing is left for the executor to do, and Mesos does not end those of others' making.
+            let shutdown = Shutdown { executor_id: id(task), agent_id: agent_id(agent) };
+            plan.posts.push(CallBody::Shutdown { shutdown });
+        }
+    }
+
+    /// A call for which [`State::plan`] was asked was refused: what to tell the port.
+    pub(super) fn on_refused(&mut self, refused: &CallBody, reason: &str) -> Vec<MesosEvent> {
+        let CallBody::Accept { accept } = refused else { return Vec::new() };
+        let launches = accept.operations.iter().flat_map(|Operation::Launch { launch }| &launch.task_infos);
+        let mut events = Vec::new();
+        for task in launches {
+            let (id, agent) = (TaskId::from(task.task_id.value.as_str()), AgentId::from(task.agent_id.value.as_str()));
+            self.launched.remove(&id);
+            events.push(dropped(id, &agent, reason));
+        }
+        events
+    }
+
+    pub(super) fn on_offers(&mut self, offers: Vec<Offer>) -> Vec<MesosEvent> {
+        self.offers.add(offers)
+    }
+
+    /// Gives what to tell the port, and what to post.
+    pub(super) fn on_rescind(&mut self, offer: &str) -> Plan {
+        let Some((event, others)) = self.offers.rescind(offer) else { return Plan::default() };
+        Plan { events: vec![event], posts: decline(others, 0).into_iter().collect() }
+    }
+
+    pub(super) fn on_update(&mut self, update: Update) -> MesosEvent {
+        let executor_runs = update.status.source == Some(Source::SourceExecutor);
+        let status = translate::status(update.status);
+        if status.state.is_terminal() {
+            match &status.uuid {
+                Some(uuid) => drop(self.ends.insert((status.task.clone(), uuid.clone()), executor_runs)),
+                None => drop(self.launched.remove(&status.task)),
+            }
+        }
+        MesosEvent::Status(status)
+    }
+
+    /// The subscription is over, and with it all offers. Says whether there was one.
+    pub(super) fn disconnect(&mut self) -> bool {
+        self.offers.clear();
+        self.session.take().is_some()
+    }
+}
+
+fn decline(offer_ids: Vec<Id>, filter_ms: u64) -> Option<CallBody> {
+    #[allow(clippy::cast_precision_loss, reason = "a filter need not be exact")]
+    let refuse_seconds = (filter_ms as f64 / 1000.0).min(FILTER_SECS_MAX);
+    let decline = Decline { offer_ids, filters: Filters { refuse_seconds } };
+    (!decline.offer_ids.is_empty()).then_some(CallBody::Decline { decline })
+}
+
+fn dropped(task: TaskId, agent: &AgentId, reason: &str) -> MesosEvent {
+    let (agent, message) = (Some(agent.clone()), reason.to_owned());
+    MesosEvent::Status(TaskStatus { task, agent, state: TaskState::Dropped, message, uuid: None })
+}
+
+fn id(task: &TaskId) -> Id {
+    Id::new(task.as_str())
+}
+
+fn agent_id(agent: &AgentId) -> Id {
+    Id::new(agent.as_str())
+}

@@ -1,0 +1,203 @@
+//! The stock scheduler on a real Mesos and a real `ZooKeeper`, everything a process of its own.
+
+use crate::{Api, Directory, Failure, MesosOptions, Process, RealMesos, ZooKeeper, program, within};
+use rustix::process::Signal;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// The unix user that executors and databases run as.
+const USER: &str = "nobody";
+const READY: Duration = Duration::from_mins(1);
+const LOG_LINES: usize = 80;
+
+/// Mesos, `ZooKeeper`, and schedulers that can be started and killed. Dropping it ends everything.
+#[derive(Debug)]
+pub struct Stock {
+    schedulers: Vec<Option<(Child, Process)>>,
+    /// What agents run the tasks with.
+    pub mesos: RealMesos,
+    /// Where state, discovery and election are.
+    pub zookeeper: ZooKeeper,
+    directory: Directory,
+}
+
+impl Stock {
+    /// Starts Mesos with so many agents and a `ZooKeeper`; `None`, after saying so loudly, when one of them is missing.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    ///
+    /// # Panics
+    /// When one of them is missing, in CI.
+    pub async fn prepare(agents: u16) -> Result<Option<Self>, Failure> {
+        if !RealMesos::is_installed() {
+            return Ok(None);
+        }
+        let Some(zookeeper) = ZooKeeper::single().await? else { return Ok(None) };
+        let mesos = RealMesos::start(MesosOptions { agents, ..MesosOptions::default() }).await?;
+        let directory = Directory::new()?;
+        std::fs::create_dir_all(directory.path())?;
+        let this = Self { schedulers: Vec::new(), mesos, zookeeper, directory };
+        let path = |name: &str| this.directory.path().join(name);
+        std::fs::write(path("key"), [7; 32])?;
+        std::fs::set_permissions(path("key"), Permissions::from_mode(0o644))?; // executors are another user
+        std::fs::write(path("admin.yml"), "username: root\npassword: secret\n")?;
+        std::fs::copy(program("cotton-executor")?, path("cotton-executor"))?;
+        Ok(Some(this))
+    }
+
+    /// As [`Stock::prepare`], and with one scheduler that leads.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub async fn start(agents: u16) -> Result<Option<Self>, Failure> {
+        let Some(mut this) = Self::prepare(agents).await? else { return Ok(None) };
+        this.start_scheduler(0)?;
+        this.until_ready(0).await?;
+        Ok(Some(this))
+    }
+
+    /// Starts the scheduler with this number, for the first time or after it ended. It need not lead.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    ///
+    /// # Panics
+    /// When it runs.
+    pub fn start_scheduler(&mut self, number: usize) -> Result<(), Failure> {
+        if self.schedulers.len() <= number {
+            self.schedulers.resize_with(number + 1, || None);
+        }
+        assert!(self.schedulers[number].is_none(), "it runs");
+        let path = |name: &str| self.directory.path().join(name).display().to_string();
+        let log = File::options().create(true).append(true).open(path(&format!("scheduler-{number}.log")))?;
+        let mut command = Command::new(program("cotton-scheduler")?);
+        let zk = self.zookeeper.url("", "/mysos");
+        for (flag, value) in [
+            ("port", self.port(number).to_string()),
+            ("mesos_master", self.mesos.master().to_string()),
+            ("framework_user", USER.to_owned()),
+            ("executor_uri", path("cotton-executor")),
+            ("executor_cmd", "./cotton-executor".to_owned()),
+            ("zk_url", zk),
+            ("admin_keypath", path("admin.yml")),
+            ("scheduler_keypath", path("key")),
+            ("work_dir", path(&format!("work-{number}"))),
+        ] {
+            command.arg(format!("--{flag}={value}"));
+        }
+        command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn()?;
+        let process = Process::open(child.id()).ok_or_else(|| Failure::new("the scheduler ended at once"))?;
+        self.schedulers[number] = Some((child, process));
+        Ok(())
+    }
+
+    fn port(&self, number: usize) -> u16 {
+        self.directory.ports().0 + u16::try_from(number).unwrap_or(u16::MAX)
+    }
+
+    /// Waits until a scheduler leads and is connected.
+    ///
+    /// # Errors
+    /// When it does not; tells the end of its log.
+    pub async fn until_ready(&self, number: usize) -> Result<(), Failure> {
+        let ready = self.api(number).until_ready(READY).await;
+        ready.map_err(|failure| Failure::new(format!("{failure}\n{}", self.log_end(number))))
+    }
+
+    /// The API of a scheduler; one that does not lead points to the one that does.
+    pub fn api(&self, number: usize) -> Api {
+        Api::new(self.port(number))
+    }
+
+    /// Sends a signal to a scheduler, such as to stop it and to let it go on.
+    pub fn signal_scheduler(&self, number: usize, with: Signal) {
+        if let Some((_, process)) = &self.schedulers[number] {
+            process.signal(with);
+        }
+    }
+
+    /// SIGKILL to a scheduler; returns when it is gone.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end.
+    pub async fn kill_scheduler(&mut self, number: usize) -> Result<(), Failure> {
+        let gone = || Failure::new("that scheduler does not run");
+        let (mut child, process) = self.schedulers[number].take().ok_or_else(gone)?;
+        process.kill();
+        process.ended(READY).await?;
+        child.wait()?;
+        Ok(())
+    }
+
+    /// The last lines that a scheduler logged.
+    pub fn log_end(&self, number: usize) -> String {
+        let path = self.directory.path().join(format!("scheduler-{number}.log"));
+        let log = std::fs::read_to_string(path).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+    }
+
+    /// The running servers (mysqld) of all agents.
+    pub fn servers(&self, agents: u16) -> Vec<(u16, Process)> {
+        self.processes(agents, Process::is_server)
+    }
+
+    /// The running executors of all agents.
+    pub fn executors(&self, agents: u16) -> Vec<(u16, Process)> {
+        self.processes(agents, Process::is_executor)
+    }
+
+    /// With the task that each belongs to.
+    fn processes(&self, agents: u16, is: fn(&Process) -> bool) -> Vec<(u16, Process)> {
+        let of =
+            |agent: u16| self.mesos.task_processes(agent).into_iter().filter(is).map(move |process| (agent, process));
+        let known = |(agent, mut process): (u16, Process)| {
+            process.task = process.task.or_else(|| task_of(&process.command));
+            (agent, process)
+        };
+        (0..agents).flat_map(of).map(known).collect()
+    }
+
+    /// Whether a scheduler leads and is connected.
+    pub async fn is_ready(&self, number: usize) -> bool {
+        self.api(number).until_ready(Duration::ZERO).await.is_ok()
+    }
+
+    /// Waits until a scheduler points to another.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn until_following(&self, number: usize) -> Result<(), Failure> {
+        let follows = async {
+            loop {
+                let answer = self.api(number).send(reqwest::Method::GET, "/readyz", None).await;
+                if answer.is_ok_and(|(_, said)| said["detail"].as_str().is_some_and(|text| text.contains("stands by")))
+                {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await; // it has to be started before it can tell anything
+            }
+        };
+        within(READY, "the scheduler stands by", follows).await
+    }
+}
+
+/// The task of a server, from where its configuration is.
+fn task_of(command: &[String]) -> Option<String> {
+    let path = command.iter().find_map(|argument| argument.strip_prefix("--defaults-file="))?;
+    let mut parts = path.split('/').skip_while(|part| *part != "executors");
+    parts.nth(1).map(str::to_owned)
+}
+
+impl Drop for Stock {
+    fn drop(&mut self) {
+        for (mut child, process) in self.schedulers.iter_mut().filter_map(Option::take) {
+            process.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
