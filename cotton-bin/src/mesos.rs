@@ -151,7 +151,11 @@ impl Stock {
                     let Term::Lost(why) = self.lead(leadership).await?;
                     tracing::warn!("this scheduler leads no more: {why}");
                 }
-                Standing::Following { leader } => self.front.show(api::standby(leader, "an election is under way")),
+                Standing::Following { leader } => {
+                    // an earlier run of this scheduler leads until its session ends: nobody is sent in a circle
+                    let leader = leader.filter(|leader| *leader != self.url);
+                    self.front.show(api::standby(leader, "an election is under way"));
+                }
                 Standing::Apart { why } => self.front.show(api::standby(None, &why)),
             }
             if standing.changed().await.is_err() {

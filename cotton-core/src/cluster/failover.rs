@@ -342,6 +342,10 @@ impl Cluster {
                     member.attached = epoch;
                 }
             });
+        }
+        // Also after a restart of the scheduler: whoever follows the events has no other way to know where to write now.
+        if self.told_open != Some((epoch, primary)) {
+            self.told_open = Some((epoch, primary));
             self.log(now, EventKind::Promoted { member: primary, endpoint });
         }
         self.finish_failover(now, primary);

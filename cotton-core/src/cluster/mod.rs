@@ -114,6 +114,8 @@ pub struct Cluster {
     failover: Option<failover::Progress>,
     last_failover: Option<Timeline>,
     relaunch: Relaunch,
+    /// The primary that people were told to be open, in this run.
+    told_open: Option<(crate::Epoch, MemberId)>,
     stall: Option<Stall>,
     /// Until then no stalled primary is replaced: one was a moment ago, and that helped but for so long.
     stall_pause_until: Millis,
@@ -179,6 +181,7 @@ impl Cluster {
             failover: None,
             last_failover: None,
             relaunch: Relaunch::default(),
+            told_open: None,
             stall: None,
             stall_pause_until: Millis(0),
             published: None,
