@@ -3,7 +3,6 @@
 //! Nothing is left behind, whatever happens. The last line is `demo: ok`, or a reason.
 #![allow(clippy::print_stdout, reason = "it is there to be read")]
 
-use cotton_core::Endpoint;
 use cotton_tests::{Ack, Client, Cluster, Event, Failure, Flavour, Options, RealCotton, Wanted, Writer, within};
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -151,10 +150,7 @@ async fn fail_over(cotton: &RealCotton, cluster: &Cluster, writer: &Writer) -> R
 
 /// Every acknowledged row is on every member, and all members hold the same.
 async fn prove(client: &Client, cluster: &Cluster, acknowledged: &BTreeSet<u64>) -> Result<(), Failure> {
-    let primary = cluster.primary()?.endpoint.clone();
-    let members: Vec<Endpoint> =
-        std::iter::once(primary).chain(cluster.replicas().map(|m| m.endpoint.clone())).collect();
-    Writer::compare(client, acknowledged, &members, STEP).await
+    Writer::compare(client, acknowledged, &cluster.endpoints()?, STEP).await
 }
 
 fn step(name: &str, text: &str, since: Instant) {

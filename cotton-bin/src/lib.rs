@@ -5,6 +5,7 @@
 //! - [`secret`], [`store`], [`discovery`]: passwords, state and discovery on one machine
 //! - [`config`]: what people write in flags and forms
 //! - [`cli`], [`local`]: the command `cotton`, and a whole cotton on one machine
+//! - [`mesos`], [`front`]: the stock scheduler on Mesos and ZooKeeper, and the server that answers for it while it leads or not
 //! - [`executor`]: what runs one member
 
 pub mod api;

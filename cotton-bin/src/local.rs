@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 /// What each simulated agent pretends to have.
 pub const AGENT: Resources =
@@ -223,13 +223,7 @@ impl System {
     /// # Errors
     /// That reason.
     pub async fn ended(&mut self) -> Result<(), SystemError> {
-        match (&mut self.scheduler).await {
-            Ok(result) => Ok(result?),
-            Err(ended) => match ended.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_cancelled) => Err(SystemError::Ended),
-            },
-        }
+        Err(why_ended((&mut self.scheduler).await).map_or(SystemError::Ended, SystemError::Scheduler))
     }
 
     /// Stops the scheduler, then the databases, cleanly. Started again on the directory, everything is back.
@@ -259,6 +253,17 @@ impl System {
             () = signals.any() => tracing::warn!("left: what runs on is found again at the next start"),
         }
         Ok(())
+    }
+}
+
+/// Why a scheduler's loop ended; `None` when it was asked to, or cancelled. Its panic goes on here.
+pub(crate) fn why_ended(result: Result<Result<(), PortError>, JoinError>) -> Option<PortError> {
+    match result {
+        Ok(result) => result.err(),
+        Err(ended) => match ended.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_cancelled) => None,
+        },
     }
 }
 

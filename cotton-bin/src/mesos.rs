@@ -7,7 +7,7 @@ use crate::api::{self, ApiConfig};
 use crate::config::scheduler::{MesosFlags, SchedulerFlags, StateStorage};
 use crate::executor::chain;
 use crate::front::Front;
-use crate::local::{host, unix_ms};
+use crate::local::{host, unix_ms, why_ended};
 use crate::secret::{KeyError, SealingKey};
 use crate::signals::Signals;
 use crate::store::{FileStore, StoreError};
@@ -181,8 +181,8 @@ impl Stock {
         let mesos = Arc::new(HttpMesos::new(self.mesos_config(), detector)?);
         let ports = Ports { mesos, state, discovery: Arc::new(leadership.discovery()) };
         let limits = Limits::default();
-        let mut fleet = FleetConfig { limits: limits.clone(), ..FleetConfig::default() };
-        fleet.timing.election_ms = u64::try_from(self.flags.election_timeout.as_millis()).unwrap_or(u64::MAX);
+        let timing = self.flags.timing();
+        let fleet = FleetConfig { timing, limits: limits.clone(), ..FleetConfig::default() };
         self.front.show(api::standby(None, "this one leads and is connecting to Mesos"));
         let started = tokio::select! {
             started = scheduler::start(fleet, ports, Arc::new(unix_ms)) => started,
@@ -206,13 +206,9 @@ impl Stock {
         ));
         tokio::select! {
             why = leadership.lost() => Ok(Term::Lost(why)),
-            result = &mut ended.0 => match result {
-                Ok(Ok(())) => Err(RunError::Ended),
-                Ok(Err(error)) => lost_or(&leadership, error).await,
-                Err(ended) => match ended.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(_cancelled) => Err(RunError::Ended),
-                },
+            result = &mut ended.0 => match why_ended(result) {
+                Some(error) => lost_or(&leadership, error).await,
+                None => Err(RunError::Ended),
             },
         }
     }

@@ -59,8 +59,7 @@ pub(crate) async fn failover(effort: Effort) -> Result<Vec<Measurement>, Failure
     let executors = cotton.executors().into_values().map(|executor| resident_mb(executor.pid));
     let executors = executors.collect::<Result<Vec<_>, _>>()?;
     let acknowledged = writer.finish().await;
-    let primary = cluster.primary()?.endpoint.clone();
-    let members: Vec<_> = std::iter::once(primary).chain(cluster.replicas().map(|m| m.endpoint.clone())).collect();
+    let members = cluster.endpoints()?;
     Writer::compare(&client, &acknowledged, &members, STEP).await?;
     println!("failover: all {} acknowledged rows are on all members", acknowledged.len());
     let times = |of: fn(&Round) -> f64| rounds.iter().map(of).collect::<Vec<_>>();

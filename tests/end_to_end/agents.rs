@@ -1,6 +1,6 @@
 //! Agents are cut off from the scheduler, come back, or are lost with all that ran on them.
 
-use crate::{Outcome, SOME, STEP, endpoints, nothing_twice};
+use crate::{Outcome, SOME, STEP, nothing_twice};
 use cotton_core::AgentId;
 use cotton_core::cluster::Timing;
 use cotton_tests::{Client, Cluster, Failure, Flavour, InProcess, Wanted, Writer};
@@ -34,7 +34,7 @@ async fn cut_off_primary_is_replaced_and_never_written_to_again() -> Outcome {
     cotton.agents().restore_agent(&agent).await?;
     let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(old.id).is_none()).await?;
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }
 
@@ -52,7 +52,7 @@ async fn cut_off_replica_is_replaced_without_an_election() -> Outcome {
     cotton.agents().restore_agent(&agent).await?;
     let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(victim.id).is_none()).await?;
     assert_eq!(seen.epoch, 1);
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }
 
@@ -74,7 +74,7 @@ async fn agent_that_comes_back_in_time_changes_nothing() -> Outcome {
     writer.progress(SOME, STEP).await?;
     let seen = api.until_healthy("a", STEP).await?;
     assert_eq!((seen.epoch, seen.primary), (1, first.primary));
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }
 
@@ -91,6 +91,6 @@ async fn lost_agent_of_the_primary_is_made_good() -> Outcome {
     let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(old.id).is_none()).await?;
     assert_eq!(seen.epoch, 2);
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }

@@ -1,6 +1,6 @@
 //! Members die, hang, and are cut off; the cluster goes on and loses nothing that was acknowledged.
 
-use crate::{Outcome, SOME, STEP, came_back_or_was_errant, cluster, cotton, endpoints, nothing_twice};
+use crate::{Outcome, SOME, STEP, came_back_or_was_errant, cluster, cotton, nothing_twice};
 use cotton_core::Endpoint;
 use cotton_tests::{Api, Client, Failure, RealCotton, Wanted, Writer, admin, within};
 use mysql_async::Conn;
@@ -65,7 +65,7 @@ async fn killed_primary_is_replaced_and_comes_back_with_its_data() -> Outcome {
     writer.progress(SOME, STEP).await?;
     assert_eq!(writer.refused(), 0, "the endpoint was told before it was writable");
     ended_well(watch).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }
 
@@ -92,7 +92,7 @@ async fn killed_executor_takes_its_server_along_and_is_replaced() -> Outcome {
     let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(victim.id).is_none()).await?;
     assert_eq!(seen.epoch, 2);
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }
 
@@ -119,7 +119,7 @@ async fn hanging_primary_is_found_out_and_killed() -> Outcome {
     assert_ne!(seen.primary, Some(old.id));
     came_back_or_was_errant(&api, &seen, &old).await?;
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }
 
@@ -142,7 +142,7 @@ async fn killed_replica_causes_no_election() -> Outcome {
     let seen = api.until_healthy("a", STEP).await?;
     assert_eq!(seen.epoch, 1);
     assert!(seen.last_failover.is_none());
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }
 
@@ -166,7 +166,7 @@ async fn without_replicas_commits_wait_and_go_on_by_themselves() -> Outcome {
     writer.progress(SOME, STEP).await?;
     let seen = api.until_healthy("a", STEP).await?;
     assert_eq!((seen.epoch, seen.primary), (1, Some(primary.id)), "the primary was in good health");
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }
 
@@ -210,7 +210,7 @@ async fn commits_whose_acknowledgement_was_lost_do_not_wait_for_ever() -> Outcom
     api.until("a", STEP, "failed over and whole", |c| c.epoch == 2 && c.is_healthy()).await?;
     writer.progress(SOME, STEP).await?;
     let seen = api.until_healthy("a", STEP).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }
 

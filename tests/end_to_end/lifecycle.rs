@@ -1,6 +1,6 @@
 //! Clusters are made, kept over restarts of the machine, and deleted without a trace.
 
-use crate::{Outcome, SOME, STEP, cluster, cotton, endpoints, nothing_twice, server_pids};
+use crate::{Outcome, SOME, STEP, cluster, cotton, nothing_twice, server_pids};
 use cotton_tests::{Cluster, Failure, RealCotton, Wanted, Writer, within};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -27,11 +27,11 @@ async fn ctrl_c_stops_everything_and_a_start_brings_it_back() -> Outcome {
 
     cotton.start_again().await?;
     let (a, b) = (api.until_healthy("a", STEP).await?, api.until_healthy("b", STEP).await?);
-    Writer::compare(&client, &rows, &endpoints(&a)?, STEP).await?;
-    Writer::compare(&single, &single_rows, &endpoints(&b)?, STEP).await?;
+    Writer::compare(&client, &rows, &a.endpoints()?, STEP).await?;
+    Writer::compare(&single, &single_rows, &b.endpoints()?, STEP).await?;
     let writer = Writer::start(&api, "a", client, 2).await?;
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&endpoints(&a)?, STEP).await?;
+    writer.finish_and_compare(&a.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&a, &b]).await
 }
 
@@ -181,7 +181,7 @@ async fn corrupt_state_is_named_and_kept_while_others_go_on() -> Outcome {
     api.until_healthy("whole", STEP).await?;
     let writer = Writer::start(&api, "whole", client, 2).await?;
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&endpoints(&whole)?, STEP).await?;
+    writer.finish_and_compare(&whole.endpoints()?, STEP).await?;
     assert_eq!(server_pids(&cotton), pids, "nobody touches the databases of a cluster whose state is unknown");
     let (status, refusal) = api.send(Method::POST, "/api/v1/clusters/torn", Some(&json!(Wanted::small(1)))).await?;
     assert_eq!((status, &refusal["code"]), (StatusCode::CONFLICT, &json!("cluster_damaged")), "{refusal}");

@@ -10,7 +10,6 @@ mod other_servers;
 mod recovery;
 mod scaling;
 
-use cotton_core::Endpoint;
 use cotton_tests::{Api, Client, Cluster, Directory, Failure, Flavour, Member, Options, Process, RealCotton, Wanted};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -36,12 +35,6 @@ async fn cluster(cotton: &RealCotton, name: &str, size: u32) -> Result<(Client, 
     let created = cotton.api().create(name, &wanted).await?;
     let cluster = cotton.api().until_healthy(name, STEP).await?;
     Ok((Client::new(wanted.user, created.password), cluster))
-}
-
-/// Where its members are, the primary first.
-fn endpoints(cluster: &Cluster) -> Result<Vec<Endpoint>, Failure> {
-    let primary = cluster.primary()?.endpoint.clone();
-    Ok(std::iter::once(primary).chain(cluster.replicas().map(|member| member.endpoint.clone())).collect())
 }
 
 /// Process ids of the servers, by task.

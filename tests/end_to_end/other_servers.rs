@@ -1,6 +1,6 @@
 //! The round of a cluster's life on Oracle's servers: the newest dialect, and the one that Apache Cotton ran.
 
-use crate::{Outcome, SOME, came_back_or_was_errant, endpoints, nothing_twice};
+use crate::{Outcome, SOME, came_back_or_was_errant, nothing_twice};
 use cotton_tests::{Client, Flavour, Options, RealCotton, Wanted, Writer};
 use std::time::{Duration, Instant};
 
@@ -57,7 +57,7 @@ async fn round(flavour: Flavour) -> Outcome {
         writer.progress(SOME, STEP).await?;
     }
     let seen = api.until_healthy("a", STEP).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await?;
     api.delete("a", client.password()).await?;
     api.until_gone("a", STEP).await?;

@@ -1,6 +1,6 @@
 //! The scheduler is killed at any moment, and finishes its work after a restart: nothing twice, nothing disturbed.
 
-use crate::{Outcome, SOME, STEP, cluster, cotton, endpoints, nothing_twice, server_pids};
+use crate::{Outcome, SOME, STEP, cluster, cotton, nothing_twice, server_pids};
 use cotton_tests::{Client, Wanted, Writer};
 use reqwest::Method;
 use serde_json::json;
@@ -73,7 +73,7 @@ async fn while_electing() -> Outcome {
         }
         nothing_twice(&cotton, &api, &[&seen]).await?;
     }
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await.map(drop)
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -97,7 +97,7 @@ async fn while_scaling() -> Outcome {
     assert_eq!((seen.epoch, seen.primary), (1, first.primary));
     let primary = &first.primary()?.task;
     assert_eq!(server_pids(&cotton).get(primary), pids.get(primary), "the primary was disturbed");
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await.map(drop)
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await.map(drop)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,6 +136,6 @@ async fn databases_go_on_without_a_scheduler() -> Outcome {
     assert_eq!((after.epoch, after.primary), (seen.epoch, seen.primary));
     assert_eq!(server_pids(&cotton), pids);
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&endpoints(&after)?, STEP).await?;
+    writer.finish_and_compare(&after.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&after]).await
 }

@@ -1,6 +1,6 @@
 //! Members come and go under load.
 
-use crate::{Outcome, SOME, STEP, cluster, cotton, endpoints, nothing_twice};
+use crate::{Outcome, SOME, STEP, cluster, cotton, nothing_twice};
 use cotton_tests::{Writer, admin};
 use mysql_async::prelude::Queryable;
 use std::time::Instant;
@@ -35,7 +35,7 @@ async fn up_and_down_under_load() -> Outcome {
         writer.progress(SOME, STEP).await?;
     }
     let seen = api.until_healthy("a", STEP).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }
 
@@ -67,7 +67,7 @@ async fn new_members_copy_what_the_binary_logs_no_longer_hold() -> Outcome {
         assert!(why.contains("do not reach back"), "member {} did not need a copy: {why}", new.id);
     }
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&endpoints(&four)?, STEP).await?;
+    writer.finish_and_compare(&four.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&four]).await
 }
 
@@ -81,6 +81,6 @@ async fn new_members_of_an_asynchronous_cluster_have_everything() -> Outcome {
     api.scale("a", 2).await?;
     let seen = api.until_healthy("a", STEP).await?;
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }

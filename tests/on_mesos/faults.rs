@@ -1,18 +1,24 @@
 //! Everything is killed once. After each fault the cluster is whole again, has lost nothing, and nothing runs that should
 //! not.
 
-use crate::{Outcome, SOME, STEP, cluster, endpoints, nothing_twice, process_of, server_of};
+use crate::{Outcome, SOME, STEP, cluster, nothing_twice, process_of, server_of};
 use cotton_tests::{Cluster, Failure, Stock, Writer, within};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
+/// A cluster of three under load, on so many agents.
+async fn loaded(agents: u16) -> Result<Option<(Stock, Writer, Cluster)>, Failure> {
+    let Some(stock) = Stock::start(agents).await? else { return Ok(None) };
+    let (client, seen) = cluster(&stock, "a", 3).await?;
+    let writer = Writer::start(&stock.api(0), "a", client, 2).await?;
+    writer.progress(SOME, STEP).await?;
+    Ok(Some((stock, writer, seen)))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_executors_are_replaced() -> Outcome {
-    let Some(stock) = Stock::start(4).await? else { return Ok(()) };
-    let (client, seen) = cluster(&stock, "a", 3).await?;
+    let Some((stock, writer, seen)) = loaded(4).await? else { return Ok(()) };
     let api = stock.api(0);
-    let writer = Writer::start(&api, "a", client, 2).await?;
-    writer.progress(SOME, STEP).await?;
     let old = seen.primary()?.clone();
     let (_, executor) = process_of(stock.executors(4), &old)?;
     let killed = Instant::now();
@@ -21,17 +27,15 @@ async fn killed_executors_are_replaced() -> Outcome {
     let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(old.id).is_none()).await?;
     assert_eq!(seen.epoch, 2);
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&stock, 4, &seen).await
 }
 
 /// Executors and databases live on without their agent, and are found again: checkpointing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_agent_that_comes_back_changes_nothing() -> Outcome {
-    let Some(mut stock) = Stock::start(3).await? else { return Ok(()) };
-    let (client, first) = cluster(&stock, "a", 3).await?;
+    let Some((mut stock, writer, first)) = loaded(3).await? else { return Ok(()) };
     let api = stock.api(0);
-    let writer = Writer::start(&api, "a", client, 2).await?;
     for agent in 0..3 {
         writer.progress(SOME, STEP).await?;
         stock.mesos.kill_agent(agent)?;
@@ -43,18 +47,15 @@ async fn a_killed_agent_that_comes_back_changes_nothing() -> Outcome {
     assert_eq!((seen.epoch, seen.primary), (1, first.primary));
     let tasks = |c: &Cluster| c.members.iter().map(|m| m.task.clone()).collect::<Vec<_>>();
     assert_eq!(tasks(&seen), tasks(&first));
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&stock, 3, &seen).await
 }
 
 /// The agent, its executor and its database together, as a machine that loses its power. Mesos finds out much later.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_machine_is_made_good() -> Outcome {
-    let Some(mut stock) = Stock::start(4).await? else { return Ok(()) };
-    let (client, seen) = cluster(&stock, "a", 3).await?;
+    let Some((mut stock, writer, seen)) = loaded(4).await? else { return Ok(()) };
     let api = stock.api(0);
-    let writer = Writer::start(&api, "a", client, 2).await?;
-    writer.progress(SOME, STEP).await?;
     let old = seen.primary()?.clone();
     let (agent, _) = server_of(&stock, 4, &old)?;
     let lost = Instant::now();
@@ -70,17 +71,14 @@ async fn a_lost_machine_is_made_good() -> Outcome {
     // The machine is back.
     stock.mesos.start_agent(agent)?;
     let seen = api.until("a", STEP, "without it", |c| c.is_healthy() && c.member(old.id).is_none()).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&stock, 4, &seen).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_master_disturbs_nobody() -> Outcome {
-    let Some(mut stock) = Stock::start(3).await? else { return Ok(()) };
-    let (client, first) = cluster(&stock, "a", 3).await?;
+    let Some((mut stock, writer, first)) = loaded(3).await? else { return Ok(()) };
     let api = stock.api(0);
-    let writer = Writer::start(&api, "a", client, 2).await?;
-    writer.progress(SOME, STEP).await?;
     stock.mesos.kill_master()?;
     writer.progress(SOME, STEP).await?;
     stock.mesos.start_master().await?;
@@ -92,7 +90,7 @@ async fn a_killed_master_disturbs_nobody() -> Outcome {
     server_of(&stock, 3, &old)?.1.kill();
     writer.first_elsewhere(old.endpoint.port, killed, STEP).await?;
     let seen = api.until("a", STEP, "failed over and whole", |c| c.epoch == 2 && c.is_healthy()).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&stock, 3, &seen).await
 }
 
@@ -117,7 +115,7 @@ async fn a_killed_scheduler_finishes_its_work() -> Outcome {
         nothing_twice(&stock, 4, &seen).await?;
     }
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     api.delete("a", client.password()).await?;
     stock.kill_scheduler(0).await?;
     stock.start_scheduler(0)?;
@@ -153,17 +151,14 @@ async fn a_standby_takes_over() -> Outcome {
     let again = stock.api(0).until_healthy("a", STEP).await?;
     assert_eq!((again.epoch, again.primary), (seen.epoch, seen.primary));
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&endpoints(&again)?, STEP).await?;
+    writer.finish_and_compare(&again.endpoints()?, STEP).await?;
     nothing_twice(&stock, 3, &again).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_zookeeper_databases_run_on() -> Outcome {
-    let Some(mut stock) = Stock::start(3).await? else { return Ok(()) };
-    let (client, first) = cluster(&stock, "a", 3).await?;
+    let Some((mut stock, writer, first)) = loaded(3).await? else { return Ok(()) };
     let api = stock.api(0);
-    let writer = Writer::start(&api, "a", client, 2).await?;
-    writer.progress(SOME, STEP).await?;
     stock.zookeeper.kill(0).await?;
     let steps_down = async {
         while stock.is_ready(0).await {
@@ -178,6 +173,6 @@ async fn without_zookeeper_databases_run_on() -> Outcome {
     stock.until_ready(0).await?;
     let seen = api.until_healthy("a", STEP).await?;
     assert_eq!((seen.epoch, seen.primary), (1, first.primary));
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&stock, 3, &seen).await
 }

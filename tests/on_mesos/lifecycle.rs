@@ -1,6 +1,6 @@
 //! Made, used, broken, deleted without a trace.
 
-use crate::{Outcome, SOME, STEP, cluster, endpoints, server_of};
+use crate::{Outcome, SOME, STEP, cluster, server_of};
 use cotton_tests::{Stock, Writer};
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -21,7 +21,7 @@ async fn created_failed_over_and_deleted() -> Outcome {
     writer.first_elsewhere(old.endpoint.port, killed, STEP).await?;
     let seen = api.until("a", STEP, "failed over and whole", |c| c.epoch == 2 && c.is_healthy()).await?;
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&endpoints(&seen)?, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
 
     api.delete("a", client.password()).await?;
     api.until_gone("a", STEP).await?;

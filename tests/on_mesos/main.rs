@@ -3,7 +3,6 @@
 mod faults;
 mod lifecycle;
 
-use cotton_core::Endpoint;
 use cotton_tests::{Client, Cluster, Failure, Member, Process, Stock, Wanted};
 use std::time::{Duration, Instant};
 
@@ -21,12 +20,6 @@ async fn cluster(stock: &Stock, name: &str, size: u32) -> Result<(Client, Cluste
     let healthy = stock.api(0).until_healthy(name, STEP).await;
     let cluster = healthy.map_err(|failure| Failure::new(format!("{failure}\n{}", stock.log_end(0))))?;
     Ok((Client::new(wanted.user, created.password), cluster))
-}
-
-/// Where its members are, the primary first.
-fn endpoints(cluster: &Cluster) -> Result<Vec<Endpoint>, Failure> {
-    let primary = cluster.primary()?.endpoint.clone();
-    Ok(std::iter::once(primary).chain(cluster.replicas().map(|member| member.endpoint.clone())).collect())
 }
 
 /// The server of a member, and on which of so many agents it runs.

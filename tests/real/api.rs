@@ -133,6 +133,15 @@ impl Cluster {
         self.members.iter().filter(|member| Some(member.id) != self.primary)
     }
 
+    /// Where its members are, the primary first.
+    ///
+    /// # Errors
+    /// When there is no primary.
+    pub fn endpoints(&self) -> Result<Vec<Endpoint>, Failure> {
+        let primary = self.primary()?.endpoint.clone();
+        Ok(std::iter::once(primary).chain(self.replicas().map(|member| member.endpoint.clone())).collect())
+    }
+
     /// A member by its number.
     pub fn member(&self, id: u64) -> Option<&Member> {
         self.members.iter().find(|member| member.id == id)

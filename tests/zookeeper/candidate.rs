@@ -3,7 +3,7 @@
 //!
 //! `cotton-zookeeper-candidate <url> <name> <session timeout in ms>`; says on its output, a line each: `leads <fence>`,
 //! `lost <why>`, `refused <why>`, `follows <leader>`.
-#![allow(clippy::print_stdout)] // its output is what it is for
+#![expect(clippy::print_stdout, reason = "its output is what it is for")]
 
 use cotton_core::ports::discovery::{Discovery, Published};
 use cotton_core::ports::state_store::{StateKey, StateStore};

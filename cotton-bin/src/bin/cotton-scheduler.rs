@@ -40,12 +40,13 @@ fn main() -> ExitCode {
 }
 
 async fn on_this_machine(flags: SchedulerFlags, executor: Option<PathBuf>) -> Result<(), SystemError> {
+    let timing = flags.timing();
     let mut config = SystemConfig::new(flags.work_dir);
     config.key_file = Some(flags.scheduler_keypath);
     config.address = [0, 0, 0, 0].into(); // as Apache Cotton
     config.port = Some(flags.port);
     config.executor = executor;
-    config.timing.election_ms = u64::try_from(flags.election_timeout.as_millis()).unwrap_or(u64::MAX);
+    config.timing = timing;
     let system = System::start(config).await?;
     tracing::info!(api = system.url(), "running");
     system.run_until_signal().await

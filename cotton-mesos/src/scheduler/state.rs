@@ -184,7 +184,7 @@ impl State {
 }
 
 fn decline(offer_ids: Vec<Id>, filter_ms: u64) -> Option<CallBody> {
-    #[allow(clippy::cast_precision_loss, reason = "a filter need not be exact")]
+    #[expect(clippy::cast_precision_loss, reason = "a filter need not be exact")]
     let refuse_seconds = (filter_ms as f64 / 1000.0).min(FILTER_SECS_MAX);
     let decline = Decline { offer_ids, filters: Filters { refuse_seconds } };
     (!decline.offer_ids.is_empty()).then_some(CallBody::Decline { decline })

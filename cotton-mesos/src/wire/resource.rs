@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 /// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[allow(missing_docs, reason = "the names are those of Mesos, which documents them")]
+#[expect(missing_docs, reason = "the names are those of Mesos, which documents them")]
 pub enum ValueType {
     Scalar,
     Ranges,
@@ -23,13 +23,13 @@ pub struct Scalar {
 
 impl Scalar {
     /// From thousandths.
-    #[allow(clippy::cast_precision_loss, reason = "amounts are far below 2^52 thousandths")]
+    #[expect(clippy::cast_precision_loss, reason = "amounts are far below 2^52 thousandths")]
     pub fn from_milli(milli: u64) -> Self {
         Self { value: milli as f64 / 1000.0 }
     }
 
     /// In thousandths, rounded to the nearest; nothing is negative.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped, and a cast saturates")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped, and a cast saturates")]
     pub fn milli(self) -> u64 {
         (self.value * 1000.0).round().max(0.0) as u64
     }

@@ -7,6 +7,7 @@ mod raw;
 pub use mesos::{MesosFlags, StateStorage};
 
 use super::duration;
+use cotton_core::cluster::Timing;
 use raw::Raw;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -97,6 +98,14 @@ impl SchedulerFlags {
             verbose: raw.verbose.unwrap_or_default(),
             master,
         })
+    }
+}
+
+impl SchedulerFlags {
+    /// The times of clusters, as far as flags change them.
+    pub fn timing(&self) -> Timing {
+        let election_ms = u64::try_from(self.election_timeout.as_millis()).unwrap_or(u64::MAX);
+        Timing { election_ms, ..Timing::default() }
     }
 }
 

@@ -16,7 +16,8 @@ use std::path::PathBuf;
     version,
     about = "Runs MySQL clusters on Apache Mesos, or on one machine with --mesos_master=local",
     after_help = "Every flag can also be given as COTTON_ and its name in capitals, such as COTTON_ZK_URL, and in a TOML \
-                  file named by --config. Passwords and keys are only read from files.",
+                  file named by --config, which is the place for a --zk_url with a password: arguments can be read by \
+                  everybody.",
     args_override_self = false
 )]
 pub(super) struct Raw {

@@ -33,7 +33,7 @@ pub(super) struct Master {
 
 /// A machine with its agent process.
 #[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a trouble that comes and goes by itself")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a trouble that comes and goes by itself")]
 pub(super) struct Agent {
     pub(super) id: AgentId,
     host: String,

@@ -21,7 +21,7 @@ const KILL_GRACE_MS: u64 = 2_000;
 
 /// One task.
 #[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Member {
     pub(super) task: TaskId,
     pub(super) spec: MemberTask,

@@ -403,7 +403,7 @@ impl World {
     }
 }
 
-#[allow(
+#[expect(
     clippy::wildcard_enum_match_arm,
     reason = "a new kind of event is no moment for a fault until somebody says so"
 )]

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// One server on one agent.
 #[derive(Debug)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Server {
     dialect: Dialect,
     pub(super) mark: u32,
