@@ -40,6 +40,8 @@ fn offer(number: u16, disk: &str) -> Offer {
         resources: Resources::DEFAULT.times(2),
         ports: Ports::new([(31_000, 31_010)]),
         attributes: BTreeMap::from([("disk".to_owned(), disk.to_owned())]),
+        held: Vec::new(),
+        maintenance_in_ms: None,
     }
 }
 

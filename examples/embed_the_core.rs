@@ -60,6 +60,8 @@ impl Machines {
             resources: Resources::DEFAULT,
             ports: cotton_core::Ports::new([(31_000, 31_999)]),
             attributes: BTreeMap::new(),
+            held: Vec::new(),
+            maintenance_in_ms: None,
         };
         let offers = (1..=5).map(offer).filter(|offer| !state.lost.contains(&offer.agent)).collect();
         drop(state);
@@ -107,7 +109,7 @@ impl Machines {
         state.members.retain(|_, (agent, _)| agent != lost);
         drop(state);
         for task in gone {
-            self.status(&task, lost, TaskState::Gone);
+            self.status(&task, lost, TaskState::Lost);
         }
     }
 }
@@ -145,6 +147,7 @@ impl Mesos for Machines {
             MesosCall::Reconcile(_)
             | MesosCall::Decline { .. }
             | MesosCall::Acknowledge { .. }
+            | MesosCall::AnswerMaintenance { .. }
             | MesosCall::Suppress => {}
         }
         Ok(())

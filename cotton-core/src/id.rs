@@ -17,8 +17,11 @@ pub enum IdError {
     )]
     ClusterName,
     /// Not a task id that cotton made.
-    #[error("not a task of cotton: expected 'mysos-<cluster>-<number>'")]
+    #[error("not a task of cotton: expected 'mysos-<cluster>-<number>' or 'mysos-<cluster>-<number>-r<run>'")]
     TaskId,
+    /// Not a volume that cotton made.
+    #[error("not a volume of cotton: expected 'mysos-<cluster>-<number>'")]
+    VolumeId,
 }
 
 /// Name of one MySQL cluster, as its user chose it: `[a-z0-9]([a-z0-9_-]{0,62})`.
@@ -156,27 +159,61 @@ text_ids! {
     OfferId,
     /// This scheduler, as Mesos knows it across restarts.
     FrameworkId,
-    /// A task: one member of one cluster. Written `mysos-<cluster>-<member>`, as Apache Cotton did.
+    /// A task: one run of one member of one cluster. Written `mysos-<cluster>-<member>`, as Apache Cotton did, and
+    /// `mysos-<cluster>-<member>-r<run>` for those that run the member again, on its volume.
     TaskId,
+    /// A persistent volume: the data of one member of one cluster. Written `mysos-<cluster>-<member>`.
+    VolumeId,
 }
 
 impl TaskId {
-    /// The task that runs `member` of `cluster`.
+    /// The task that runs `member` of `cluster` for the `run`-th time, counted from 0.
+    pub fn of(cluster: &ClusterName, member: MemberId, run: u32) -> Self {
+        let suffix = if run == 0 { String::new() } else { format!("-r{run}") };
+        Self(format!("mysos-{cluster}-{member}{suffix}").into())
+    }
+
+    /// Whose task this is, and which of its runs.
+    ///
+    /// # Errors
+    /// [`IdError::TaskId`] when cotton did not make this id.
+    pub fn parse(&self) -> Result<(ClusterName, MemberId, u32), IdError> {
+        if let Some((first, run)) = self.0.rsplit_once("-r")
+            && let Some(run) = canonical(run).and_then(|run| u32::try_from(run).ok()).filter(|run| *run > 0)
+        {
+            return member_of(first).map(|(cluster, member)| (cluster, member, run));
+        }
+        member_of(&self.0).map(|(cluster, member)| (cluster, member, 0))
+    }
+}
+
+impl VolumeId {
+    /// The volume of `member` of `cluster`.
     pub fn of(cluster: &ClusterName, member: MemberId) -> Self {
         Self(format!("mysos-{cluster}-{member}").into())
     }
 
-    /// Whose task this is.
+    /// Whose volume this is.
     ///
     /// # Errors
-    /// [`IdError::TaskId`] when cotton did not make this id.
+    /// [`IdError::VolumeId`] when cotton did not make this id.
     pub fn parse(&self) -> Result<(ClusterName, MemberId), IdError> {
-        let rest = self.0.strip_prefix("mysos-").ok_or(IdError::TaskId)?;
-        let (cluster, member) = rest.rsplit_once('-').ok_or(IdError::TaskId)?;
-        let canonical = member == "0" || !member.starts_with(['0', '+']);
-        let number = member.parse().ok().filter(|_| canonical).ok_or(IdError::TaskId)?;
-        Ok((cluster.parse().map_err(|_| IdError::TaskId)?, MemberId(number)))
+        member_of(&self.0).map_err(|_| IdError::VolumeId)
     }
+}
+
+/// The parts of `mysos-<cluster>-<member>`.
+fn member_of(text: &str) -> Result<(ClusterName, MemberId), IdError> {
+    let rest = text.strip_prefix("mysos-").ok_or(IdError::TaskId)?;
+    let (cluster, member) = rest.rsplit_once('-').ok_or(IdError::TaskId)?;
+    let number = canonical(member).ok_or(IdError::TaskId)?;
+    Ok((cluster.parse().map_err(|_| IdError::TaskId)?, MemberId(number)))
+}
+
+/// A number, written as numbers are.
+fn canonical(text: &str) -> Option<u64> {
+    let canonical = text == "0" || !text.starts_with(['0', '+']);
+    text.parse().ok().filter(|_| canonical)
 }
 
 #[cfg(test)]
@@ -195,12 +232,18 @@ mod tests {
 
     #[test]
     fn task_ids_round_trip() {
-        for (name, id) in [("a", 0), ("a-1", 7), ("a-", 10), ("x_y-3-4", u64::MAX)] {
+        for (name, id) in [("a", 0), ("a-1", 7), ("a-", 10), ("x_y-3-4", u64::MAX), ("a-r1", 2), ("a-1-r", 3)] {
             let name: ClusterName = name.parse().expect("valid");
-            assert_eq!(TaskId::of(&name, MemberId(id)).parse(), Ok((name, MemberId(id))));
+            for run in [0, 1, 12, u32::MAX] {
+                let task = TaskId::of(&name, MemberId(id), run);
+                assert_eq!(task.parse(), Ok((name.clone(), MemberId(id), run)), "{task}");
+            }
+            assert_eq!(VolumeId::of(&name, MemberId(id)).parse(), Ok((name, MemberId(id))));
         }
-        for bad in ["", "mysos-", "mysos-a", "mysos-a-", "mysos-a-x", "mysos-a-01", "mysos-a-+1", "other-a-1"] {
+        let bad = ["", "mysos-", "mysos-a", "mysos-a-", "mysos-a-x", "mysos-a-01", "mysos-a-+1", "other-a-1"];
+        for bad in bad.into_iter().chain(["mysos-a-1-r0", "mysos-a-1-r01", "mysos-a-1-r", "mysos-a-1-r4294967296"]) {
             assert_eq!(TaskId::from(bad).parse(), Err(IdError::TaskId), "{bad:?}");
+            assert_eq!(VolumeId::from(bad).parse(), Err(IdError::VolumeId), "{bad:?}");
         }
     }
 

@@ -82,7 +82,7 @@ pub use endpoint::Endpoint;
 pub use error::{ErrorKind, ErrorStatus, PortError};
 pub use fleet::CommandError;
 pub use gtid::{GtidError, GtidOrder, GtidSet, MariaDbGtids, MySqlGtids};
-pub use id::{AgentId, ClusterName, Epoch, FrameworkId, IdError, MemberId, OfferId, Revision, TaskId};
+pub use id::{AgentId, ClusterName, Epoch, FrameworkId, IdError, MemberId, OfferId, Revision, TaskId, VolumeId};
 pub use placement::{PlacementPolicy, Plan, Refusal, Spread, Unplaced, Want};
 pub use resources::{Ports, ResourceKind, Resources};
 pub use spec::{ClusterSpec, Durability, Limits, Preference, Sealed, Secrets, SpecError};

@@ -221,7 +221,7 @@ async fn calls_carry_the_token_and_messages_come_and_go() {
     assert_eq!(call["message"]["data"], "aGk=");
     let (sent, ()) = tokio::join!(link.send("hi".into()), agent.refuse("MESSAGE", 500));
     assert!(sent.expect_err("refused").is_temporary());
-    let error = link.update(&TaskId::from("t"), TaskState::Gone, "").await.expect_err("not for executors");
+    let error = link.update(&TaskId::from("t"), TaskState::Lost, "").await.expect_err("not for executors");
     assert_eq!(error.kind, ErrorKind::Invalid);
     assert!(!format!("{link:?}").contains("s3cret"));
 }

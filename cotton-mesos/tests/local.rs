@@ -45,7 +45,7 @@ async fn a_task_runs_answers_and_is_killed() {
     gone(pid).await;
     until(|| !dir.path().join("agents/a0/tasks/t.json").exists()).await;
     assert!(dir.path().join("agents/a0/sandboxes/t/stdout").exists(), "logs are kept");
-    assert_eq!(scheduler.reconcile("a0", "t").await, TaskState::Gone);
+    assert_eq!(scheduler.reconcile("a0", "t").await, TaskState::Lost);
     scheduler.end().await;
 }
 
@@ -199,7 +199,7 @@ async fn a_killed_agent_takes_its_tasks_along_and_comes_back_empty() {
     let pid = scheduler.pid("t");
     scheduler.local.kill_agent(&AgentId::from("a1")).await.expect("kills");
     scheduler.wait("agent lost", |event| (*event == MesosEvent::AgentLost(AgentId::from("a1"))).then_some(())).await;
-    scheduler.state("t", TaskState::Gone).await;
+    scheduler.state("t", TaskState::Lost).await;
     gone(pid).await;
     scheduler.local.restore_agent(&AgentId::from("a1")).await.expect("restores");
     scheduler.run("a1", "u").await;

@@ -4,7 +4,7 @@
 
 mod master;
 
-use cotton_core::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, TaskState};
+use cotton_core::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, Storage, TaskState};
 use cotton_core::{AgentId, Endpoint, ErrorKind, FrameworkId, PortError, Resources, TaskId};
 use cotton_mesos::{ExecutorConfig, FrameworkConfig, HttpMesos, MasterDetector, MasterList, SchedulerConfig};
 use master::{DEADLINE, Events, Master};
@@ -71,9 +71,15 @@ fn accept(offer: &Offer, task: &str) -> MesosCall {
         endpoint: Endpoint::new("h", 31_000),
         task_resources: Resources { cpus_milli: 100, ..Resources::default() },
         executor_resources: Resources::EXECUTOR,
+        storage: Storage::Sandbox,
         data: "x".into(),
     };
-    MesosCall::Accept { offer: offer.id.clone(), agent: offer.agent.clone(), launches: vec![launch] }
+    MesosCall::Accept {
+        offer: offer.id.clone(),
+        agent: offer.agent.clone(),
+        launches: vec![launch],
+        releases: Vec::new(),
+    }
 }
 
 fn update(task: &str, state: &str, uuid: &str) -> Value {

@@ -97,6 +97,8 @@ fn offers(round: usize) -> Vec<Offer> {
         resources: Resources::DEFAULT.times(4),
         ports: Ports::new([(31_000, 32_000)]),
         attributes: [("zone".to_owned(), format!("zone-{}", agent % 3))].into(),
+        held: Vec::new(),
+        maintenance_in_ms: None,
     };
     (0..1_000).map(offer).collect()
 }

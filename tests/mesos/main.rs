@@ -210,7 +210,7 @@ async fn an_agent_that_dies_may_come_back_with_its_tasks() -> Outcome {
     // Declared gone by an operator: that is final.
     let gone = json!({ "type": "MARK_AGENT_GONE", "mark_agent_gone": { "agent_id": { "value": agent.as_str() } } });
     mesos.operator(gone).await?;
-    scheduler.state("t", TaskState::Gone).await?;
+    scheduler.state("t", TaskState::Lost).await?;
     assert!(scheduler.reconciled("t", &agent).await?.state.is_terminal());
     Ok(())
 }

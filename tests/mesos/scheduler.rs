@@ -2,7 +2,7 @@
 
 use crate::executor;
 use bytes::Bytes;
-use cotton_core::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, TaskState, TaskStatus};
+use cotton_core::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, Storage, TaskState, TaskStatus};
 use cotton_core::resources::MIB;
 use cotton_core::{AgentId, Endpoint, FrameworkId, PortError, Resources, TaskId};
 use cotton_mesos::{FrameworkConfig, HttpMesos, MasterList, SchedulerConfig};
@@ -111,10 +111,17 @@ impl Scheduler {
             endpoint: Endpoint::new(offer.host.clone(), port),
             task_resources: size,
             executor_resources: Resources::EXECUTOR,
+            storage: Storage::Sandbox,
             data: Bytes::from_static(data.as_bytes()),
         };
         let agent = offer.agent.clone();
-        self.call(MesosCall::Accept { offer: offer.id, agent: offer.agent, launches: vec![launch] }).await?;
+        self.call(MesosCall::Accept {
+            offer: offer.id,
+            agent: offer.agent,
+            launches: vec![launch],
+            releases: Vec::new(),
+        })
+        .await?;
         self.state(task, TaskState::Running).await?;
         Ok(agent)
     }

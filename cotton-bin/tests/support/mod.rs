@@ -158,7 +158,7 @@ impl ControlPlane for Fake {
 fn view((spec, deleting): &(ClusterSpec, bool)) -> ClusterView {
     let members = (0..spec.size.into()).map(|id| MemberView {
         id: MemberId(id),
-        task: TaskId::of(&spec.name, MemberId(id)),
+        task: TaskId::of(&spec.name, MemberId(id), 0),
         agent: AgentId::new(format!("agent-{id}")),
         endpoint: Endpoint::new("127.0.0.1", 31_000 + u16::try_from(id).expect("few")),
         role: if id == 0 { "primary" } else { "replica" },

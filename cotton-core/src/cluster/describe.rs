@@ -37,7 +37,7 @@ impl Cluster {
         let report = observed.and_then(|o| o.report.as_ref());
         MemberView {
             id,
-            task: TaskId::of(self.name(), id),
+            task: TaskId::of(self.name(), id, member.run),
             agent: member.agent.clone(),
             endpoint: member.endpoint.clone(),
             role: report.map_or("unknown", |r| r.role.name()),

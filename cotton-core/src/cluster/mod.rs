@@ -270,8 +270,15 @@ impl Cluster {
             durability: spec.durability,
             backup_id: spec.backup_id.clone(),
         };
-        let member =
-            Member { agent: agent.clone(), endpoint, zone, joined: false, attached: crate::Epoch(0), leaving: None };
+        let member = Member {
+            agent: agent.clone(),
+            run: 0,
+            endpoint,
+            zone,
+            joined: false,
+            attached: crate::Epoch(0),
+            leaving: None,
+        };
         self.change(|state| {
             state.members.insert(id, member);
             state.next_member = id.next();

@@ -101,6 +101,9 @@ pub struct Acker {
 pub struct Member {
     /// Where its task is.
     pub agent: AgentId,
+    /// Which run of it that task is, counted from 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub run: u32,
     /// Where its server listens.
     pub endpoint: Endpoint,
     /// Zone of its agent, where agents have zones.
@@ -116,6 +119,11 @@ pub struct Member {
     /// Why it is to leave, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Why a member is to leave.

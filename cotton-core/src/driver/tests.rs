@@ -209,7 +209,7 @@ fn name(text: &str) -> ClusterName {
 }
 
 fn task(text: &str) -> TaskId {
-    TaskId::of(&name(text), crate::MemberId(0))
+    TaskId::of(&name(text), crate::MemberId(0), 0)
 }
 
 fn offer(id: &str) -> Offer {
@@ -220,6 +220,8 @@ fn offer(id: &str) -> Offer {
         resources: Resources::DEFAULT.times(9),
         ports: TcpPorts::new([(31_000, 31_999)]),
         attributes: BTreeMap::new(),
+        held: Vec::new(),
+        maintenance_in_ms: None,
     }
 }
 

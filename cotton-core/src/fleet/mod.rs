@@ -17,7 +17,7 @@ pub use effect::{Checkpoint, Effect, Record};
 use crate::cluster::state::State;
 use crate::cluster::{self, Cluster, Timing};
 use crate::placement::{PlacementPolicy, Spread};
-use crate::ports::mesos::{Launch, MesosCall, MesosEvent, TaskStatus};
+use crate::ports::mesos::{Launch, MesosCall, MesosEvent, Storage, TaskStatus};
 use crate::ports::state_store::StateKey;
 use crate::protocol::{self, Report};
 use crate::{ClusterName, ClusterSpec, ClusterView, FrameworkId, Limits, MemberId, Millis, Reason};
@@ -394,7 +394,11 @@ impl Fleet {
                 self.flow.disconnected();
             }
             MesosEvent::Offers(offers) => self.on_offers(now, &offers),
-            MesosEvent::Rescinded(_) | MesosEvent::AgentLost(_) => {} // the tasks' own states follow
+            MesosEvent::Rescinded(_)
+            | MesosEvent::AgentLost(_) // the tasks' own states follow
+            | MesosEvent::Volume { .. }
+            | MesosEvent::Maintenance { .. }
+            | MesosEvent::MaintenanceRescinded(_) => {}
             MesosEvent::Status(status) => self.on_status(now, status),
             MesosEvent::Message { task, data } => self.on_message(now, &task, &data),
         }
@@ -410,7 +414,7 @@ impl Fleet {
         let mut tasks = Vec::new();
         for slot in self.slots.values() {
             let (name, state) = (slot.cluster.name(), slot.cluster.state());
-            tasks.extend(state.members.iter().map(|(id, m)| (TaskId::of(name, *id), m.agent.clone())));
+            tasks.extend(state.members.iter().map(|(id, m)| (TaskId::of(name, *id, m.run), m.agent.clone())));
         }
         self.reconciliation.begin(now, tasks);
         let names: Vec<ClusterName> = self.slots.keys().cloned().collect();
@@ -431,9 +435,8 @@ impl Fleet {
             _ => None,
         };
         let owner = task.parse().ok();
-        let known = owner.as_ref().and_then(|(name, id)| {
-            self.slots.get(name).filter(|slot| slot.cluster.state().members.contains_key(id)).map(|_| (name, *id))
-        });
+        let known = owner.as_ref().filter(|(name, id, run)| self.run_of(name, *id) == Some(*run));
+        let known = known.map(|(name, id, _)| (name, *id));
         if let Some((name, member)) = known {
             self.tell(now, name, cluster::Input::Task { member, state, message });
             if let (Some(slot), Some(call)) = (self.slots.get_mut(name), acknowledgement) {
@@ -446,7 +449,7 @@ impl Fleet {
             return self.ask_for_offers(now);
         }
         // Also of a member that is forgotten already, news are confirmed only when its forgetting is durable.
-        match owner.as_ref().and_then(|(name, _)| Some((name, self.slots.get_mut(name)?))) {
+        match owner.as_ref().and_then(|(name, ..)| Some((name, self.slots.get_mut(name)?))) {
             Some((name, slot)) => {
                 if let Some(call) = acknowledgement {
                     slot.acknowledge(call);
@@ -455,14 +458,17 @@ impl Fleet {
             }
             None => self.calls.extend(acknowledgement.map(Effect::Mesos)),
         }
-        let left_alone = owner.is_some_and(|(name, _)| self.damaged.contains(&name));
+        let left_alone = owner.is_some_and(|(name, ..)| self.damaged.contains(&name));
         if let Some(agent) = agent.filter(|_| !state.is_terminal() && !left_alone) {
             self.calls.push_back(Effect::Mesos(MesosCall::Kill { task, agent })); // ours, but nobody wants it
         }
     }
 
     fn on_message(&mut self, now: Millis, task: &TaskId, data: &[u8]) {
-        let Ok((name, member)) = task.parse() else { return };
+        let Ok((name, member, run)) = task.parse() else { return };
+        if self.run_of(&name, member) != Some(run) {
+            return;
+        }
         match protocol::decode::<Report>(data) {
             Ok(report) => {
                 self.tell(now, &name, cluster::Input::Report { member, report: Box::new(report) });
@@ -472,11 +478,21 @@ impl Fleet {
         }
     }
 
+    /// A member's present task, or its last one.
+    fn task_of(&self, name: &ClusterName, member: MemberId) -> Option<TaskId> {
+        self.run_of(name, member).map(|run| TaskId::of(name, member, run))
+    }
+
+    /// Which run of a member its present task is, or its last one was.
+    fn run_of(&self, name: &ClusterName, member: MemberId) -> Option<u32> {
+        self.slots.get(name)?.cluster.state().members.get(&member).map(|member| member.run)
+    }
+
     fn count(&mut self, status: &TaskStatus) {
         use crate::ports::mesos::TaskState as S;
         let counter = match status.state {
             S::Failed => &mut self.counters.tasks_failed,
-            S::Gone | S::Dropped => &mut self.counters.tasks_lost,
+            S::Gone | S::Lost | S::Dropped => &mut self.counters.tasks_lost,
             S::Finished => &mut self.counters.tasks_finished,
             S::Killed => &mut self.counters.tasks_killed,
             S::Staging | S::Starting | S::Running | S::Killing | S::Unreachable => return,
@@ -541,11 +557,13 @@ impl Fleet {
     fn translate(&mut self, name: &ClusterName, effect: cluster::Effect) {
         let effect = match effect {
             cluster::Effect::Launch { offer, agent, task } => {
+                let Some(id) = self.task_of(name, task.member) else { return };
                 let launch = Launch {
-                    task: TaskId::of(name, task.member),
+                    task: id,
                     endpoint: task.endpoint.clone(),
                     task_resources: task.resources,
                     executor_resources: Resources::EXECUTOR,
+                    storage: Storage::Sandbox,
                     data: protocol::encode(&*task).into(),
                 };
                 if let Some(gathered) = self.accepts.ready(self.now, offer, agent, launch) {
@@ -554,13 +572,14 @@ impl Fleet {
                 return;
             }
             cluster::Effect::Kill { member, agent } => {
-                let task = TaskId::of(name, member);
+                let Some(task) = self.task_of(name, member) else { return };
                 self.cancel_launch(&task);
                 Effect::Mesos(MesosCall::Kill { task, agent })
             }
             cluster::Effect::Send { member, agent, message } => {
+                let Some(task) = self.task_of(name, member) else { return };
                 let data = protocol::encode(&message).into();
-                Effect::Mesos(MesosCall::Message { task: TaskId::of(name, member), agent, data })
+                Effect::Mesos(MesosCall::Message { task, agent, data })
             }
             cluster::Effect::Publish(published) => Effect::Publish(name.clone(), published),
             cluster::Effect::Withdraw if self.persisted < self.revision => {
@@ -584,7 +603,7 @@ impl Fleet {
         }
         self.counters.tasks_launched += launches.len() as u64;
         self.reconciliation.expect(self.now, launches.iter().map(|launch| (launch.task.clone(), agent.clone())));
-        self.calls.push_back(Effect::Mesos(MesosCall::Accept { offer, agent, launches }));
+        self.calls.push_back(Effect::Mesos(MesosCall::Accept { offer, agent, launches, releases: Vec::new() }));
     }
 
     /// A launch that still waits for others must not go out after the kill of its task.

@@ -93,7 +93,7 @@ impl Fleet {
             let (offer, agent) = (place.offer.clone(), place.agent.clone());
             let given = self.place(now, &cluster, place);
             assert!(given == Some(member), "the placement policy gives ids in order, which verify() checks");
-            accepts.entry(offer).or_insert_with(|| (agent, BTreeSet::new())).1.insert(TaskId::of(&cluster, member));
+            accepts.entry(offer).or_insert_with(|| (agent, BTreeSet::new())).1.extend(self.task_of(&cluster, member));
         }
         for (offer, (agent, tasks)) in accepts {
             self.accepts.expect(offer, agent, tasks);

@@ -41,6 +41,8 @@ fn offer(id: &str, room: u64) -> Offer {
         resources: Resources::DEFAULT.times(room),
         ports: Ports::new([(31_000, 31_999)]),
         attributes: std::collections::BTreeMap::new(),
+        held: Vec::new(),
+        maintenance_in_ms: None,
     }
 }
 
@@ -415,7 +417,7 @@ fn a_launch_that_nobody_speaks_of_is_asked_after() {
     assert_eq!(bench.calls(), []);
     bench.pass(1_000);
     assert_eq!(names(&bench.calls()), ["reconcile"]);
-    bench.status("mysos-a-0", TaskState::Gone);
+    bench.status("mysos-a-0", TaskState::Lost);
     bench.calls();
     bench.pass(1_000);
     bench.offer(&[("p", 9)]);

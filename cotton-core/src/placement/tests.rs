@@ -18,6 +18,8 @@ fn offer(agent: &str, resources: Resources, ports: &[(u16, u16)]) -> Offer {
         resources,
         ports: Ports::new(ports.iter().copied()),
         attributes: BTreeMap::new(),
+        held: Vec::new(),
+        maintenance_in_ms: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The scheduler's side of Mesos: offers and task states come in, launches and kills go out.
 
-use crate::{AgentId, Endpoint, FrameworkId, OfferId, PortError, Ports, Resources, TaskId};
+use crate::{AgentId, Endpoint, FrameworkId, OfferId, PortError, Ports, Resources, TaskId, VolumeId};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -20,6 +20,35 @@ pub struct Offer {
     pub ports: Ports,
     /// What the agent says of itself, such as its rack.
     pub attributes: BTreeMap<String, String>,
+    /// What is reserved on this agent for volumes of ours that no task uses; not part of `resources` and `ports`.
+    pub held: Vec<Held>,
+    /// In how many milliseconds the agent is to be taken down for maintenance; 0 when that time has come.
+    pub maintenance_in_ms: Option<u64>,
+}
+
+/// What is reserved on an agent for one volume of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Which volume.
+    pub volume: VolumeId,
+    /// Whether it is there, with its data. Otherwise it was never made, or is destroyed already.
+    pub exists: bool,
+    /// How much is reserved for the task that uses it, the volume itself included.
+    pub resources: Resources,
+    /// Which TCP ports.
+    pub ports: Ports,
+}
+
+/// Where a task keeps its data.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Storage {
+    /// In its sandbox: gone some time after the task.
+    #[default]
+    Sandbox,
+    /// On a volume that is made for it, together with the reservation of all its resources.
+    NewVolume(VolumeId),
+    /// On a volume that the offer holds.
+    Volume(VolumeId),
 }
 
 /// A task to start with part of an offer.
@@ -33,6 +62,8 @@ pub struct Launch {
     pub task_resources: Resources,
     /// For its executor.
     pub executor_resources: Resources,
+    /// Where its data is.
+    pub storage: Storage,
     /// Handed to the executor.
     pub data: Bytes,
 }
@@ -58,14 +89,16 @@ pub enum TaskState {
     Failed,
     /// Never started: the launch was refused or got lost.
     Dropped,
-    /// Gone for good together with its agent, or never known there.
+    /// Ended without news of how, or never known to its agent. A volume that it used may still be there.
+    Lost,
+    /// Gone for good, together with its agent and everything on that.
     Gone,
 }
 
 impl TaskState {
     /// Whether the task will never run again.
     pub const fn is_terminal(self) -> bool {
-        matches!(self, Self::Finished | Self::Killed | Self::Failed | Self::Dropped | Self::Gone)
+        matches!(self, Self::Finished | Self::Killed | Self::Failed | Self::Dropped | Self::Lost | Self::Gone)
     }
 }
 
@@ -82,6 +115,20 @@ pub struct TaskStatus {
     pub message: String,
     /// Present when the sender repeats the news until it is acknowledged.
     pub uuid: Option<Bytes>,
+}
+
+/// What became of a volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeOutcome {
+    /// It was made.
+    Made,
+    /// It was destroyed, and nothing is reserved for it any more.
+    Released,
+    /// Making or releasing it failed, maybe half way. What is left of it is offered again.
+    Failed {
+        /// Why, for people.
+        reason: String,
+    },
 }
 
 /// What Mesos tells a scheduler.
@@ -106,12 +153,31 @@ pub enum MesosEvent {
     },
     /// An agent is gone; the states of its tasks follow by themselves.
     AgentLost(AgentId),
+    /// News of a volume that was asked to be made or released.
+    Volume {
+        /// Which.
+        volume: VolumeId,
+        /// What became of it.
+        outcome: VolumeOutcome,
+    },
+    /// An agent is to be taken down for maintenance: to be answered by [`MesosCall::AnswerMaintenance`], once it can be
+    /// done without, or cannot. Told again some time after a refusal.
+    Maintenance {
+        /// Names it in answers.
+        id: OfferId,
+        /// Which agent.
+        agent: AgentId,
+        /// In how many milliseconds; 0 when that time has come.
+        starts_in_ms: u64,
+    },
+    /// That maintenance needs no answer any more.
+    MaintenanceRescinded(OfferId),
 }
 
 /// What a scheduler tells Mesos. Calls are not answered; events tell what became of them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MesosCall {
-    /// Starts tasks with an offer; the rest of it is declined.
+    /// Uses an offer; the rest of it is declined.
     Accept {
         /// The offer to use.
         offer: OfferId,
@@ -119,6 +185,15 @@ pub enum MesosCall {
         agent: AgentId,
         /// What to start.
         launches: Vec<Launch>,
+        /// What is held for these volumes is given up: they are destroyed, with all data, and their reservations end.
+        releases: Vec<VolumeId>,
+    },
+    /// Says whether an agent can be taken down.
+    AnswerMaintenance {
+        /// Which maintenance.
+        id: OfferId,
+        /// Whether it can.
+        ready: bool,
     },
     /// Gives offers back.
     Decline {
@@ -165,6 +240,7 @@ impl MesosCall {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Accept { .. } => "accept",
+            Self::AnswerMaintenance { .. } => "answer_maintenance",
             Self::Decline { .. } => "decline",
             Self::Kill { .. } => "kill",
             Self::Acknowledge { .. } => "acknowledge",

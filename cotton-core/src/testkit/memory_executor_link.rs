@@ -134,7 +134,7 @@ impl ExecutorLink for MemoryExecutorLink {
     }
 
     async fn update(&self, task: &TaskId, state: TaskState, message: &str) -> Result<(), PortError> {
-        if matches!(state, TaskState::Staging | TaskState::Unreachable | TaskState::Gone) {
+        if matches!(state, TaskState::Staging | TaskState::Unreachable | TaskState::Lost) {
             return Err(PortError::permanent(
                 ErrorKind::Invalid,
                 "tell a state",

@@ -83,7 +83,7 @@ impl MemoryMesos {
             state.events.push_back(MesosEvent::AgentLost(id.clone()));
             let lost: Vec<_> = state.tasks.extract_if(.., |_, task| task.agent == *id).collect();
             for (task, _) in lost {
-                state.answer(task, Some(id.clone()), TaskState::Gone);
+                state.answer(task, Some(id.clone()), TaskState::Lost);
             }
         });
     }
@@ -164,7 +164,7 @@ impl Mesos for MemoryMesos {
 impl State {
     fn call(&mut self, call: MesosCall) {
         match call {
-            MesosCall::Accept { offer, agent, launches } => self.accept(&offer, &agent, launches),
+            MesosCall::Accept { offer, agent, launches, releases: _ } => self.accept(&offer, &agent, launches),
             MesosCall::Decline { offers, filter_ms } => {
                 let declined = self.agents.values_mut();
                 for agent in declined.filter(|agent| agent.offer.as_ref().is_some_and(|id| offers.contains(id))) {
@@ -173,7 +173,7 @@ impl State {
             }
             MesosCall::Kill { task, agent } => {
                 if !self.tasks.contains_key(&task) {
-                    return self.answer(task, Some(agent), TaskState::Gone);
+                    return self.answer(task, Some(agent), TaskState::Lost);
                 }
                 if self.obedient {
                     self.tell(&task, TaskState::Killed, "as told");
@@ -193,10 +193,11 @@ impl State {
                     tasks = self.tasks.iter().map(|(id, task)| (id.clone(), task.agent.clone())).collect();
                 }
                 for (id, agent) in tasks {
-                    let state = self.tasks.get(&id).map_or(TaskState::Gone, |task| task.state);
+                    let state = self.tasks.get(&id).map_or(TaskState::Lost, |task| task.state);
                     self.answer(id, Some(agent), state);
                 }
             }
+            MesosCall::AnswerMaintenance { .. } => {} // never announced here
             MesosCall::Suppress => self.suppressed = true,
             MesosCall::Revive => {
                 self.suppressed = false;
@@ -284,6 +285,8 @@ impl State {
                 resources: agent.free,
                 ports: agent.ports.clone(),
                 attributes: BTreeMap::new(),
+                held: Vec::new(),
+                maintenance_in_ms: None,
             });
         }
         if !offers.is_empty() {

@@ -82,6 +82,8 @@ impl World {
                 resources: free,
                 ports,
                 attributes: agent.config.attributes.clone(),
+                held: Vec::new(),
+                maintenance_in_ms: None,
             });
         }
         for offer in stale {

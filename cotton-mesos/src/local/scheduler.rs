@@ -37,7 +37,7 @@ impl World {
 
     pub(super) fn call(&mut self, now: Instant, call: MesosCall) {
         match call {
-            MesosCall::Accept { offer, agent, launches } => self.on_accept(&offer, &agent, launches),
+            MesosCall::Accept { offer, agent, launches, releases: _ } => self.on_accept(&offer, &agent, launches),
             MesosCall::Decline { offers, filter_ms } => self.on_decline(now, &offers, filter_ms),
             MesosCall::Kill { task, agent } => self.on_kill(now, &task, &agent),
             MesosCall::Acknowledge { task, agent, uuid } => self.on_acknowledge(now, &task, &agent, &uuid),
@@ -49,6 +49,7 @@ impl World {
                 task.tell(&Event::Message { message: Message { data: Base64(data) } });
             }
             MesosCall::Reconcile(tasks) => self.on_reconcile(tasks),
+            MesosCall::AnswerMaintenance { .. } => {} // never announced here
             MesosCall::Suppress => self.suppressed = true,
             MesosCall::Revive => {
                 self.suppressed = false;
@@ -106,7 +107,7 @@ impl World {
     fn on_kill(&mut self, now: Instant, task_id: &TaskId, agent_id: &AgentId) {
         let grace = self.config.kill_grace;
         let Some(agent) = self.agents.get_mut(agent_id) else {
-            return self.tell(task_id, Some(agent_id), TaskState::Gone, "there is no such agent");
+            return self.tell(task_id, Some(agent_id), TaskState::Lost, "there is no such agent");
         };
         let is_up = agent.health == Health::Up;
         if agent.health == Health::Unreachable {
@@ -115,7 +116,7 @@ impl World {
         let Some(agent) = self.agents.get_mut(agent_id) else { return };
         let Some(task) = agent.tasks.get_mut(task_id) else {
             if is_up {
-                self.tell(task_id, Some(agent_id), TaskState::Gone, "the agent does not know this task");
+                self.tell(task_id, Some(agent_id), TaskState::Lost, "the agent does not know this task");
             }
             return;
         };
@@ -163,14 +164,14 @@ impl World {
         }
         for (task, agent_id) in tasks {
             let Some(agent) = self.agents.get(&agent_id) else {
-                self.tell(&task, Some(&agent_id), TaskState::Gone, "there is no such agent");
+                self.tell(&task, Some(&agent_id), TaskState::Lost, "there is no such agent");
                 continue;
             };
             let (state, message) = match (agent.health, agent.tasks.get(&task)) {
                 (Health::Unreachable, _) => (TaskState::Unreachable, "its agent is unreachable".to_owned()),
                 (_, Some(found)) => (found.record.state.to_port(), found.record.message.clone()),
                 (Health::Cut { .. }, None) => continue,
-                (Health::Up | Health::Dead, None) => (TaskState::Gone, "the agent does not know this task".to_owned()),
+                (Health::Up | Health::Dead, None) => (TaskState::Lost, "the agent does not know this task".to_owned()),
             };
             self.tell(&task, Some(&agent_id), state, &message);
         }

@@ -7,7 +7,7 @@ use super::world::{Action, Verdict, World};
 use crate::wire::common::{Base64, Id, TaskState as WireState, TaskStatus as WireStatus};
 use crate::wire::executor::Subscribe;
 use bytes::Bytes;
-use cotton_core::ports::mesos::{Launch, MesosCall, MesosEvent, TaskState, TaskStatus};
+use cotton_core::ports::mesos::{Launch, MesosCall, MesosEvent, Storage, TaskState, TaskStatus};
 use cotton_core::resources::MIB;
 use cotton_core::{AgentId, Endpoint, FrameworkId, Ports, Resources, TaskId};
 use std::collections::BTreeMap;
@@ -48,6 +48,7 @@ impl Bench {
             endpoint: Endpoint::new("127.0.0.1", 2),
             task_resources: SIZE,
             executor_resources: Resources::default(),
+            storage: Storage::Sandbox,
             data: Bytes::new(),
         };
         let mut offer = offer.expect("an offer");
@@ -56,7 +57,8 @@ impl Bench {
         if let Some(made) = this.world.agents.get_mut(&agent_id()).and_then(|agent| agent.offer.as_mut()) {
             made.ports = offer.ports.clone();
         }
-        let call = MesosCall::Accept { offer: offer.id, agent: agent_id(), launches: vec![launch] };
+        let call =
+            MesosCall::Accept { offer: offer.id, agent: agent_id(), launches: vec![launch], releases: Vec::new() };
         this.world.call(this.now, call);
         this.save();
         assert!(this.world.may_start(&agent_id(), &task()));
@@ -192,9 +194,15 @@ fn launches_on_an_agent_that_is_cut_off_get_lost() {
         endpoint: Endpoint::new("127.0.0.1", 3),
         task_resources: SIZE,
         executor_resources: Resources::default(),
+        storage: Storage::Sandbox,
         data: Bytes::new(),
     };
-    let call = MesosCall::Accept { offer: offer.expect("the rest").id, agent: agent_id(), launches: vec![lost] };
+    let call = MesosCall::Accept {
+        offer: offer.expect("the rest").id,
+        agent: agent_id(),
+        launches: vec![lost],
+        releases: Vec::new(),
+    };
     bench.world.call(bench.now, call);
     assert_eq!(bench.news(), []);
     bench.now += Duration::from_secs(5);

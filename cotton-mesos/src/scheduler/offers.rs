@@ -70,6 +70,8 @@ impl Offers {
                 id: id.clone(),
                 agent,
                 attributes: attributes(&offer),
+                held: Vec::new(),
+                maintenance_in_ms: None,
                 host: offer.hostname,
                 resources: pool.amounts(),
                 ports: pool.ports(),

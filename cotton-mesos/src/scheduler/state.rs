@@ -60,7 +60,7 @@ impl State {
     pub(super) fn plan(&mut self, config: &SchedulerConfig, framework: &FrameworkId, call: MesosCall) -> Plan {
         let mut plan = Plan::default();
         match call {
-            MesosCall::Accept { offer, agent, launches } => {
+            MesosCall::Accept { offer, agent, launches, releases: _ } => {
                 self.plan_accept(config, framework, &offer, &agent, launches, &mut plan);
             }
             MesosCall::Decline { offers, filter_ms } => {
@@ -81,6 +81,7 @@ impl State {
                 let reconcile = Reconcile { tasks: tasks.iter().map(task).collect() };
                 plan.posts.push(CallBody::Reconcile { reconcile });
             }
+            MesosCall::AnswerMaintenance { .. } => {}
             MesosCall::Suppress => plan.posts.push(CallBody::Suppress),
             MesosCall::Revive => plan.posts.push(CallBody::Revive),
         }

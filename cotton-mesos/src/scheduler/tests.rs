@@ -6,7 +6,7 @@ use super::translate;
 use crate::wire::common::Id;
 use crate::wire::scheduler::call::{Call, CallBody};
 use crate::wire::scheduler::event::Event;
-use cotton_core::ports::mesos::{Launch, MesosCall, MesosEvent, TaskState, TaskStatus};
+use cotton_core::ports::mesos::{Launch, MesosCall, MesosEvent, Storage, TaskState, TaskStatus};
 use cotton_core::resources::MIB;
 use cotton_core::{AgentId, Endpoint, FrameworkId, OfferId, Resources, TaskId};
 use serde_json::Value;
@@ -54,12 +54,13 @@ fn launch(task: &str, port: u16, cpus_milli: u64) -> Launch {
         endpoint: Endpoint::new("127.0.0.1", port),
         task_resources: Resources { cpus_milli, mem_bytes: 480 * MIB, disk_bytes: 2047 * MIB },
         executor_resources: Resources::EXECUTOR,
+        storage: Storage::Sandbox,
         data: "{}".into(),
     }
 }
 
 fn accept(launches: Vec<Launch>) -> MesosCall {
-    MesosCall::Accept { offer: OfferId::from("F-O2"), agent: agent(), launches }
+    MesosCall::Accept { offer: OfferId::from("F-O2"), agent: agent(), launches, releases: Vec::new() }
 }
 
 /// A state to which the golden offer was made.
@@ -175,10 +176,10 @@ fn every_state_of_mesos_means_something() {
         ("TASK_ERROR", TaskState::Dropped),
         ("TASK_DROPPED", TaskState::Dropped),
         ("TASK_UNREACHABLE", TaskState::Unreachable),
-        ("TASK_LOST", TaskState::Gone),
-        ("TASK_GONE", TaskState::Gone),
+        ("TASK_LOST", TaskState::Lost),
+        ("TASK_GONE", TaskState::Lost),
         ("TASK_GONE_BY_OPERATOR", TaskState::Gone),
-        ("TASK_UNKNOWN", TaskState::Gone),
+        ("TASK_UNKNOWN", TaskState::Lost),
     ] {
         let status = serde_json::json!({ "task_id": { "value": "t" }, "state": name, "uuid": "" });
         let status = translate::status(serde_json::from_value(status).expect("a status"));

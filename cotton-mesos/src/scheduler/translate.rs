@@ -32,6 +32,8 @@ pub(super) fn status(status: WireStatus) -> TaskStatus {
 /// - `TASK_LOST` is not sent to frameworks that are partition-aware; it is terminal for those that get it.
 /// - `TASK_UNKNOWN` answers the question for a task on an agent that the master has never heard of, or has forgotten.
 ///   While a master that has just been elected waits for its agents, it does not answer at all.
+/// - `TASK_GONE` says that a task did not survive the restart of an agent that could not be reached meanwhile: its
+///   volume may have. After `TASK_GONE_BY_OPERATOR`, nothing of the agent comes back.
 /// - `TASK_ERROR` says that the task makes no sense, and was not started.
 fn state(state: WireState) -> TaskState {
     match state {
@@ -44,9 +46,8 @@ fn state(state: WireState) -> TaskState {
         WireState::TaskKilled => TaskState::Killed,
         WireState::TaskFailed => TaskState::Failed,
         WireState::TaskDropped | WireState::TaskError => TaskState::Dropped,
-        WireState::TaskLost | WireState::TaskGone | WireState::TaskGoneByOperator | WireState::TaskUnknown => {
-            TaskState::Gone
-        }
+        WireState::TaskLost | WireState::TaskGone | WireState::TaskUnknown => TaskState::Lost,
+        WireState::TaskGoneByOperator => TaskState::Gone,
     }
 }
 
@@ -93,7 +94,7 @@ pub(super) fn new_task(
     let id = Id::new(launch.task.as_str());
     let grace = DurationInfo::from_millis(millis(config.kill_grace));
     let number = launch.endpoint.port;
-    let name = launch.task.parse().map_or_else(|_| id.value.clone(), |(cluster, _)| cluster.to_string());
+    let name = launch.task.parse().map_or_else(|_| id.value.clone(), |(cluster, ..)| cluster.to_string());
     Ok(NewTask {
         name: id.value.clone(),
         task_id: id.clone(),
@@ -132,7 +133,7 @@ fn executor(
         executor_id: Id::new(task.as_str()),
         framework_id: Id::new(framework.as_str()),
         name: known.name.clone(),
-        source: task.parse().ok().map(|(cluster, member)| format!("{prefix}{cluster}.{member}")),
+        source: task.parse().ok().map(|(cluster, member, _)| format!("{prefix}{cluster}.{member}")),
         command: CommandInfo {
             shell: true,
             value: known.command.clone(),

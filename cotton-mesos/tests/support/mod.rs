@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use cotton_core::ports::executor_link::{ExecutorLink, LinkEvent};
-use cotton_core::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, TaskState, TaskStatus};
+use cotton_core::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, Storage, TaskState, TaskStatus};
 use cotton_core::resources::MIB;
 use cotton_core::{AgentId, Endpoint, Ports, Resources, TaskId};
 use cotton_mesos::{AgentConfig, ExecutorCommand, ExecutorEnvironment, HttpExecutorLink, Local, LocalConfig};
@@ -76,6 +76,8 @@ pub(crate) fn config(dir: &Path, agents: usize) -> LocalConfig {
         resources: ONE.times(4),
         ports: Ports::new((0..4).map(|_| free_port()).map(|port| (port, port))),
         attributes: BTreeMap::new(),
+        held: Vec::new(),
+        maintenance_in_ms: None,
     };
     let executor = ExecutorCommand {
         program: std::env::current_exe().expect("a test program"),
@@ -185,10 +187,11 @@ impl Scheduler {
             endpoint: Endpoint::new(offer.host.clone(), port),
             task_resources: ONE.checked_sub(&Resources::EXECUTOR).expect("larger"),
             executor_resources: Resources::EXECUTOR,
+            storage: Storage::Sandbox,
             data: serde_json::to_vec(behaviour).expect("json").into(),
         };
         let (offer, agent) = (offer.id.clone(), offer.agent.clone());
-        self.call(MesosCall::Accept { offer, agent, launches: vec![launch] }).await;
+        self.call(MesosCall::Accept { offer, agent, launches: vec![launch], releases: Vec::new() }).await;
     }
 
     /// Launches a task and waits until it runs.

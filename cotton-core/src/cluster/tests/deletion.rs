@@ -30,7 +30,7 @@ fn kills_are_repeated_until_the_end_is_known() {
     world.pass(1_000);
     assert_eq!(world.wanted(), ["kill 0", "kill 1", "kill 2"]);
     world.hear(status(MemberId(1), TaskState::Unreachable));
-    world.hear(status(MemberId(0), TaskState::Gone));
+    world.hear(status(MemberId(0), TaskState::Lost));
     world.hear(status(MemberId(2), TaskState::Failed));
     world.up.clear();
     world.pass(5_000);

@@ -44,7 +44,7 @@ fn a_server_that_is_down_is_replaced_step_by_step() {
 
 #[test]
 fn a_task_that_ended_is_replaced_at_once() {
-    for state in [TaskState::Failed, TaskState::Killed, TaskState::Finished, TaskState::Gone, TaskState::Dropped] {
+    for state in [TaskState::Failed, TaskState::Killed, TaskState::Finished, TaskState::Lost, TaskState::Dropped] {
         let mut world = World::running(3);
         world.toys.remove(&MemberId(0));
         world.hear(status(MemberId(0), state));

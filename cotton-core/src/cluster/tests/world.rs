@@ -435,7 +435,7 @@ impl World {
     pub(super) fn reconcile_tasks(&mut self) {
         let ids: Vec<MemberId> = self.cluster.state().members.keys().copied().collect();
         for id in ids {
-            let state = if self.toys.contains_key(&id) { TaskState::Running } else { TaskState::Gone };
+            let state = if self.toys.contains_key(&id) { TaskState::Running } else { TaskState::Lost };
             self.up.push_back(status(id, state));
         }
         let members = &self.cluster.state().members;

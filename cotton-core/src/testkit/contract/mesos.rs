@@ -1,6 +1,6 @@
 //! What every [`Mesos`] must do.
 
-use crate::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, TaskState, TaskStatus};
+use crate::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, Storage, TaskState, TaskStatus};
 use crate::{AgentId, Endpoint, FrameworkId, OfferId, Resources, TaskId};
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -37,12 +37,14 @@ pub async fn mesos(port: &dyn Mesos, size: Resources, data: Bytes) {
         endpoint: Endpoint::new(offer.host.clone(), offer.ports.ranges()[0].0),
         task_resources: size,
         executor_resources: Resources::EXECUTOR,
+        storage: Storage::Sandbox,
         data: data.clone(),
     };
     let accept = |task: &TaskId, offer: &OfferId| MesosCall::Accept {
         offer: offer.clone(),
         agent: agent.clone(),
         launches: vec![launch(task)],
+        releases: Vec::new(),
     };
     seen.call(accept(&other, &declined.id)).await;
     seen.status(&other, TaskState::Dropped, "a launch with a stale offer is dropped").await;
@@ -159,7 +161,10 @@ impl Seen<'_> {
             | MesosEvent::Rescinded(_)
             | MesosEvent::Status(_)
             | MesosEvent::Message { .. }
-            | MesosEvent::AgentLost(_) => None,
+            | MesosEvent::AgentLost(_)
+            | MesosEvent::Volume { .. }
+            | MesosEvent::Maintenance { .. }
+            | MesosEvent::MaintenanceRescinded(_) => None,
         })
         .await
     }

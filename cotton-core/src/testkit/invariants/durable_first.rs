@@ -5,7 +5,7 @@
 //! is not checked here: the world does all that, and the other rules must hold.)
 
 use super::Verdict;
-use crate::cluster::state::State;
+use crate::cluster::state::{Member, State};
 use crate::executor::{ExecutorState, Operation};
 use crate::ports::discovery::Published;
 use crate::ports::mesos::TaskState;
@@ -22,9 +22,10 @@ pub(crate) fn on_launch(stored: Option<&State>, task: &MemberTask) -> Verdict {
 }
 
 /// A task is killed that belongs to a known cluster.
-pub(crate) fn on_kill(stored: Option<&State>, id: MemberId) -> Verdict {
+pub(crate) fn on_kill(stored: Option<&State>, id: MemberId, run: u32) -> Verdict {
     let Some(state) = stored else { return Ok(()) };
-    let allowed = state.deleting || state.members.get(&id).is_none_or(|member| member.leaving.is_some());
+    let wanted = |member: &Member| member.run == run && member.leaving.is_none();
+    let allowed = state.deleting || !state.members.get(&id).is_some_and(wanted);
     if allowed {
         return Ok(());
     }
@@ -76,9 +77,9 @@ pub(crate) fn on_withdraw(stored: Option<&State>, name: &ClusterName) -> Verdict
 }
 
 /// News of a task is confirmed: it will not come again.
-pub(crate) fn on_acknowledge(stored: Option<&State>, id: MemberId, news: TaskState) -> Verdict {
+pub(crate) fn on_acknowledge(stored: Option<&State>, id: MemberId, run: u32, news: TaskState) -> Verdict {
     let Some(state) = stored.filter(|_| news.is_terminal()) else { return Ok(()) };
-    if state.members.contains_key(&id) {
+    if state.members.get(&id).is_some_and(|member| member.run == run) {
         return Err(format!("R4: the end of member {id} of '{}' is confirmed before it is stored", state.name()));
     }
     Ok(())

@@ -44,7 +44,8 @@ impl NoMoreThanWanted {
             let surplus = |m: &crate::cluster::state::Member| {
                 matches!(m.leaving, Some(Leaving::ScaleDown | Leaving::Unreachable))
             };
-            let leaving = |t: &&TaskId| t.parse().ok().and_then(|(_, id)| state.members.get(&id)).is_some_and(surplus);
+            let leaving =
+                |t: &&TaskId| t.parse().ok().and_then(|(_, id, _)| state.members.get(&id)).is_some_and(surplus);
             let count = tasks.len() - tasks.iter().filter(leaving).count();
             let wanted = self.sizes.get(state.name()).map_or(0, |(size, before, changed)| {
                 if now.since(*changed) < ON_ITS_WAY_MS { *size.max(before) } else { *size }

@@ -136,7 +136,7 @@ impl World {
             return; // it was on the way when the connection broke
         }
         match call {
-            MesosCall::Accept { offer, agent, launches } => self.accept(&offer, &agent, launches),
+            MesosCall::Accept { offer, agent, launches, releases: _ } => self.accept(&offer, &agent, launches),
             MesosCall::Decline { offers, filter_ms } => {
                 for offer in offers {
                     if let Some(agent) = self.master.offers.remove(&offer) {
@@ -152,6 +152,7 @@ impl World {
                 }
             }
             MesosCall::Reconcile(tasks) => self.reconcile(tasks),
+            MesosCall::AnswerMaintenance { .. } => {} // never announced here
             MesosCall::Suppress => self.master.suppressed = true,
             MesosCall::Revive => {
                 self.master.suppressed = false;
@@ -195,7 +196,7 @@ impl World {
         trace!(self, "master: {task} is to be killed");
         let index = self.agent_of(agent).expect("the scheduler names agents that were offered");
         if !self.master.tasks.contains_key(&task) {
-            let state = if self.agents[index].registered { TaskState::Gone } else { TaskState::Unreachable };
+            let state = if self.agents[index].registered { TaskState::Lost } else { TaskState::Unreachable };
             return self.send_status(&task, index, state, "kill of an unknown task", None);
         }
         if !self.agents[index].registered {
@@ -254,7 +255,7 @@ impl World {
             let registered = self.agents[agent].registered;
             let state = match self.master.tasks.get(&task) {
                 Some((_, state)) if state.is_terminal() || registered => *state,
-                None if registered => TaskState::Gone,
+                None if registered => TaskState::Lost,
                 _ => TaskState::Unreachable,
             };
             self.send_status(&task, agent, state, "reconciliation", None);
@@ -292,7 +293,16 @@ impl World {
             let offer = OfferId::new(format!("offer-{}", self.numbers));
             self.master.offers.insert(offer.clone(), index);
             let attributes = BTreeMap::from([("zone".to_owned(), zone)]);
-            offers.push(Offer { id: offer, agent: id, host, resources, ports, attributes });
+            offers.push(Offer {
+                id: offer,
+                agent: id,
+                host,
+                resources,
+                ports,
+                attributes,
+                held: Vec::new(),
+                maintenance_in_ms: None,
+            });
         }
         if !offers.is_empty() {
             self.send_to_scheduler(MesosEvent::Offers(offers));
@@ -330,7 +340,7 @@ impl World {
             match here {
                 None if !state.is_terminal() => {
                     self.master.tasks.remove(&task);
-                    let lost = if state == TaskState::Staging { TaskState::Dropped } else { TaskState::Gone };
+                    let lost = if state == TaskState::Staging { TaskState::Dropped } else { TaskState::Lost };
                     self.end_member_of(&task);
                     self.send_status(&task, agent, lost, "not known to its agent", None);
                 }

@@ -280,11 +280,11 @@ impl World {
                 durable_first::on_launch(self.stored(&task.cluster), &task)
             }),
             MesosCall::Kill { task, .. } => match task.parse() {
-                Ok((name, id)) => durable_first::on_kill(self.stored(&name), id),
+                Ok((name, id, run)) => durable_first::on_kill(self.stored(&name), id, run),
                 Err(error) => Err(format!("a task is killed that is not ours: {error}")),
             },
             MesosCall::Message { task, data, .. } => match (task.parse(), protocol::decode::<ToExecutor>(data)) {
-                (Ok((name, id)), Ok(ToExecutor::Directive(directive))) => {
+                (Ok((name, id, _)), Ok(ToExecutor::Directive(directive))) => {
                     trace!(self, "scheduler: tells {task} {directive:?}");
                     durable_first::on_directive(self.stored(&name), &name, id, &directive)
                 }
@@ -292,10 +292,14 @@ impl World {
                 (task, message) => Err(format!("a message makes no sense: {task:?} {message:?}")),
             },
             MesosCall::Acknowledge { task, uuid, .. } => match (task.parse(), self.master.told.get(uuid)) {
-                (Ok((name, id)), Some(news)) => durable_first::on_acknowledge(self.stored(&name), id, *news),
+                (Ok((name, id, run)), Some(news)) => durable_first::on_acknowledge(self.stored(&name), id, run, *news),
                 (Ok(_), None) | (Err(_), _) => Ok(()),
             },
-            MesosCall::Decline { .. } | MesosCall::Reconcile(_) | MesosCall::Suppress | MesosCall::Revive => Ok(()),
+            MesosCall::Decline { .. }
+            | MesosCall::AnswerMaintenance { .. }
+            | MesosCall::Reconcile(_)
+            | MesosCall::Suppress
+            | MesosCall::Revive => Ok(()),
         };
         self.hold(verdict);
     }
