@@ -104,7 +104,9 @@ pub(crate) fn state(number: u64) -> State {
         let agent = (number + id) % 1_000;
         let port = 31_000 + u16::try_from((number * MEMBERS + id) / 1_000).unwrap_or_default();
         let member = Member {
+            run: 0,
             agent: AgentId::new(format!("agent-{agent:03}")),
+            run: 0,
             endpoint: Endpoint::new(format!("host-{agent:03}.example"), port),
             zone: None,
             joined: true,

@@ -76,8 +76,6 @@ pub(crate) fn config(dir: &Path, agents: usize) -> LocalConfig {
         resources: ONE.times(4),
         ports: Ports::new((0..4).map(|_| free_port()).map(|port| (port, port))),
         attributes: BTreeMap::new(),
-        held: Vec::new(),
-        maintenance_in_ms: None,
     };
     let executor = ExecutorCommand {
         program: std::env::current_exe().expect("a test program"),
