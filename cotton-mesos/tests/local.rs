@@ -199,7 +199,7 @@ async fn a_killed_agent_takes_its_tasks_along_and_comes_back_empty() {
     let pid = scheduler.pid("t");
     scheduler.local.kill_agent(&AgentId::from("a1")).await.expect("kills");
     scheduler.wait("agent lost", |event| (*event == MesosEvent::AgentLost(AgentId::from("a1"))).then_some(())).await;
-    scheduler.state("t", TaskState::Lost).await;
+    scheduler.state("t", TaskState::Gone).await;
     gone(pid).await;
     scheduler.local.restore_agent(&AgentId::from("a1")).await.expect("restores");
     scheduler.run("a1", "u").await;

@@ -106,7 +106,6 @@ pub(crate) fn state(number: u64) -> State {
         let member = Member {
             run: 0,
             agent: AgentId::new(format!("agent-{agent:03}")),
-            run: 0,
             endpoint: Endpoint::new(format!("host-{agent:03}.example"), port),
             zone: None,
             joined: true,
