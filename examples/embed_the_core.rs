@@ -92,11 +92,12 @@ impl Machines {
                 report.epoch = directive.epoch;
                 report.role = match directive.order {
                     Order::Freeze | Order::Detach => MemberRole::Frozen,
-                    Order::Promote { .. } => MemberRole::Primary,
+                    Order::StepDown { .. } => MemberRole::SteppedDown,
+                    Order::Promote { .. } | Order::Reopen { .. } => MemberRole::Primary,
                     Order::Follow { .. } => MemberRole::Following { connected: true },
                 };
             }
-            ToExecutor::Directive(_) => {}
+            ToExecutor::Directive(_) | ToExecutor::LetGo => {}
         });
     }
 
@@ -169,6 +170,7 @@ fn idle() -> Report {
         replicas: None,
         waiting: None,
         disk_free_bytes: None,
+        asked_to_leave: false,
         server_version: "toy".to_owned(),
         trouble: None,
     }

@@ -40,6 +40,8 @@ pub struct Ballot {
     pub joined: bool,
     /// Whether it is on its way out, or its storage fails: elected only when nobody else will do.
     pub leaving: bool,
+    /// Whether it shall win if others have no more than it: the candidate of a switchover.
+    pub preferred: bool,
 }
 
 /// What an election must respect besides the ballots.
@@ -151,7 +153,7 @@ fn best(ballots: &[Ballot]) -> Result<&Ballot, Undecided> {
         }
     }
     let equals = ballots.iter().filter(|b| b.position.contains(&best.position));
-    Ok(equals.min_by_key(|b| (b.leaving, b.unapplied, b.member)).unwrap_or(best))
+    Ok(equals.min_by_key(|b| (b.leaving, !b.preferred, b.unapplied, b.member)).unwrap_or(best))
 }
 
 #[cfg(test)]
@@ -187,6 +189,7 @@ mod tests {
             attached: Epoch(attached),
             joined: !flags.contains(&"new"),
             leaving: flags.contains(&"leaving"),
+            preferred: flags.contains(&"preferred"),
         }
     }
 
@@ -229,6 +232,9 @@ mod tests {
         for (ballots, winner) in [
             (&["1 e1 a:5", "2 e1 a:6"] as &[&str], 2),
             (&["1 e1 a:6", "2 e1 a:6"], 1),
+            (&["1 e1 a:6", "2 e1 a:6 preferred behind4"], 2),
+            (&["1 e1 a:7", "2 e1 a:6 preferred"], 1),
+            (&["1 e1 a:6", "2 e1 a:6 preferred leaving"], 1),
             (&["1 e1 a:6 leaving", "2 e1 a:6"], 2),
             (&["1 e1 a:7 leaving", "2 e1 a:6"], 1),
             (&["1 e1 a:6 behind2", "2 e1 a:6 behind1"], 2),

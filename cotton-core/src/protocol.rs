@@ -103,6 +103,9 @@ pub enum Stage {
     Freeze,
     /// The election is decided.
     Decided,
+    /// Its primary is to step down (odd numbers), or to open again after all (even ones), and so on: each turn replaces
+    /// those before it.
+    Turn(u32),
     /// The member is to leave.
     Detach,
 }
@@ -137,6 +140,30 @@ pub enum Order {
         /// Members that can give a copy of their data, best first, in case the primary's binary logs do not reach back.
         donors: Vec<Endpoint>,
     },
+    /// To the primary of this epoch: become read-only, let the commits under way end, and tell the last position.
+    ///
+    /// Nobody else opens in this epoch; a [`Order::Reopen`] of a later turn takes it back. No session that waits for an
+    /// acknowledgement may be answered by this: when some still wait at the end, it fails.
+    StepDown {
+        /// Its turn, an odd number.
+        turn: u32,
+        /// How long running transactions may take to end; what is left of them is broken off then.
+        grace_ms: u64,
+        /// As in [`Order::Promote`]: the lease goes on until it has stepped down.
+        lease_ms: Option<u64>,
+    },
+    /// To a primary that was told to step down: be primary of this epoch again, or still. Obeyed only on the server
+    /// start on which it was promoted.
+    Reopen {
+        /// Its turn, an even number.
+        turn: u32,
+        /// As in [`Order::Promote`].
+        must_contain: GtidSet,
+        /// As in [`Order::Promote`].
+        acks: u32,
+        /// As in [`Order::Promote`].
+        lease_ms: Option<u64>,
+    },
     /// As `Freeze`, before the member is stopped for good.
     Detach,
 }
@@ -157,6 +184,7 @@ impl Directive {
         let stage = match self.order {
             Order::Freeze => Stage::Freeze,
             Order::Promote { .. } | Order::Follow { .. } => Stage::Decided,
+            Order::StepDown { turn, .. } | Order::Reopen { turn, .. } => Stage::Turn(turn),
             Order::Detach => Stage::Detach,
         };
         (self.epoch, stage)
@@ -180,6 +208,8 @@ pub enum ToExecutor {
         /// Whether a fresh report is wanted at once.
         report_now: bool,
     },
+    /// A kill of this member's task need not wait for a successor: it is wanted, or nobody is there to take its place.
+    LetGo,
 }
 
 /// What a member's server is doing.
@@ -206,6 +236,8 @@ pub enum MemberRole {
     },
     /// Open for writes in the report's epoch.
     Primary,
+    /// Was primary of the report's epoch until it was told to step down: read-only, and nothing of it can change.
+    SteppedDown,
 }
 
 impl MemberRole {
@@ -219,7 +251,13 @@ impl MemberRole {
             Self::Promoting => "promoting",
             Self::Following { .. } => "replica",
             Self::Primary => "primary",
+            Self::SteppedDown => "stepped_down",
         }
+    }
+
+    /// Whether it may be open for writes, now or without a further word of the scheduler than may be under way.
+    pub const fn may_write(&self) -> bool {
+        matches!(self, Self::Primary | Self::Promoting | Self::SteppedDown)
     }
 
     /// Whether the server process runs and answers.
@@ -300,6 +338,9 @@ pub struct Report {
     /// Free bytes where its data is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_free_bytes: Option<u64>,
+    /// Whether the agent wants it to end, and it goes on until another member has taken its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asked_to_leave: bool,
     /// Version of its server.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub server_version: String,

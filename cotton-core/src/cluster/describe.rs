@@ -28,6 +28,7 @@ impl Cluster {
             endpoint: primary.and_then(|p| state.members.get(&p)).map(|m| m.endpoint.clone()),
             members: state.members.iter().map(|(id, m)| self.member_view(now, *id, m)).collect(),
             last_failover: self.last_failover.clone(),
+            switchover: self.latest_switchover.clone(),
             reasons,
         }
     }
@@ -95,6 +96,8 @@ impl Cluster {
                 Some(undecided) => tell("election_waits", undecided.to_string()),
                 None => tell("election", "a new primary is being elected".to_owned()),
             }
+        } else if let Some(switchover) = &self.switchover {
+            tell("switchover", format!("the primary is handing over to member {}", switchover.to));
         } else if self.state.epoch.0 > 0 && !self.is_open() {
             tell("promotion", "the elected primary is not open for writes yet".to_owned());
         }

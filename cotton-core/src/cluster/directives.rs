@@ -28,7 +28,7 @@ impl Cluster {
             if matches!(order, Order::Follow { semi_sync: true, .. }) {
                 self.count_acker(id);
             }
-            let leased = matches!(order, Order::Promote { lease_ms: Some(_), .. });
+            let leased = matches!(order, Order::Promote { lease_ms: Some(_), .. } | Order::Reopen { lease_ms: Some(_), .. });
             if let Some(observed) = self.observed.get_mut(&id) {
                 observed.sent = Some((rank, now));
                 if leased {
@@ -48,6 +48,13 @@ impl Cluster {
         let member = self.state.members.get(&id)?;
         let (stage, obeyed) = match self.state.primary {
             None => (Stage::Freeze, current && report.role == MemberRole::Frozen),
+            Some(primary) if primary == id && self.state.turn > 0 => {
+                let stage = Stage::Turn(self.state.turn);
+                let (closed, open) =
+                    (report.role == MemberRole::SteppedDown, matches!(report.role, MemberRole::Primary | MemberRole::Promoting));
+                let fits = if self.state.turn % 2 == 1 { closed } else { open };
+                (stage, current && fits && report.stage == Some(stage))
+            }
             Some(primary) if primary == id => {
                 (Stage::Decided, current && matches!(report.role, MemberRole::Primary | MemberRole::Promoting))
             }
@@ -65,7 +72,8 @@ impl Cluster {
             | MemberRole::Frozen
             | MemberRole::Promoting
             | MemberRole::Following { .. }
-            | MemberRole::Primary => true,
+            | MemberRole::Primary
+            | MemberRole::SteppedDown => true,
         };
         (hears && !obeyed).then_some(stage)
     }
@@ -74,6 +82,16 @@ impl Cluster {
         Some(match stage {
             Stage::Freeze => Order::Freeze,
             Stage::Detach => Order::Detach,
+            Stage::Turn(turn) if turn % 2 == 1 => {
+                let lease_ms = self.state.leased.then_some(self.timing.lease_ms);
+                Order::StepDown { turn, grace_ms: self.timing.step_down_ms, lease_ms }
+            }
+            Stage::Turn(turn) => Order::Reopen {
+                turn,
+                must_contain: self.state.floor.clone(),
+                acks: self.state.spec.durability.acks(),
+                lease_ms: self.state.leased.then_some(self.timing.lease_ms),
+            },
             Stage::Decided if self.state.primary == Some(id) => Order::Promote {
                 must_contain: self.state.floor.clone(),
                 acks: self.state.spec.durability.acks(),

@@ -57,7 +57,7 @@ impl Effect {
             Self::Send { member, message: ToExecutor::Directive(_), .. } => Some(*member),
             Self::Launch { .. }
             | Self::Kill { .. }
-            | Self::Send { message: ToExecutor::Heard { .. }, .. }
+            | Self::Send { message: ToExecutor::Heard { .. } | ToExecutor::LetGo, .. }
             | Self::Publish(_)
             | Self::Withdraw
             | Self::Log(_) => None,

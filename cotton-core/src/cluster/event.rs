@@ -91,6 +91,33 @@ pub enum EventKind {
         /// Where to write.
         endpoint: Endpoint,
     },
+    /// A primary begins to hand over to a replica.
+    SwitchingOver {
+        /// The primary.
+        from: MemberId,
+        /// The replica.
+        to: MemberId,
+        /// Why.
+        reason: String,
+    },
+    /// The primary has handed over.
+    SwitchedOver {
+        /// The old primary.
+        from: MemberId,
+        /// The new one.
+        to: MemberId,
+        /// How long it took, from the decision until the new one was open for writes.
+        ms: u64,
+    },
+    /// The primary did not hand over: it stays, or another one than wanted was elected.
+    SwitchoverFailed {
+        /// The primary.
+        from: MemberId,
+        /// Who was to take its place.
+        to: MemberId,
+        /// Why it did not.
+        reason: String,
+    },
     /// A failover has run to its end.
     FailedOver {
         /// How long each phase took.
@@ -172,6 +199,15 @@ impl fmt::Display for EventKind {
             Self::Elected { member, gtids } => write!(f, "member {member} is elected at {gtids}"),
             Self::Promoted { member, endpoint } => {
                 write!(f, "member {member} is primary, open for writes at {endpoint}")
+            }
+            Self::SwitchingOver { from, to, reason } => {
+                write!(f, "primary {from} hands over to member {to}: {reason}")
+            }
+            Self::SwitchedOver { from, to, ms } => {
+                write!(f, "primary {from} has handed over to member {to} within {ms} ms")
+            }
+            Self::SwitchoverFailed { from, to, reason } => {
+                write!(f, "primary {from} did not hand over to member {to}: {reason}")
             }
             Self::FailedOver { timeline } => timeline.fmt(f),
             Self::Following { member } => write!(f, "member {member} follows the primary"),

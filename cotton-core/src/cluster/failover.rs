@@ -16,6 +16,8 @@ pub(super) struct Election {
     pub(super) lease_until: Option<Millis>,
     pub(super) waiting: Option<Undecided>,
     announced: Option<Undecided>,
+    /// Who shall win, all else being equal: the candidate of a switchover.
+    preferred: Option<MemberId>,
     progress: Progress,
 }
 
@@ -32,6 +34,8 @@ pub(super) struct Progress {
     decision_revision: Option<Revision>,
     decision_durable: Option<Millis>,
     promoted_at: Option<Millis>,
+    /// Whether nothing was lost, but handed over.
+    planned: bool,
 }
 
 impl Cluster {
@@ -51,6 +55,8 @@ impl Cluster {
         } else if let Some(primary) = self.state.primary {
             if let Some(reason) = self.why_lost(now, primary).or_else(|| self.why_stalled(now, primary)) {
                 self.begin_election(now, &reason);
+            } else {
+                self.reconcile_switchover(now, primary);
             }
         } else if self.election.is_none() && self.state.epoch > Epoch(0) {
             self.begin_election(now, "the scheduler was restarted during an election");
@@ -88,6 +94,7 @@ impl Cluster {
                 | MemberRole::Frozen
                 | MemberRole::Promoting
                 | MemberRole::Following { .. }
+                | MemberRole::SteppedDown
                 | MemberRole::Primary => {}
             }
             if let Some(trouble @ (Trouble::Storage { .. } | Trouble::Failing { .. })) = &report.trouble
@@ -137,14 +144,25 @@ impl Cluster {
         })
     }
 
-    fn begin_election(&mut self, now: Millis, reason: &str) {
+    /// Begins the election that ends a switchover: its old primary has stepped down, and is not told to open again.
+    pub(super) fn begin_handover(&mut self, now: Millis, from: MemberId, to: MemberId, started: Millis) {
+        self.open_election(now, Some(from), None);
+        if let Some(election) = &mut self.election {
+            election.preferred = Some(to);
+            election.progress.planned = true;
+            election.progress.lost_at = started;
+        }
+    }
+
+    pub(super) fn begin_election(&mut self, now: Millis, reason: &str) {
+        self.switchover_failed(now, reason);
         let lost = self.state.primary.or(self.state.last_primary);
         if let Some(member) = lost {
             self.log(now, EventKind::PrimaryLost { member, reason: reason.to_owned() });
         }
         // A primary that reported its own loss takes no writes; one that is only silent may, until its lease ends.
         let silent = lost.and_then(|id| self.observed.get(&id)).is_some_and(|o| {
-            o.report.as_ref().is_none_or(|r| matches!(r.role, MemberRole::Primary | MemberRole::Promoting))
+            o.report.as_ref().is_none_or(|r| r.role.may_write())
         });
         let may_write = self.state.spec.durability == Durability::Async && silent;
         let lease_until = may_write.then(|| {
@@ -154,10 +172,17 @@ impl Cluster {
             let renewed = lost.and_then(|id| self.observed.get(&id)).and_then(|o| o.lease_renewed);
             renewed.unwrap_or(self.watching_since).max(self.watching_since).after(self.timing.lease_ms)
         });
+        self.open_election(now, lost, lease_until);
+    }
+
+    fn open_election(&mut self, now: Millis, lost: Option<MemberId>, lease_until: Option<Millis>) {
         self.change(|state| {
             state.epoch = state.epoch.next();
             state.primary = None;
+            state.turn = 0;
+            state.switchover = None;
         });
+        self.reopening_since = None;
         self.effects.retain(|(_, effect)| effect.ordered().is_none()); // orders of the old epoch are void
         let progress = Progress {
             epoch: self.state.epoch,
@@ -169,12 +194,20 @@ impl Cluster {
             decision_revision: None,
             decision_durable: None,
             promoted_at: None,
+            planned: false,
         };
         let deadline = now.after(self.timing.election_ms);
         self.retirement = None;
         self.failover = None;
-        self.election =
-            Some(Election { started: now, deadline, lease_until, waiting: None, announced: None, progress });
+        self.election = Some(Election {
+            started: now,
+            deadline,
+            lease_until,
+            waiting: None,
+            announced: None,
+            preferred: None,
+            progress,
+        });
     }
 
     /// A cluster that never was open for writes has no data to lose: the first member to run is primary.
@@ -208,6 +241,9 @@ impl Cluster {
                 return;
             }
         }
+        if self.awaits_preferred(now) {
+            return;
+        }
         let ballots = self.ballots(now);
         let force = expired && self.state.spec.preference == Preference::Availability;
         let state = &self.state;
@@ -219,6 +255,20 @@ impl Cluster {
             }
             Err(undecided) => self.wait(now, undecided),
         }
+    }
+
+    /// Whether the candidate of a switchover will probably answer within the moment.
+    fn awaits_preferred(&mut self, now: Millis) -> bool {
+        let Some((started, to)) = self.election.as_ref().and_then(|e| Some((e.started, e.preferred?))) else { return false };
+        let until = started.after(self.timing.restart_grace_ms);
+        let observed = self.observed.get(&to).filter(|o| o.silent_ms(now) < self.timing.silence_ms);
+        let awaited = observed.and_then(|o| o.report.as_ref()).is_some_and(|r| {
+            r.role.is_up() && !(r.epoch == self.state.epoch && r.role == MemberRole::Frozen)
+        });
+        if awaited && now < until {
+            self.wake_at(until);
+        }
+        awaited && now < until
     }
 
     /// Tells what the election waits for. Answers arrive one by one: only what stays missing for a moment is worth it.
@@ -248,13 +298,14 @@ impl Cluster {
     /// When what was lost at first began to be missed, while its place is not filled.
     pub(super) fn lost_at(&self) -> Option<Millis> {
         let progress = self.election.as_ref().map(|e| &e.progress).or(self.failover.as_ref());
-        progress.map(|progress| progress.lost_at)
+        let planned = self.switchover.as_ref().map(|switchover| switchover.started);
+        progress.map(|progress| progress.lost_at).or(planned).or(self.reopening_since)
     }
 
     fn is_frozen_or_gone(&self, member: Option<MemberId>) -> bool {
         let Some(id) = member.filter(|id| self.state.members.contains_key(id)) else { return true };
         let report = self.observed.get(&id).and_then(|o| o.report.as_ref());
-        report.is_some_and(|r| !matches!(r.role, MemberRole::Primary | MemberRole::Promoting))
+        report.is_some_and(|r| !r.role.may_write())
     }
 
     /// Whether a member that will probably answer has not yet done so. An asynchronous election waits for each of
@@ -279,6 +330,7 @@ impl Cluster {
 
     fn ballots(&self, now: Millis) -> Vec<Ballot> {
         let (epoch, silence) = (self.state.epoch, self.timing.silence_ms);
+        let preferred = self.election.as_ref().and_then(|election| election.preferred);
         let ballot = |(id, member): (&MemberId, &super::state::Member)| {
             let observed = self.observed.get(id).filter(|o| o.silent_ms(now) < silence)?;
             let report = observed.report_in(epoch).filter(|r| r.role == MemberRole::Frozen)?;
@@ -293,6 +345,7 @@ impl Cluster {
                 attached: if decided { self.state.last_epoch } else { member.attached },
                 joined: member.joined,
                 leaving: member.leaving.is_some() || matches!(report.trouble, Some(Trouble::Storage { .. })),
+                preferred: preferred == Some(*id),
             })
         };
         self.state.members.iter().filter_map(ballot).collect()
@@ -357,6 +410,11 @@ impl Cluster {
         let replica = self.observed.iter().any(|(id, o)| *id != primary && o.following(epoch) == Some(true));
         let Some(progress) = &mut self.failover else { return };
         let promoted_at = *progress.promoted_at.get_or_insert(now);
+        if progress.planned {
+            let ms = promoted_at.since(progress.lost_at);
+            self.failover = None;
+            return self.switchover_ended(now, primary, ms);
+        }
         let since = |at: Option<Millis>| at.unwrap_or(promoted_at).since(progress.lost_at);
         let timeline = Timeline {
             epoch: progress.epoch,

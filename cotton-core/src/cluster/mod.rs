@@ -19,6 +19,7 @@ mod reconcile;
 mod relaunch;
 mod stall;
 pub mod state;
+pub mod switchover;
 pub mod view;
 
 pub use effect::Effect;
@@ -35,6 +36,7 @@ use observed::Observed;
 use relaunch::Relaunch;
 use stall::Stall;
 use state::{Leaving, Member, State};
+use switchover::Switchover;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Times of a cluster, all in milliseconds. The defaults suit a local network.
@@ -58,6 +60,20 @@ pub struct Timing {
     pub stall_ms: u64,
     /// How long after that no other primary is replaced for this reason.
     pub stall_pause_ms: u64,
+    /// How long running transactions may take to end before a switchover breaks them off.
+    pub step_down_ms: u64,
+    /// How much longer a primary may take to step down before that is taken back.
+    pub step_down_patience_ms: u64,
+    /// How long a switchover waits for its candidate to apply everything.
+    pub catch_up_ms: u64,
+    /// After how long without success at opening the old primary again another one is elected.
+    pub reopen_ms: u64,
+    /// Pause between switchovers away from a primary whose storage fails.
+    pub storage_retry_ms: u64,
+    /// Pause between switchovers away from an agent that is to be taken down.
+    pub vacate_retry_ms: u64,
+    /// Pause between switchovers away from a primary that its agent wants to end.
+    pub leave_retry_ms: u64,
     /// After how long an unreachable member is replaced.
     pub unreachable_ms: u64,
     /// After how long a member that never reported is replaced.
@@ -76,6 +92,13 @@ impl Default for Timing {
             detach_ms: 10_000,
             stall_ms: 3_000,
             stall_pause_ms: 60_000,
+            step_down_ms: 2_000,
+            step_down_patience_ms: 4_000,
+            catch_up_ms: 10_000,
+            reopen_ms: 10_000,
+            storage_retry_ms: 300_000,
+            vacate_retry_ms: 30_000,
+            leave_retry_ms: 1_000,
             unreachable_ms: 30_000,
             launch_ms: 300_000,
         }
@@ -119,6 +142,14 @@ pub struct Cluster {
     stall: Option<Stall>,
     /// Until then no stalled primary is replaced: one was a moment ago, and that helped but for so long.
     stall_pause_until: Millis,
+    switchover: Option<Switchover>,
+    latest_switchover: Option<view::SwitchoverView>,
+    /// Until then the cluster hands over only when it is asked to.
+    switchover_pause_until: Millis,
+    /// Since when the primary is to open again after a switchover that failed.
+    reopening_since: Option<Millis>,
+    /// Agents that are to be taken down.
+    vacate: BTreeSet<AgentId>,
     published: Option<crate::ports::discovery::Published>,
     withdrawn: bool,
     withdraw_sent: Option<Millis>,
@@ -184,6 +215,11 @@ impl Cluster {
             told_open: None,
             stall: None,
             stall_pause_until: Millis(0),
+            switchover: None,
+            latest_switchover: None,
+            switchover_pause_until: Millis(0),
+            reopening_since: None,
+            vacate: BTreeSet::new(),
             published: None,
             withdrawn: false,
             withdraw_sent: None,

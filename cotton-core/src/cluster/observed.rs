@@ -81,7 +81,8 @@ impl Observed {
             | MemberRole::Idle
             | MemberRole::Frozen
             | MemberRole::Promoting
-            | MemberRole::Primary => None,
+            | MemberRole::Primary
+            | MemberRole::SteppedDown => None,
         }
     }
 
@@ -105,6 +106,7 @@ impl News {
                 | MemberRole::Idle
                 | MemberRole::Promoting
                 | MemberRole::Primary
+                | MemberRole::SteppedDown
                 | MemberRole::Following { connected: false } => {}
             }
         }

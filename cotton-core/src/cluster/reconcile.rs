@@ -29,6 +29,7 @@ impl Cluster {
     /// Kills until nothing is left, then takes the cluster out of the clients' sight; its record goes last.
     fn reconcile_deletion(&mut self, now: Millis) {
         self.election = None;
+        self.switchover = None;
         let members: Vec<MemberId> = self.state.members.keys().copied().collect();
         for id in members {
             self.kill(now, id);
@@ -157,6 +158,9 @@ impl Cluster {
         }
         observed.killed_at = Some(now);
         let retry = now.after(self.timing.kill_retry_ms);
+        if self.may_linger(member) {
+            self.let_go(member);
+        }
         self.want(Effect::Kill { member, agent });
         self.wake_at(retry);
     }

@@ -40,6 +40,12 @@ pub struct State {
     /// take writes for as long as its task lives.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leased: bool,
+    /// How often the primary of this epoch was told to step down or to open again: it is to be open when this is even.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub turn: u32,
+    /// Who shall take its place, while it is to step down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub switchover: Option<MemberId>,
     /// Members that have a task, by number.
     pub members: BTreeMap<MemberId, Member>,
     /// Number of the next member.
@@ -65,6 +71,8 @@ impl State {
             floor: GtidSet::Empty,
             ackers: BTreeSet::new(),
             leased: false,
+            turn: 0,
+            switchover: None,
             members: BTreeMap::new(),
             next_member: first_member,
             deleting: false,

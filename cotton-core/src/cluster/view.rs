@@ -59,7 +59,7 @@ pub struct MemberView {
     pub agent: AgentId,
     /// Where its server listens.
     pub endpoint: Endpoint,
-    /// `primary`, `replica`, `idle`, `frozen`, `promoting`, `starting`, `down`, or `unknown` before its first report.
+    /// `primary`, `replica`, `idle`, `frozen`, `promoting`, `stepped_down`, `starting`, `down`, or `unknown` before its first report.
     pub role: &'static str,
     /// Whether it is what it shall be, connected, and heard of lately.
     pub healthy: bool,
@@ -79,6 +79,41 @@ pub struct MemberView {
     pub disk_free_bytes: Option<u64>,
     /// Why it is not what it shall be.
     pub trouble: Option<String>,
+}
+
+/// The latest planned change of the primary that the scheduler knows of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SwitchoverView {
+    /// The primary that hands over.
+    pub from: MemberId,
+    /// The member that takes over.
+    pub to: MemberId,
+    /// `under_way`, `done` or `failed`.
+    pub state: &'static str,
+    /// How long it took, in milliseconds, once it is done.
+    pub ms: Option<u64>,
+    /// Why it failed.
+    pub reason: Option<String>,
+}
+
+impl SwitchoverView {
+    pub(super) const fn under_way(from: MemberId, to: MemberId) -> Self {
+        Self { from, to, state: "under_way", ms: None, reason: None }
+    }
+
+    pub(super) fn is_under_way(&self) -> bool {
+        self.state == "under_way"
+    }
+
+    pub(super) const fn succeed(&mut self, ms: u64) {
+        self.state = "done";
+        self.ms = Some(ms);
+    }
+
+    pub(super) fn fail(&mut self, reason: &str) {
+        self.state = "failed";
+        self.reason = Some(reason.to_owned());
+    }
 }
 
 /// One cluster.
@@ -110,4 +145,6 @@ pub struct ClusterView {
     pub members: Vec<MemberView>,
     /// The latest failover, phase by phase.
     pub last_failover: Option<Timeline>,
+    /// The latest switchover since the scheduler was started.
+    pub switchover: Option<SwitchoverView>,
 }

@@ -274,6 +274,7 @@ where
                         Operation::Start { boot, .. } | Operation::CopyFrom { boot, .. } => Some(boot),
                         Operation::Provision
                         | Operation::Freeze { .. }
+                        | Operation::StepDown { .. }
                         | Operation::Promote { .. }
                         | Operation::Follow { .. }
                         | Operation::Stop { .. } => None,
@@ -364,6 +365,7 @@ async fn perform(server: &dyn MySql, operation: &Operation) -> Result<Outcome, P
         Operation::Start { replaced: false, .. } => server.start().await.map(|()| Outcome::Done)?,
         Operation::Start { replaced: true, .. } => server.start_replaced().await.map(|()| Outcome::Done)?,
         Operation::Freeze { .. } => Outcome::Frozen(server.freeze().await?),
+        Operation::StepDown { grace_ms, .. } => Outcome::Frozen(server.step_down(*grace_ms).await?),
         Operation::Promote { promotion, .. } => Outcome::Promoted(server.promote(promotion).await?),
         Operation::Follow { following, .. } => Outcome::Followed(server.follow(following).await?),
         Operation::CopyFrom { donor, .. } => match server.copy_from(donor).await {

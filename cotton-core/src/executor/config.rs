@@ -29,6 +29,8 @@ pub struct ExecutorConfig {
     /// How long a crashed semi-synchronous primary stays down for the order to follow its successor, so that it can
     /// drop what nobody acknowledged. Without that order it starts with all it has: an election may need it.
     pub restart_hold_ms: u64,
+    /// How much of the time that a kill grants is kept for a clean stop; a primary waits for its successor during the rest.
+    pub stop_reserve_ms: u64,
     /// How long the last task state waits for its acknowledgement before the executor ends anyway.
     pub farewell_ms: u64,
     /// Less free space than this where the data is, and the member reports a storage trouble.
@@ -49,6 +51,7 @@ impl Default for ExecutorConfig {
             restart_pause_ms: 100,
             restart_rest_ms: 60_000,
             restart_hold_ms: 1_500,
+            stop_reserve_ms: 5_000,
             farewell_ms: 5_000,
             disk_free_bytes_min: 64 * MIB,
         }

@@ -25,6 +25,13 @@ pub enum Operation {
         /// The rank that is obeyed.
         rank: Rank,
     },
+    /// Become read-only without losing anything, and tell the last position.
+    StepDown {
+        /// The rank that is obeyed.
+        rank: Rank,
+        /// How long running transactions may take to end.
+        grace_ms: u64,
+    },
     /// Open for writes.
     Promote {
         /// The epoch that it is primary of.
@@ -62,6 +69,7 @@ impl Operation {
             Self::Provision => "provision",
             Self::Start { .. } => "start",
             Self::Freeze { .. } => "freeze",
+            Self::StepDown { .. } => "step_down",
             Self::Promote { .. } => "promote",
             Self::Follow { .. } => "follow",
             Self::CopyFrom { .. } => "copy",
@@ -73,7 +81,7 @@ impl Operation {
     pub const fn epoch(&self) -> Option<Epoch> {
         match self {
             Self::Provision | Self::Start { .. } | Self::Stop { .. } => None,
-            Self::Freeze { rank } => Some(rank.epoch),
+            Self::Freeze { rank } | Self::StepDown { rank, .. } => Some(rank.epoch),
             Self::Promote { epoch, .. } | Self::Follow { epoch, .. } | Self::CopyFrom { epoch, .. } => Some(*epoch),
         }
     }

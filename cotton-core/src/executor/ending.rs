@@ -1,7 +1,7 @@
 //! How an executor ends: the server first, then the last word, then itself. Each step is bounded in time.
 
 use super::server::{Gate, Process};
-use super::{Executor, ExitReason, Operation};
+use super::{Executor, ExitReason, Goal, Operation};
 use crate::Millis;
 use crate::ports::mesos::TaskState;
 use crate::protocol::Order;
@@ -48,7 +48,43 @@ impl Ending {
     }
 }
 
+/// The end that a primary was asked for, put off until somebody has taken its place.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Farewell {
+    /// When it is not put off any longer.
+    leave_by: Millis,
+    /// When the server must be gone.
+    stop_by: Millis,
+}
+
 impl Executor {
+    /// Whether a kill is put off, because this is the primary and nobody has taken its place yet.
+    pub(super) fn stays_for_a_while(&mut self, grace_ms: u64) -> bool {
+        let serves = self.server.is_up() && self.goal.as_ref().is_some_and(Goal::is_primary);
+        let asked_before = self.farewell.is_some();
+        if self.ending.is_some() || self.let_go || !(serves || asked_before) {
+            return false;
+        }
+        let stop_by = self.now.after(grace_ms);
+        let reserve = self.config.stop_reserve_ms.min(grace_ms / 2);
+        let leave_by = self.now.after(grace_ms - reserve);
+        let farewell = self.farewell.get_or_insert(Farewell { leave_by, stop_by });
+        farewell.leave_by = farewell.leave_by.min(leave_by);
+        farewell.stop_by = farewell.stop_by.min(stop_by);
+        true
+    }
+
+    /// Ends what was put off, once the time for it has come.
+    pub(super) fn leave_when_replaced(&mut self) {
+        let Some(Farewell { leave_by, stop_by }) = self.farewell else { return };
+        let order = self.goal.as_ref().map(|goal| &goal.order);
+        let replaced = matches!(order, Some(Order::Follow { .. } | Order::Detach));
+        if replaced || self.let_go || self.has_come(leave_by) {
+            self.farewell = None;
+            self.end(ExitReason::Killed, stop_by.since(self.now));
+        }
+    }
+
     pub(super) fn advance_ending(&mut self) {
         let ending = self.ending.as_ref().expect("checked by the caller");
         if ending.told_at.is_none() {
@@ -89,6 +125,7 @@ impl Executor {
             Some(
                 Operation::Start { .. }
                 | Operation::Freeze { .. }
+                | Operation::StepDown { .. }
                 | Operation::Promote { .. }
                 | Operation::Follow { .. }
                 | Operation::CopyFrom { .. },
@@ -113,7 +150,7 @@ impl Executor {
     /// done, which it may not be for anybody else. Killed, they learn nothing, and their commits are found again.
     fn may_stop_cleanly(&self) -> bool {
         let waits = match self.goal.as_ref().map(|goal| &goal.order) {
-            Some(Order::Promote { acks, .. }) => *acks > 0,
+            Some(Order::Promote { .. } | Order::StepDown { .. } | Order::Reopen { .. }) => self.server.acks > 0,
             Some(Order::Freeze | Order::Follow { .. } | Order::Detach) | None => false,
         };
         let served = self.server.status.as_ref().is_some_and(|status| status.replicas > 0 && status.waiting == 0);

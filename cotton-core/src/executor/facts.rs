@@ -36,6 +36,7 @@ impl Executor {
             Input::Message(ToExecutor::Heard { incarnation, seq, nonce, report_now }) => {
                 self.on_heard(incarnation, seq, nonce, report_now);
             }
+            Input::Message(ToExecutor::LetGo) => self.let_go = true,
             Input::Finished { id, outcome } => self.on_finished(id, outcome),
             Input::Probed { id, result } => self.on_probed(id, result),
             Input::Killed { id } => self.on_killed(id),
@@ -70,7 +71,9 @@ impl Executor {
 
     fn on_kill(&mut self, task: &TaskId, grace_ms: u64) {
         if self.task.get_or_insert_with(|| task.clone()) == task {
-            self.end(ExitReason::Killed, grace_ms);
+            if !self.stays_for_a_while(grace_ms) {
+                self.end(ExitReason::Killed, grace_ms);
+            }
         } else {
             self.warn(format!("task '{task}' cannot be killed here: it does not run here"));
             self.ignore();
@@ -82,7 +85,7 @@ impl Executor {
     }
 
     /// Begins to end; a repetition can only shorten the time that it may take.
-    fn end(&mut self, reason: ExitReason, grace_ms: u64) {
+    pub(super) fn end(&mut self, reason: ExitReason, grace_ms: u64) {
         let stop_by = self.now.after(grace_ms);
         match &mut self.ending {
             None => self.ending = Some(Ending::new(reason, self.now, stop_by)),
@@ -101,7 +104,7 @@ impl Executor {
             return self.ignore();
         }
         let rank = Rank::of(&directive);
-        let promotes = matches!(directive.order, Order::Promote { .. });
+        let promotes = matches!(directive.order, Order::Promote { .. } | Order::Reopen { .. });
         if self.state.obeyed.is_some_and(|obeyed| rank < obeyed) {
             self.reports.owed = true; // whoever sent this should know what is obeyed here
             return self.ignore();
@@ -126,10 +129,22 @@ impl Executor {
     }
 
     fn set_goal(&mut self, rank: Rank, order: Order) {
+        let order = match order {
+            // The same, but for the rank and the start that it is meant for.
+            Order::Reopen { must_contain, acks, lease_ms, .. } => Order::Promote { must_contain, acks, lease_ms },
+            order => order,
+        };
         match &mut self.goal {
             Some(goal) if goal.rank == rank && goal.order == order => self.reports.owed |= self.is_settled(),
             Some(goal) if goal.rank == rank => {
                 goal.order = order; // keeps the boot that the promotion belongs to
+                self.forget_trouble();
+            }
+            Some(_) | None if matches!(rank.stage, Stage::Turn(_)) => {
+                // Belongs to the start on which this member was promoted, or to none.
+                let promoted = self.goal.as_ref().filter(|goal| goal.rank.epoch == rank.epoch && goal.is_primary());
+                let boot = promoted.and_then(|goal| goal.boot);
+                self.goal = Some(Goal { rank, order, boot });
                 self.forget_trouble();
             }
             Some(_) | None => {
@@ -194,7 +209,13 @@ impl Executor {
                     self.server.on_down(self.now, "stopped".to_owned());
                 }
             }
-            (Operation::Freeze { .. } | Operation::Promote { .. } | Operation::Follow { .. }, outcome) => {
+            (
+                Operation::Freeze { .. }
+                | Operation::StepDown { .. }
+                | Operation::Promote { .. }
+                | Operation::Follow { .. },
+                outcome,
+            ) => {
                 // An operation that outlived its process says nothing about the next one.
                 if self.server.is_up() && self.server.boot == running.boot {
                     self.on_obeyed(running, outcome);
@@ -249,6 +270,12 @@ impl Executor {
         let trouble = match (running.operation, outcome) {
             (Operation::Freeze { rank }, Outcome::Frozen(frozen)) => {
                 self.server.standing = Standing::Frozen(rank);
+                self.server.on_position(frozen.position, frozen.unapplied, running.nonce);
+                None
+            }
+            (Operation::StepDown { rank, .. }, Outcome::Frozen(frozen)) => {
+                self.server.gate = Gate::Closed;
+                self.server.standing = Standing::SteppedDown(rank);
                 self.server.on_position(frozen.position, frozen.unapplied, running.nonce);
                 None
             }

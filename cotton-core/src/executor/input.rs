@@ -31,7 +31,7 @@ impl From<&PortError> for Failure {
 pub enum Outcome {
     /// Of provisioning, starting, copying, stopping: done.
     Done,
-    /// Of freezing: what replication cannot move any more.
+    /// Of freezing and of stepping down: what replication cannot move any more.
     Frozen(Frozen),
     /// Of promoting.
     Promoted(Promoted),

@@ -13,7 +13,9 @@
 //!   arrived: **after a crash a promotion is never repeated**, it takes a new election. A scheduler that sees another
 //!   `(incarnation, boot)` than the one it promoted therefore knows that this member is not primary in that epoch.
 //! - A server that may be writable under an older order is never demoted: it is killed (SIGKILL) and started again
-//!   read-only, because switching semi-sync off would answer sessions that wait for an acknowledgement.
+//!   read-only, because switching semi-sync off would answer sessions that wait for an acknowledgement. The one
+//!   exception is an order to step down that was carried out to its end: no session waits then.
+//! - A primary that is killed while it serves goes on until it is replaced or let go, as far as its time allows.
 //! - Killing waits for nothing: no checkpoint, no running operation. Nor does the report that a server is down.
 //! - `Down` is only reported when the process is gone.
 //! - A lease is counted from the sending of an answered report (see `lease`), never from the arrival of an order: a
@@ -46,11 +48,11 @@ use crate::ports::mesos::TaskState;
 use crate::protocol::{Order, Trouble};
 use crate::time::earliest;
 use crate::{Millis, Revision, TaskId};
-use ending::Ending;
+use ending::{Ending, Farewell};
 use lease::Lease;
 use report::Reports;
 use retry::{Restarts, Retry};
-use server::{Gate, Server};
+use server::{Gate, Server, Standing};
 use std::collections::VecDeque;
 
 /// Warnings kept for a driver that does not fetch them.
@@ -75,6 +77,10 @@ pub struct Executor {
     /// Last task state that was told.
     announced: Option<(TaskState, String)>,
     ending: Option<Ending>,
+    /// Set while a primary that was killed waits to be replaced.
+    farewell: Option<Farewell>,
+    /// Whether the scheduler has said that no kill needs to wait.
+    let_go: bool,
     over: bool,
 
     goal: Option<Goal>,
@@ -116,8 +122,16 @@ pub struct Executor {
 struct Goal {
     rank: Rank,
     order: Order,
-    /// The running boot when a promotion arrived; `None` when nothing was running. Unused by other orders.
+    /// The running boot when a promotion arrived, also in the turns that follow it; `None` when nothing was running.
+    /// Unused by other orders.
     boot: Option<u64>,
+}
+
+impl Goal {
+    /// Whether it is about being the primary of its epoch.
+    const fn is_primary(&self) -> bool {
+        matches!(self.order, Order::Promote { .. } | Order::StepDown { .. } | Order::Reopen { .. })
+    }
 }
 
 /// An operation under way.
@@ -182,6 +196,8 @@ impl Executor {
             task: None,
             announced: None,
             ending: None,
+            farewell: None,
+            let_go: false,
             over: false,
             goal: None,
             goal_trouble: None,
@@ -308,6 +324,13 @@ impl Executor {
             Operation::Promote { epoch, promotion } => {
                 self.server.gate = Gate::Opening(*epoch);
                 self.server.acks = promotion.acks;
+            }
+            Operation::StepDown { rank, .. } => {
+                if let Some(open) = gate.epoch() {
+                    assert!(open == rank.epoch, "only the primary of that epoch steps down");
+                    self.server.gate = Gate::Opening(open); // until it is certain
+                    self.server.standing = Standing::SteppingDown { epoch: open };
+                }
             }
             Operation::CopyFrom { .. } => {
                 assert!(gate == Gate::Closed, "a writable server's data is never replaced");

@@ -4,7 +4,7 @@ use super::server::{Gate, Process, Standing, Tail};
 use super::state::Rank;
 use super::{Executor, Goal, Killing, Operation};
 use crate::ports::mysql::{Following, Promotion};
-use crate::protocol::{Order, Trouble};
+use crate::protocol::{Order, Stage, Trouble};
 use crate::time::earliest;
 use crate::{Endpoint, Epoch, Millis, Revision};
 
@@ -13,6 +13,7 @@ impl Executor {
         self.wake = None;
         self.out.operation = None; // what nobody fetched yet is decided afresh
         self.out.probe = false;
+        self.leave_when_replaced();
         self.guard();
         self.advance();
         self.watch();
@@ -66,10 +67,21 @@ impl Executor {
     }
 
     fn guard_open(&mut self, open: Epoch) {
-        let Some(Goal { rank, order: Order::Promote { lease_ms, .. }, boot }) = &self.goal else {
-            return self.kill_server(format!("it was primary of epoch {open} and is not any more"), true);
+        let (rank, lease_ms, boot) = match &self.goal {
+            Some(Goal { rank, order: Order::Promote { lease_ms, .. }, boot }) if rank.stage == Stage::Decided => {
+                (rank, *lease_ms, boot)
+            }
+            // A turn is about the epoch in which it is open, and the start on which it was opened.
+            Some(Goal { rank, order: Order::Promote { lease_ms, .. } | Order::StepDown { lease_ms, .. }, boot })
+                if rank.epoch == open && *boot == Some(self.server.boot) =>
+            {
+                (rank, *lease_ms, boot)
+            }
+            Some(_) | None => {
+                return self.kill_server(format!("it was primary of epoch {open} and is not any more"), true);
+            }
         };
-        let (epoch, lease_ms) = (rank.epoch, *lease_ms);
+        let epoch = rank.epoch;
         assert!(epoch >= open && *boot == Some(self.server.boot), "only a promotion of this boot opens the server");
         if epoch > open && matches!(self.goal_trouble, Some(Trouble::Incomplete { .. })) {
             return self.kill_server(format!("it is open since epoch {open} and lacks data of epoch {epoch}"), true);
@@ -118,7 +130,10 @@ impl Executor {
 
     fn obey(&mut self) {
         let Some(goal) = self.goal.clone() else { return };
-        let epoch = goal.rank.epoch;
+        let (rank, epoch) = (goal.rank, goal.rank.epoch);
+        if goal.is_primary() && goal.boot != Some(self.server.boot) {
+            return self.refuse(rank);
+        }
         match goal.order {
             Order::Freeze | Order::Detach => {
                 if self.server.standing != Standing::Frozen(goal.rank) {
@@ -127,24 +142,30 @@ impl Executor {
             }
             Order::Promote { must_contain, acks, lease_ms } => {
                 let promotion = Promotion { must_contain, acks };
-                self.obey_promote(epoch, goal.boot, promotion, lease_ms);
+                self.obey_promote(epoch, promotion, lease_ms);
             }
+            Order::StepDown { grace_ms, .. } => {
+                if self.server.standing != Standing::SteppedDown(rank) {
+                    self.obey_by(Operation::StepDown { rank, grace_ms });
+                }
+            }
+            Order::Reopen { .. } => unreachable!("a goal says so by a promotion of its own turn"),
             Order::Follow { primary, semi_sync, donors, .. } => {
                 self.obey_follow(epoch, Following { primary, semi_sync }, &donors);
             }
         }
     }
 
-    fn obey_promote(&mut self, epoch: Epoch, boot: Option<u64>, promotion: Promotion, lease_ms: Option<u64>) {
-        if boot != Some(self.server.boot) {
-            let detail = format!("the server was restarted since it was promoted in epoch {epoch}: elect again");
-            self.goal_trouble = Some(Trouble::Failing { detail });
-            let rank = Rank::decided(epoch);
-            if !matches!(self.server.standing, Standing::Idle) && self.server.standing != Standing::Frozen(rank) {
-                self.obey_by(Operation::Freeze { rank }); // it is reported as idle, so it must not replicate
-            }
-            return;
+    /// An order to the primary that was not meant for this start.
+    fn refuse(&mut self, rank: Rank) {
+        let detail = format!("the server was restarted since it was promoted in epoch {}: elect again", rank.epoch);
+        self.goal_trouble = Some(Trouble::Failing { detail });
+        if !matches!(self.server.standing, Standing::Idle) && self.server.standing != Standing::Frozen(rank) {
+            self.obey_by(Operation::Freeze { rank }); // it is reported as idle, so it must not replicate
         }
+    }
+
+    fn obey_promote(&mut self, epoch: Epoch, promotion: Promotion, lease_ms: Option<u64>) {
         if let Standing::Primary { epoch: open, promotion: done, closed } = &self.server.standing {
             if *open == epoch && *done == promotion && !closed {
                 return;

@@ -16,6 +16,7 @@ pub(super) struct Headline {
     boot: u64,
     trouble: Option<Trouble>,
     replicas: Option<u32>,
+    asked_to_leave: bool,
 }
 
 /// What was reported.
@@ -49,7 +50,8 @@ impl Executor {
             let same = headline.role == last.role
                 && headline.boot == last.boot
                 && headline.trouble == last.trouble
-                && headline.replicas == last.replicas;
+                && headline.replicas == last.replicas
+                && headline.asked_to_leave == last.asked_to_leave;
             !same || (settled && headline.rank != last.rank)
         });
         if !changed && !self.reports.owed {
@@ -86,11 +88,20 @@ impl Executor {
             (Some(rank), MemberRole::Idle, self.server.boot)
         } else {
             let (rank, role) = self.server.role();
-            (rank.or(self.durable_rank), role, self.server.role_boot())
+            (self.open_turn().or(rank).or(self.durable_rank), role, self.server.role_boot())
         };
         let primary = role == MemberRole::Primary;
         let replicas = self.server.status.as_ref().filter(|_| primary).map(|status| status.replicas);
-        Headline { rank, role, boot, trouble: self.trouble(), replicas }
+        Headline { rank, role, boot, trouble: self.trouble(), replicas, asked_to_leave: self.farewell.is_some() }
+    }
+
+    /// The turn by which an open primary is open again, or still.
+    fn open_turn(&self) -> Option<Rank> {
+        let goal = self.goal.as_ref().filter(|goal| matches!(goal.order, Order::Promote { .. }))?;
+        let Standing::Primary { epoch, .. } = &self.server.standing else { return None };
+        let durable = self.durable_rank.is_some_and(|durable| durable >= goal.rank);
+        let here = self.server.is_up() && self.server.seen.is_some();
+        (here && durable && goal.rank.epoch == *epoch).then_some(goal.rank)
     }
 
     /// The rank of a promotion that is durable, belongs to the running boot, and is still being obeyed. `Idle` in that
@@ -107,7 +118,7 @@ impl Executor {
     /// The rank of a promotion that is durable and was not meant for the running boot: whatever the server did before,
     /// `Idle` in that epoch tells the scheduler to elect again.
     fn refused_promotion(&self) -> Option<Rank> {
-        let goal = self.goal.as_ref().filter(|goal| matches!(goal.order, Order::Promote { .. }))?;
+        let goal = self.goal.as_ref().filter(|goal| goal.is_primary())?;
         let known = self.server.is_up() && self.server.seen.is_some();
         let durable = self.durable_rank.is_some_and(|durable| durable >= goal.rank);
         (known && durable && goal.boot != Some(self.server.boot)).then_some(goal.rank)
@@ -132,6 +143,7 @@ impl Executor {
             replicas: headline.replicas,
             waiting: headline.replicas.and(status).map(|status| status.waiting),
             disk_free_bytes: status.and_then(|status| status.disk_free_bytes),
+            asked_to_leave: headline.asked_to_leave,
             server_version: self.server.version().to_owned(),
             trouble: headline.trouble.clone(),
         }

@@ -62,6 +62,10 @@ pub(super) enum Standing {
         /// Whether a probe since then found it read-only: it must be told again.
         closed: bool,
     },
+    /// Was the primary, and is being made read-only; that may have failed half way.
+    SteppingDown { epoch: Epoch },
+    /// Was the primary: read-only, and nobody waits for an acknowledgement.
+    SteppedDown(Rank),
 }
 
 /// A position, and what was heard from the scheduler before it was read.
@@ -181,7 +185,7 @@ impl Server {
     pub(super) fn judge(&mut self) -> bool {
         let Some(status) = &self.status else { return false };
         match &mut self.standing {
-            Standing::Idle | Standing::Frozen(_) => {}
+            Standing::Idle | Standing::Frozen(_) | Standing::SteppingDown { .. } | Standing::SteppedDown(_) => {}
             Standing::Following { following, connected, broken, .. } => {
                 let link = status.replication.as_ref().filter(|replication| replication.source == following.primary);
                 *connected = link.is_some_and(|link| link.link == LinkState::Connected);
@@ -209,7 +213,10 @@ impl Server {
             Standing::Following { epoch, connected, .. } => {
                 (Some(Rank::decided(*epoch)), MemberRole::Following { connected: *connected })
             }
-            Standing::Primary { epoch, .. } => (Some(Rank::decided(*epoch)), MemberRole::Primary),
+            Standing::Primary { epoch, .. } | Standing::SteppingDown { epoch } => {
+                (Some(Rank::decided(*epoch)), MemberRole::Primary)
+            }
+            Standing::SteppedDown(rank) => (Some(*rank), MemberRole::SteppedDown),
         }
     }
 

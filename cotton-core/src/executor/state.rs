@@ -31,6 +31,7 @@ impl fmt::Display for Rank {
         let stage = match self.stage {
             Stage::Freeze => "freeze",
             Stage::Decided => "decided",
+            Stage::Turn(turn) => return write!(f, "epoch {} (turn {turn})", self.epoch),
             Stage::Detach => "detach",
         };
         write!(f, "epoch {} ({stage})", self.epoch)

@@ -1,5 +1,6 @@
 //! Why a user's command was refused.
 
+use crate::cluster::switchover::SwitchoverError;
 use crate::{ClusterName, SpecError};
 
 /// Why a user's command was refused; nothing was changed then.
@@ -24,6 +25,9 @@ pub enum CommandError {
     /// The request itself is bad.
     #[error(transparent)]
     Invalid(#[from] SpecError),
+    /// The primary cannot hand over.
+    #[error(transparent)]
+    Switchover(#[from] SwitchoverError),
     /// The change could not be made durable; it may or may not be in force.
     #[error("the change could not be saved: {0}")]
     NotSaved(String),

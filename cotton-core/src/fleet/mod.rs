@@ -238,6 +238,21 @@ impl Fleet {
         Ok(())
     }
 
+    /// Asks the primary of a cluster to hand over to `to`, or to the replica that suits best.
+    ///
+    /// # Errors
+    /// When there is no such cluster, its stored state is damaged, it is being deleted, or the primary cannot hand over.
+    pub fn switchover(&mut self, now: Millis, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError> {
+        let missing = self.missing(name);
+        let slot = self.slots.get_mut(name).ok_or(missing)?;
+        if slot.cluster.state().deleting {
+            return Err(CommandError::Deleting(name.clone()));
+        }
+        slot.cluster.switchover(now, to)?;
+        self.settle(name);
+        Ok(())
+    }
+
     /// Asks to delete a cluster with all its data. Asking again while it is being deleted succeeds.
     ///
     /// # Errors

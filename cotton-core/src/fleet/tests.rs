@@ -100,6 +100,7 @@ impl Bench {
             replicas: None,
             waiting: None,
             disk_free_bytes: None,
+            asked_to_leave: false,
             server_version: String::new(),
             trouble: None,
         };

@@ -158,6 +158,17 @@ pub trait MySql: Send + Sync {
     /// When that is not certain.
     async fn freeze(&self) -> Result<Frozen, PortError>;
 
+    /// Makes an open server read-only and waits until no commit is under way, so that nothing of it can change any more.
+    /// Running transactions may go on for `grace_ms` if they hold this up, then they are broken off. Sessions of clients
+    /// are ended. A read-only server just tells its position.
+    ///
+    /// A session that waits for an acknowledgement is never answered by this, nor broken off: its commit is waited for.
+    ///
+    /// # Errors
+    /// When commits still wait at the end, or it is not certain to be read-only. It may be open or not then; nothing of
+    /// this goes on once the call has returned, and [`MySql::promote`] opens it again.
+    async fn step_down(&self, grace_ms: u64) -> Result<Frozen, PortError>;
+
     /// Applies all that was received, forgets the old primary, sets semi-sync, opens for writes.
     ///
     /// # Errors

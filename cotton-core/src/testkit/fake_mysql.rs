@@ -367,6 +367,18 @@ impl MySql for FakeMySql {
         })
     }
 
+    async fn step_down(&self, _grace_ms: u64) -> Result<Frozen, PortError> {
+        self.called("step_down", true)?;
+        self.with(|server| {
+            if server.waiting > 0 {
+                let context = format!("{} sessions wait for an acknowledgement", server.waiting);
+                return Err(PortError::temporary(ErrorKind::Timeout, "step_down", context));
+            }
+            server.writable = false;
+            Ok(Frozen { position: server.executed.clone().into(), unapplied: 0 })
+        })
+    }
+
     async fn promote(&self, promotion: &Promotion) -> Result<Promoted, PortError> {
         self.called("promote", true)?;
         let promoted = self.with(|server| {

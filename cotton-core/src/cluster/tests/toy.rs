@@ -43,6 +43,14 @@ pub(super) struct Toy {
     pub(super) trouble: Option<Trouble>,
     /// Sessions that wait for an acknowledgement, while it is primary.
     pub(super) waiting: u32,
+    /// Whether its agent wants it to end.
+    pub(super) asked_to_leave: bool,
+    /// What it has received and not applied.
+    pub(super) unapplied: u64,
+    /// What its server reports to be behind.
+    pub(super) lag_s: Option<u64>,
+    /// Whether it does not manage to step down.
+    pub(super) stays_open: bool,
     /// Whether scheduler and executor hear each other.
     pub(super) reachable: bool,
     /// Whether other servers reach this one.
@@ -64,6 +72,10 @@ impl Toy {
             applied: Data::new(),
             trouble: None,
             waiting: 0,
+            asked_to_leave: false,
+            unapplied: 0,
+            lag_s: None,
+            stays_open: false,
             reachable: true,
             linked: true,
         }
@@ -84,11 +96,12 @@ impl Toy {
             role: self.role.clone(),
             boot: self.boot,
             position: gtids(&self.data),
-            unapplied: 0,
-            lag_s: None,
+            unapplied: self.unapplied,
+            lag_s: self.lag_s,
             replicas: None,
             waiting: (self.role == MemberRole::Primary).then_some(self.waiting),
             disk_free_bytes: None,
+            asked_to_leave: self.asked_to_leave,
             server_version: String::new(),
             trouble: self.trouble.clone(),
         }

@@ -213,6 +213,9 @@ impl World {
     fn check_message(&mut self, member: MemberId, message: &ToExecutor) -> String {
         let durable = self.durable.as_ref().expect("nothing comes out before the first save");
         let ToExecutor::Directive(Directive { epoch, order }) = message else {
+            if *message == ToExecutor::LetGo {
+                return format!("let {member} go");
+            }
             let ToExecutor::Heard { report_now, .. } = message else { unreachable!("the only other message") };
             return format!("{} {member}", if *report_now { "ask" } else { "answer" });
         };
@@ -220,6 +223,14 @@ impl World {
         match order {
             Order::Freeze => format!("freeze {member} in {epoch}"),
             Order::Detach => format!("detach {member} in {epoch}"),
+            Order::StepDown { turn, .. } => {
+                assert!(durable.primary == Some(member) && durable.turn == *turn, "steps down before that is durable");
+                format!("step down {member} in {epoch}, turn {turn}")
+            }
+            Order::Reopen { turn, .. } => {
+                assert!(durable.primary == Some(member) && durable.turn == *turn, "opens again before that is durable");
+                format!("reopen {member} in {epoch}, turn {turn}")
+            }
             Order::Promote { .. } => {
                 assert_eq!(durable.primary, Some(member), "promoted before that is durable");
                 let before = self.promoted.insert(*epoch, member);
@@ -246,15 +257,24 @@ impl World {
                     return;
                 }
             }
+            ToExecutor::LetGo => {
+                if toy.asked_to_leave {
+                    return self.kill(id.0);
+                }
+            }
             ToExecutor::Directive(directive) => {
                 let rank = directive.rank();
                 if toy.rank.is_none_or(|known| known < rank) {
                     toy.rank = Some(rank);
-                    toy.taken_on = toy.boot;
+                    if !matches!(directive.order, Order::StepDown { .. } | Order::Reopen { .. }) {
+                        toy.taken_on = toy.boot;
+                    }
                     if toy.role.is_up() {
                         toy.trouble = None;
                     }
-                    if toy.role == MemberRole::Primary && !matches!(directive.order, Order::Promote { .. }) {
+                    let is_primary =
+                        matches!(directive.order, Order::Promote { .. } | Order::StepDown { .. } | Order::Reopen { .. });
+                    if toy.role == MemberRole::Primary && !is_primary {
                         toy.restart(); // whatever waits for an acknowledgement is never answered
                         toy.taken_on = toy.boot;
                     }
@@ -274,12 +294,23 @@ impl World {
         let Some(order) = toy.order.clone() else { return };
         let source = match &order {
             Order::Follow { primary_id, .. } => self.toys.get(primary_id).cloned(),
-            Order::Freeze | Order::Detach | Order::Promote { .. } => None,
+            Order::Freeze
+            | Order::Detach
+            | Order::Promote { .. }
+            | Order::StepDown { .. }
+            | Order::Reopen { .. } => None,
         };
         let toy = self.toys.get_mut(&id).expect("looked up above");
         match order {
             Order::Freeze | Order::Detach => toy.role = MemberRole::Frozen,
-            Order::Promote { must_contain, .. } if toy.taken_on == toy.boot => {
+            Order::StepDown { .. } if toy.taken_on == toy.boot => {
+                if toy.role == MemberRole::Primary && (toy.stays_open || toy.waiting > 0) {
+                    toy.trouble = Some(Trouble::Failing { detail: "sessions wait".to_owned() });
+                } else {
+                    toy.role = MemberRole::SteppedDown;
+                }
+            }
+            Order::Promote { must_contain, .. } | Order::Reopen { must_contain, .. } if toy.taken_on == toy.boot => {
                 if gtids(&toy.data).contains(&must_contain) {
                     assert!(contains(&toy.data, acknowledged), "member {id} opens without {acknowledged:?}: {toy:?}");
                     toy.applied = toy.data.clone();
@@ -289,7 +320,7 @@ impl World {
                     toy.trouble = Some(Trouble::Incomplete { detail: must_contain.to_string() });
                 }
             }
-            Order::Promote { .. } => {}
+            Order::Promote { .. } | Order::StepDown { .. } | Order::Reopen { .. } => {}
             Order::Follow { .. } => {
                 let source = source.filter(|source| source.linked && source.role == MemberRole::Primary && toy.linked);
                 let errant = source.as_ref().is_some_and(|source| !contains(&source.data, &toy.data));

@@ -111,6 +111,7 @@ fn a_primary_is_stopped_cleanly_only_if_nobody_is_deceived() {
     for (replicas, waiting, cleanly) in [(1, 0, true), (1, 1, false), (0, 0, false)] {
         let mut bench = Bench::primary(1);
         bench.probe(ServerStatus { waiting, ..primary_status(replicas) });
+        bench.feed(Input::Message(ToExecutor::LetGo));
         bench.feed(kill(3_000));
         assert_eq!(bench.has("stop"), cleanly, "{replicas} replicas, {waiting} waiting");
         assert_eq!(bench.has("kill"), !cleanly);
@@ -127,6 +128,7 @@ fn a_foreign_kill_is_ignored() {
 #[test]
 fn an_ending_primary_is_still_fenced() {
     let mut bench = Bench::primary(1);
+    bench.feed(Input::Message(ToExecutor::LetGo));
     bench.feed(kill(60_000));
     assert!(bench.has("stop"));
     bench.feed(directive(2, follow()));

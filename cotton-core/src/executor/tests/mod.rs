@@ -80,6 +80,14 @@ fn leased() -> Order {
     Order::Promote { must_contain: GtidSet::Empty, acks: 0, lease_ms: Some(5_000) }
 }
 
+fn step_down(turn: u32) -> Order {
+    Order::StepDown { turn, grace_ms: 2_000, lease_ms: None }
+}
+
+fn reopen(turn: u32) -> Order {
+    Order::Reopen { turn, must_contain: GtidSet::Empty, acks: 1, lease_ms: None }
+}
+
 fn follow() -> Order {
     follow_from(1, &[])
 }

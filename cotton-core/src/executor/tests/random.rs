@@ -26,6 +26,8 @@ fn order() -> impl Strategy<Value = Order> {
         Just(freeze()),
         Just(promote()),
         Just(leased()),
+        (1..5u32).prop_map(step_down),
+        (1..5u32).prop_map(reopen),
         Just(follow()),
         Just(follow_from(2, &[7, 8])),
         Just(Order::Detach),
@@ -147,20 +149,26 @@ impl World {
             let boot = self.process.expect("orders are for running servers");
             match &operation {
                 Operation::Promote { .. } => {
-                    assert_eq!((obeyed.stage, self.durable.promoted), (Stage::Decided, Some(epoch)));
+                    assert!(matches!(obeyed.stage, Stage::Decided | Stage::Turn(_)));
+                    assert_eq!(self.durable.promoted, Some(epoch));
                     let this = (epoch, self.durable.incarnation, boot);
                     assert!(self.opened.iter().all(|other| other.0 != epoch || *other == this), "opened once");
                     self.opened.push(this);
                     self.open = Some(epoch);
                 }
                 Operation::Freeze { rank } => assert_eq!(*rank, obeyed),
+                Operation::StepDown { rank, .. } => {
+                    assert_eq!(*rank, obeyed);
+                    assert!(self.open.is_none_or(|open| open == epoch), "it steps down in the epoch of its opening");
+                }
                 Operation::Follow { .. } | Operation::CopyFrom { .. } => assert_eq!(obeyed.stage, Stage::Decided),
                 Operation::Provision | Operation::Start { .. } | Operation::Stop { .. } => {
                     unreachable!("no epoch")
                 }
             }
         }
-        let may_be_open = matches!(operation, Operation::Promote { .. } | Operation::Stop { .. });
+        let may_be_open =
+            matches!(operation, Operation::Promote { .. } | Operation::StepDown { .. } | Operation::Stop { .. });
         assert!(may_be_open || self.open.is_none(), "a writable server is killed before anything else: {operation:?}");
         if matches!(operation, Operation::Start { .. } | Operation::Provision) {
             assert_eq!(self.process, None, "what runs is not started");
@@ -180,7 +188,7 @@ impl World {
             _ if failed => {
                 Outcome::Failed(failure(if how == 8 { ErrorKind::Storage } else { ErrorKind::Other }, how == 16))
             }
-            Operation::Freeze { .. } => frozen("0-1-5"),
+            Operation::Freeze { .. } | Operation::StepDown { .. } => frozen("0-1-5"),
             Operation::Promote { .. } if how.is_multiple_of(7) => Outcome::Promoted(Promoted::Incomplete("x".into())),
             Operation::Promote { .. } => Outcome::Promoted(Promoted::Writable(gtids("0-1-5"))),
             Operation::Follow { .. } if how.is_multiple_of(7) => Outcome::Followed(Followed::Errant("x".into())),
@@ -199,7 +207,12 @@ impl World {
                 self.process = (!failed).then_some(*boot);
             }
             Operation::Stop { .. } => self.end_process(),
-            Operation::Provision | Operation::Freeze { .. } | Operation::Promote { .. } | Operation::Follow { .. } => {}
+            Operation::StepDown { .. } if !failed => self.open = None,
+            Operation::StepDown { .. }
+            | Operation::Provision
+            | Operation::Freeze { .. }
+            | Operation::Promote { .. }
+            | Operation::Follow { .. } => {}
         }
         self.feed(Input::Finished { id, outcome });
         if matches!(operation, Operation::CopyFrom { .. } | Operation::Stop { .. })
@@ -341,9 +354,15 @@ proptest! {
                 None => report.role == MemberRole::Idle,
                 Some(Order::Freeze | Order::Detach) => report.role == MemberRole::Frozen,
                 Some(Order::Follow { .. }) => report.role == MemberRole::Following { connected: true },
-                Some(Order::Promote { .. }) => {
+                Some(order) => {
                     let current = goal.as_ref().is_some_and(|goal| goal.boot == Some(report.boot));
-                    report.role == if current { MemberRole::Primary } else { MemberRole::Idle }
+                    let steps_down = matches!(order, Order::StepDown { .. });
+                    report.role
+                        == match (current, steps_down) {
+                            (true, true) => MemberRole::SteppedDown,
+                            (true, false) => MemberRole::Primary,
+                            (false, _) => MemberRole::Idle,
+                        }
                 }
             };
             prop_assert!(reached, "{:?} {:?}", goal, report);

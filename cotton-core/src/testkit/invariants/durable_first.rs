@@ -49,6 +49,10 @@ pub(crate) fn on_directive(stored: Option<&State>, name: &ClusterName, id: Membe
             let counted = !semi_sync || state.ackers.iter().any(|a| a.member == id) || !state.members.contains_key(&id);
             state.primary == Some(*primary_id) && counted
         }
+        Order::StepDown { turn, .. } => state.primary == Some(id) && (state.turn >= *turn && turn % 2 == 1),
+        Order::Reopen { turn, must_contain, .. } => {
+            state.primary == Some(id) && state.turn >= *turn && turn % 2 == 0 && state.floor == *must_contain
+        }
         Order::Detach => state.members.get(&id).is_none_or(|member| member.leaving.is_some()),
     };
     if fine {
@@ -92,8 +96,10 @@ pub(crate) fn on_operation(stored: &ExecutorState, operation: &Operation) -> Ver
         rank.epoch > epoch
             || rank.epoch == epoch && (rank.stage >= Stage::Decided || matches!(operation, Operation::Freeze { .. }))
     });
+    let turned = !matches!(operation, Operation::StepDown { .. })
+        || stored.obeyed.is_some_and(|rank| rank.epoch > epoch || rank.stage > Stage::Decided);
     let promoted = !matches!(operation, Operation::Promote { .. }) || stored.promoted >= Some(epoch);
-    if obeyed && promoted {
+    if obeyed && turned && promoted {
         return Ok(());
     }
     Err(format!("R4: an executor obeys epoch {epoch} ({}) before that is on its disk", operation.name()))

@@ -77,6 +77,13 @@ impl World {
             Fault::Disconnect(ms) => self.disconnect(ms),
             Fault::StoreTrouble(ms) => self.store_trouble_until = self.now.after(ms),
             Fault::Silence(ms) => self.silent_until = self.now.after(ms),
+            Fault::Drain(victim, grace_ms) => {
+                if let Some(task) = self.victim(victim).filter(|t| self.members[*t].machine.is_some()) {
+                    self.fail(task, true);
+                    let id = self.members[task].task.clone();
+                    self.feed_executor(task, crate::executor::Input::Kill { task: id, grace_ms });
+                }
+            }
             Fault::Purge(victim) => {
                 if let Some(data) = self.victim(victim).and_then(|t| self.members[t].server.data.as_mut()) {
                     data.purged = data.committed;

@@ -297,7 +297,10 @@ impl World {
                 delay += self.random.within(100, 2_000);
             }
             Operation::Provision | Operation::Start { .. } => delay += self.random.within(10, 1_000),
-            Operation::Freeze { .. } | Operation::Follow { .. } | Operation::Stop { .. } => {}
+            Operation::Freeze { .. }
+            | Operation::StepDown { .. }
+            | Operation::Follow { .. }
+            | Operation::Stop { .. } => {}
         }
         let give_up = self.now.after(OPERATION_MS_MAX);
         self.members[task].operation = Some(Underway { id, operation, boot, give_up });
@@ -317,6 +320,19 @@ impl World {
             }
             // What was asked of a server that hangs may still be done when it wakes up: the executor kills it before.
             return self.operation_fails(task, id, ErrorKind::Timeout, "the server does not answer");
+        }
+        if let Operation::StepDown { grace_ms, .. } = underway.operation
+            && server.boot == underway.boot
+            && !server.waiting.is_empty()
+        {
+            // Nobody begins a transaction any more, and those that wait for an acknowledgement are waited for.
+            self.members[task].server.writable = false;
+            let began = Millis(underway.give_up.0 - OPERATION_MS_MAX);
+            if self.now < began.after(grace_ms) {
+                return self.after(20, Event::OperationWorks { task, id });
+            }
+            self.members[task].server.writable = self.random.chance(700);
+            return self.operation_fails(task, id, ErrorKind::Timeout, "sessions wait for acknowledgements");
         }
         let fails = self.mishap(self.plan.operations_fail);
         if fails && self.random.chance(500) {
@@ -384,6 +400,10 @@ impl World {
                 let position = if forgets { server.executed() } else { server.position() };
                 Outcome::Frozen(Frozen { position, unapplied: server.unapplied() })
             }
+            Operation::StepDown { .. } if here => {
+                server.writable = false;
+                Outcome::Frozen(Frozen { position: server.position(), unapplied: server.unapplied() })
+            }
             Operation::Promote { epoch, promotion } if here => self.promote(task, *epoch, promotion),
             Operation::Follow { following, .. } if here => {
                 let (primary, semi_sync) = (following.primary.clone(), following.semi_sync);
@@ -395,7 +415,10 @@ impl World {
                 self.end_server(task, true);
                 Outcome::Done
             }
-            Operation::Freeze { .. } | Operation::Promote { .. } | Operation::Follow { .. } => gone(),
+            Operation::Freeze { .. }
+            | Operation::StepDown { .. }
+            | Operation::Promote { .. }
+            | Operation::Follow { .. } => gone(),
         }
     }
 

@@ -4,7 +4,8 @@
 use super::master::SIZE;
 use super::plan::{Order, Plan};
 use super::world::{Event, Living, World, trace};
-use crate::{ClusterName, ClusterSpec, CommandError, Durability, Preference, Revision, Sealed, Secrets, SpecError};
+use crate::{ClusterName, ClusterSpec, CommandError, Durability, MemberId, Preference, Revision, Sealed, Secrets};
+use crate::SpecError;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// All users together.
@@ -34,7 +35,7 @@ impl Operator {
 
 const fn cluster_of(order: &Order) -> usize {
     match order {
-        Order::Create { cluster, .. } | Order::Scale { cluster, .. } | Order::Delete { cluster } => *cluster,
+        Order::Create { cluster, .. } | Order::Scale { cluster, .. } | Order::Switchover { cluster, .. } | Order::Delete { cluster } => *cluster,
     }
 }
 
@@ -50,7 +51,7 @@ impl World {
         let now = self.local();
         let life = match order {
             Order::Create { durability, preference, .. } => self.life_for(index, &name, durability, preference),
-            Order::Scale { .. } | Order::Delete { .. } => 0,
+            Order::Scale { .. } | Order::Switchover { .. } | Order::Delete { .. } => 0,
         };
         let Some(fleet) = self.fleet() else { return };
         let result = match &order {
@@ -69,6 +70,7 @@ impl World {
                 fleet.create(now, spec)
             }
             Order::Scale { size, .. } => fleet.scale(now, &name, u64::from(*size)),
+            Order::Switchover { to, .. } => fleet.switchover(now, &name, to.map(MemberId)),
             Order::Delete { .. } => fleet.delete(now, &name),
         };
         trace!(self, "user: {order:?}: {result:?}");
@@ -91,7 +93,10 @@ impl World {
                 }
             }
             Err(
-                CommandError::NotFound(_) | CommandError::Deleting(_) | CommandError::Invalid(SpecError::NoReplica),
+                CommandError::NotFound(_)
+                | CommandError::Deleting(_)
+                | CommandError::Switchover(_)
+                | CommandError::Invalid(SpecError::NoReplica),
             ) => self.settle_order(index, false),
             Err(error) => self.hold(Err(format!("a fair order is refused: {error}"))),
         }
@@ -150,7 +155,7 @@ impl World {
                 }
                 self.operator.promised.insert(name, None);
             }
-            Order::Create { .. } | Order::Scale { .. } => {}
+            Order::Create { .. } | Order::Scale { .. } | Order::Switchover { .. } => {}
         }
     }
 }

@@ -79,6 +79,8 @@ pub(super) enum Fault {
     Silence(u64),
     /// The binary logs of a member lose their beginning.
     Purge(Victim),
+    /// An agent is drained: it kills a task, and grants that so long.
+    Drain(Victim, u64),
 }
 
 /// Whom a fault hits.
@@ -110,6 +112,8 @@ pub(super) enum Moment {
     Scaled,
     Deleting,
     Joined,
+    SwitchingOver,
+    SwitchoverFailed,
 }
 
 /// What a user asks for.
@@ -117,10 +121,12 @@ pub(super) enum Moment {
 pub(super) enum Order {
     Create { cluster: usize, size: u32, durability: Durability, preference: Preference },
     Scale { cluster: usize, size: u32 },
+    /// To hand over, to one of the first members or to whoever suits.
+    Switchover { cluster: usize, to: Option<u64> },
     Delete { cluster: usize },
 }
 
-const MOMENTS: [Moment; 9] = [
+const MOMENTS: [Moment; 12] = [
     Moment::Launching,
     Moment::Lost,
     Moment::Frozen,
@@ -130,6 +136,9 @@ const MOMENTS: [Moment; 9] = [
     Moment::Scaled,
     Moment::Deleting,
     Moment::Joined,
+    Moment::SwitchingOver,
+    Moment::SwitchingOver,
+    Moment::SwitchoverFailed,
 ];
 
 impl Plan {
@@ -175,7 +184,7 @@ impl Plan {
 
 /// Each seed has a few kinds of faults only: where everything breaks all the time, nothing deep is ever reached.
 fn faults(r: &mut Random, rough: u64, chaos_ms: u64) -> Vec<(u64, Fault)> {
-    let kinds: Vec<u64> = (0..r.within(1, 4)).map(|_| r.below(17)).collect();
+    let kinds: Vec<u64> = (0..r.within(1, 4)).map(|_| r.below(18)).collect();
     let count = if rough == 0 { r.below(4) } else { r.below(6 * rough) };
     let mut faults: Vec<(u64, Fault)> =
         (0..count).map(|_| (r.within(3_000, chaos_ms), fault(r, r.clone().pick(&kinds).unwrap_or(0)))).collect();
@@ -203,6 +212,7 @@ fn fault(r: &mut Random, kind: u64) -> Fault {
         12 => Fault::Disconnect(long.min(20_000)),
         15 | 16 => Fault::Isolation(r.within(6_000, 12_000)),
         13 => r.pick(&[Fault::StoreTrouble(long), Fault::Silence(long)]).unwrap_or(Fault::StoreTrouble(long)),
+        17 => Fault::Drain(victim, r.within(2_000, 30_000)),
         _ => Fault::Purge(victim),
     }
 }
@@ -211,7 +221,7 @@ fn triggers(r: &mut Random, rough: u64) -> Vec<Trigger> {
     let count = r.below(1 + rough);
     let trigger = |r: &mut Random| {
         let when = r.pick(&MOMENTS).unwrap_or(Moment::Lost);
-        let kind = r.pick(&[0, 0, 2, 4, 5, 6, 7, 9, 11, 11, 11, 12, 15]).unwrap_or(11);
+        let kind = r.pick(&[0, 0, 2, 4, 5, 6, 7, 9, 11, 11, 11, 12, 15, 17]).unwrap_or(11);
         Trigger { when, permille: r.within(100, 600), fault: fault(r, kind) }
     };
     (0..count).map(|_| trigger(r)).collect()
@@ -242,6 +252,10 @@ fn orders(r: &mut Random, clusters: usize, chaos_ms: u64) -> Vec<(u64, Order)> {
                 }
                 _ => orders.push((at, Order::Scale { cluster, size: u32::try_from(r.within(1, 5)).unwrap_or(1) })),
             }
+        }
+        for _ in 0..r.pick(&[0, 0, 1, 2, 4]).unwrap_or(0) {
+            let to = r.chance(300).then(|| r.below(4));
+            orders.push((r.within(5_000, chaos_ms), Order::Switchover { cluster, to }));
         }
     }
     orders.sort_by_key(|(at, _)| *at);

@@ -288,7 +288,7 @@ impl World {
                     trace!(self, "scheduler: tells {task} {directive:?}");
                     durable_first::on_directive(self.stored(&name), &name, id, &directive)
                 }
-                (Ok(_), Ok(ToExecutor::Heard { .. })) => Ok(()),
+                (Ok(_), Ok(ToExecutor::Heard { .. } | ToExecutor::LetGo)) => Ok(()),
                 (task, message) => Err(format!("a message makes no sense: {task:?} {message:?}")),
             },
             MesosCall::Acknowledge { task, uuid, .. } => match (task.parse(), self.master.told.get(uuid)) {
@@ -422,6 +422,8 @@ const fn moment(kind: &EventKind) -> Option<Moment> {
         EventKind::Scaled { .. } => Moment::Scaled,
         EventKind::Deleting => Moment::Deleting,
         EventKind::Joined { .. } => Moment::Joined,
+        EventKind::SwitchingOver { .. } => Moment::SwitchingOver,
+        EventKind::SwitchoverFailed { .. } => Moment::SwitchoverFailed,
         _ => return None,
     })
 }
