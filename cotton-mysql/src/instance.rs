@@ -393,6 +393,14 @@ impl MySql for Instance {
         freeze.await.map_err(|error: Error| error.at_port("freeze the server", ""))
     }
 
+    async fn step_down(&self, grace_ms: u64) -> Result<Frozen, PortError> {
+        let step_down = async {
+            let running = self.running()?;
+            self.control(&running).step_down(Duration::from_millis(grace_ms)).await
+        };
+        step_down.await.map_err(|error: Error| error.at_port("make the server step down", ""))
+    }
+
     async fn promote(&self, promotion: &Promotion) -> Result<Promoted, PortError> {
         self.try_promote(promotion).await.map_err(|error| error.at_port("promote the server", ""))
     }

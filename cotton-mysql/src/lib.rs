@@ -46,6 +46,7 @@ mod provision;
 mod replication;
 mod sql;
 mod status;
+mod step_down;
 
 pub use config::{InstanceConfig, Passwords, RunAs, Timing};
 pub use error::Error;

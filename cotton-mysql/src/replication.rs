@@ -36,15 +36,15 @@ pub(crate) struct Control<'a> {
 }
 
 impl Control<'_> {
-    fn dialect(&self) -> Dialect {
+    pub(crate) fn dialect(&self) -> Dialect {
         self.reader.dialect
     }
 
-    async fn facts(&self) -> Result<Facts, Error> {
+    pub(crate) async fn facts(&self) -> Result<Facts, Error> {
         self.reader.facts(self.link, self.limit).await
     }
 
-    async fn run(&self, what: &'static str, sql: &str) -> Result<(), Error> {
+    pub(crate) async fn run(&self, what: &'static str, sql: &str) -> Result<(), Error> {
         self.link.run(what, sql, self.limit).await
     }
 

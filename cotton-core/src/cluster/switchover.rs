@@ -339,20 +339,4 @@ impl Cluster {
         let serves = matches!(role, Some(MemberRole::Primary | MemberRole::Promoting | MemberRole::SteppedDown));
         serves || self.state.primary == Some(member)
     }
-
-    /// Whether the primary is on this agent, and whether that can be changed by handing over.
-    pub(crate) fn is_held_by(&self, agent: &AgentId) -> bool {
-        let primary = self.state.primary.or(self.state.last_primary);
-        let here = primary.and_then(|id| self.state.members.get(&id)).is_some_and(|m| m.agent == *agent);
-        here && self.state.spec.size > 1 && !self.state.deleting
-    }
-
-    /// What keeps the primary from handing over to a member that is not on one of the agents to be taken down.
-    pub(crate) fn why_held(&self, now: Millis) -> Option<String> {
-        let primary = match self.may_hand_over() {
-            Ok(primary) => primary,
-            Err(error) => return Some(error.to_string()),
-        };
-        self.best_successor(now, primary, &self.vacate).err().map(|error| error.to_string())
-    }
 }

@@ -146,5 +146,6 @@ pub struct ClusterView {
     /// The latest failover, phase by phase.
     pub last_failover: Option<Timeline>,
     /// The latest switchover since the scheduler was started.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub switchover: Option<SwitchoverView>,
 }

@@ -3,6 +3,7 @@
 use super::world::{World, spec, status};
 use crate::cluster::Effect;
 use crate::ports::mesos::TaskState;
+use crate::protocol::ToExecutor;
 use crate::{ClusterStatus, MemberId};
 
 #[test]
@@ -10,7 +11,7 @@ fn everything_goes_in_order() {
     let mut world = World::running(3);
     world.cluster.delete(world.now);
     assert_eq!(world.cluster.view(world.now).status, ClusterStatus::Deleting);
-    assert_eq!(world.decided(), ["kill 0", "kill 1", "kill 2"], "the intent is durable first");
+    assert_eq!(world.decided(), ["let 0 go", "kill 0", "kill 1", "kill 2"], "the intent is durable first");
     world.hear_all();
     assert_eq!(world.decided(), ["withdraw"], "clients see it until it is gone");
     assert!(!world.cluster.is_gone());
@@ -28,7 +29,7 @@ fn kills_are_repeated_until_the_end_is_known() {
     world.pass(4_000);
     assert_eq!(world.wanted(), Vec::<String>::new());
     world.pass(1_000);
-    assert_eq!(world.wanted(), ["kill 0", "kill 1", "kill 2"]);
+    assert_eq!(world.wanted(), ["let 0 go", "kill 0", "kill 1", "kill 2"]);
     world.hear(status(MemberId(1), TaskState::Unreachable));
     world.hear(status(MemberId(0), TaskState::Lost));
     world.hear(status(MemberId(2), TaskState::Failed));
@@ -73,7 +74,10 @@ fn asking_again_and_everything_else_changes_nothing() {
     world.hear_all();
     world.persist();
     let effects = std::iter::from_fn(|| world.cluster.poll_effect());
-    assert!(effects.into_iter().all(|effect| matches!(effect, Effect::Kill { .. } | Effect::Log(_))), "no election");
+    let fine = |effect: &Effect| {
+        matches!(effect, Effect::Kill { .. } | Effect::Log(_) | Effect::Send { message: ToExecutor::LetGo, .. })
+    };
+    assert!(effects.into_iter().all(|effect| fine(&effect)), "no election");
 }
 
 #[test]
