@@ -28,7 +28,8 @@ impl Cluster {
             if matches!(order, Order::Follow { semi_sync: true, .. }) {
                 self.count_acker(id);
             }
-            let leased = matches!(order, Order::Promote { lease_ms: Some(_), .. } | Order::Reopen { lease_ms: Some(_), .. });
+            let leased =
+                matches!(order, Order::Promote { lease_ms: Some(_), .. } | Order::Reopen { lease_ms: Some(_), .. });
             if let Some(observed) = self.observed.get_mut(&id) {
                 observed.sent = Some((rank, now));
                 if leased {
@@ -50,8 +51,10 @@ impl Cluster {
             None => (Stage::Freeze, current && report.role == MemberRole::Frozen),
             Some(primary) if primary == id && self.state.turn > 0 => {
                 let stage = Stage::Turn(self.state.turn);
-                let (closed, open) =
-                    (report.role == MemberRole::SteppedDown, matches!(report.role, MemberRole::Primary | MemberRole::Promoting));
+                let (closed, open) = (
+                    report.role == MemberRole::SteppedDown,
+                    matches!(report.role, MemberRole::Primary | MemberRole::Promoting),
+                );
                 let fits = if self.state.turn % 2 == 1 { closed } else { open };
                 (stage, current && fits && report.stage == Some(stage))
             }

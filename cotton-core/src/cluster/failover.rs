@@ -161,9 +161,9 @@ impl Cluster {
             self.log(now, EventKind::PrimaryLost { member, reason: reason.to_owned() });
         }
         // A primary that reported its own loss takes no writes; one that is only silent may, until its lease ends.
-        let silent = lost.and_then(|id| self.observed.get(&id)).is_some_and(|o| {
-            o.report.as_ref().is_none_or(|r| r.role.may_write())
-        });
+        let silent = lost
+            .and_then(|id| self.observed.get(&id))
+            .is_some_and(|o| o.report.as_ref().is_none_or(|r| r.role.may_write()));
         let may_write = self.state.spec.durability == Durability::Async && silent;
         let lease_until = may_write.then(|| {
             if !self.state.leased {
@@ -259,12 +259,14 @@ impl Cluster {
 
     /// Whether the candidate of a switchover will probably answer within the moment.
     fn awaits_preferred(&mut self, now: Millis) -> bool {
-        let Some((started, to)) = self.election.as_ref().and_then(|e| Some((e.started, e.preferred?))) else { return false };
+        let Some((started, to)) = self.election.as_ref().and_then(|e| Some((e.started, e.preferred?))) else {
+            return false;
+        };
         let until = started.after(self.timing.restart_grace_ms);
         let observed = self.observed.get(&to).filter(|o| o.silent_ms(now) < self.timing.silence_ms);
-        let awaited = observed.and_then(|o| o.report.as_ref()).is_some_and(|r| {
-            r.role.is_up() && !(r.epoch == self.state.epoch && r.role == MemberRole::Frozen)
-        });
+        let awaited = observed
+            .and_then(|o| o.report.as_ref())
+            .is_some_and(|r| r.role.is_up() && !(r.epoch == self.state.epoch && r.role == MemberRole::Frozen));
         if awaited && now < until {
             self.wake_at(until);
         }

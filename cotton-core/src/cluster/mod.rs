@@ -36,8 +36,8 @@ use observed::Observed;
 use relaunch::Relaunch;
 use stall::Stall;
 use state::{Leaving, Member, State};
-use switchover::Switchover;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use switchover::Switchover;
 
 /// Times of a cluster, all in milliseconds. The defaults suit a local network.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -85,11 +85,7 @@ impl Cluster {
     ///
     /// # Errors
     /// Why that cannot be begun.
-    pub fn switchover(
-        &mut self,
-        now: Millis,
-        to: Option<MemberId>,
-    ) -> Result<(MemberId, MemberId), SwitchoverError> {
+    pub fn switchover(&mut self, now: Millis, to: Option<MemberId>) -> Result<(MemberId, MemberId), SwitchoverError> {
         let from = self.may_hand_over()?;
         let to = match to {
             Some(to) if !self.state.members.contains_key(&to) => return Err(SwitchoverError::NoMember(to)),

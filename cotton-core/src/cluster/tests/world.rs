@@ -272,8 +272,10 @@ impl World {
                     if toy.role.is_up() {
                         toy.trouble = None;
                     }
-                    let is_primary =
-                        matches!(directive.order, Order::Promote { .. } | Order::StepDown { .. } | Order::Reopen { .. });
+                    let is_primary = matches!(
+                        directive.order,
+                        Order::Promote { .. } | Order::StepDown { .. } | Order::Reopen { .. }
+                    );
                     if toy.role == MemberRole::Primary && !is_primary {
                         toy.restart(); // whatever waits for an acknowledgement is never answered
                         toy.taken_on = toy.boot;
@@ -294,11 +296,9 @@ impl World {
         let Some(order) = toy.order.clone() else { return };
         let source = match &order {
             Order::Follow { primary_id, .. } => self.toys.get(primary_id).cloned(),
-            Order::Freeze
-            | Order::Detach
-            | Order::Promote { .. }
-            | Order::StepDown { .. }
-            | Order::Reopen { .. } => None,
+            Order::Freeze | Order::Detach | Order::Promote { .. } | Order::StepDown { .. } | Order::Reopen { .. } => {
+                None
+            }
         };
         let toy = self.toys.get_mut(&id).expect("looked up above");
         match order {

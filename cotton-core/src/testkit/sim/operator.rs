@@ -4,8 +4,8 @@
 use super::master::SIZE;
 use super::plan::{Order, Plan};
 use super::world::{Event, Living, World, trace};
-use crate::{ClusterName, ClusterSpec, CommandError, Durability, MemberId, Preference, Revision, Sealed, Secrets};
 use crate::SpecError;
+use crate::{ClusterName, ClusterSpec, CommandError, Durability, MemberId, Preference, Revision, Sealed, Secrets};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// All users together.
@@ -35,7 +35,10 @@ impl Operator {
 
 const fn cluster_of(order: &Order) -> usize {
     match order {
-        Order::Create { cluster, .. } | Order::Scale { cluster, .. } | Order::Switchover { cluster, .. } | Order::Delete { cluster } => *cluster,
+        Order::Create { cluster, .. }
+        | Order::Scale { cluster, .. }
+        | Order::Switchover { cluster, .. }
+        | Order::Delete { cluster } => *cluster,
     }
 }
 

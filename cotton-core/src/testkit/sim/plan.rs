@@ -119,11 +119,24 @@ pub(super) enum Moment {
 /// What a user asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Order {
-    Create { cluster: usize, size: u32, durability: Durability, preference: Preference },
-    Scale { cluster: usize, size: u32 },
+    Create {
+        cluster: usize,
+        size: u32,
+        durability: Durability,
+        preference: Preference,
+    },
+    Scale {
+        cluster: usize,
+        size: u32,
+    },
     /// To hand over, to one of the first members or to whoever suits.
-    Switchover { cluster: usize, to: Option<u64> },
-    Delete { cluster: usize },
+    Switchover {
+        cluster: usize,
+        to: Option<u64>,
+    },
+    Delete {
+        cluster: usize,
+    },
 }
 
 const MOMENTS: [Moment; 12] = [
