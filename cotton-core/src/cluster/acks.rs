@@ -156,7 +156,7 @@ impl Cluster {
     }
 
     fn can_not_acknowledge(&self, acker: &Acker) -> bool {
-        if !self.state.members.contains_key(&acker.member) {
+        if !self.has_task(acker.member) {
             return true;
         }
         let Some(observed) = self.observed.get(&acker.member) else { return false };

@@ -63,7 +63,7 @@ impl Cluster {
 
     /// Why the primary must be replaced, if it must.
     fn why_lost(&mut self, now: Millis, primary: MemberId) -> Option<String> {
-        if !self.state.members.contains_key(&primary) {
+        if !self.has_task(primary) {
             return Some("its task has ended".to_owned());
         }
         let epoch = self.state.epoch;
@@ -143,7 +143,7 @@ impl Cluster {
             self.log(now, EventKind::PrimaryLost { member, reason: reason.to_owned() });
         }
         // A primary that reported its own loss takes no writes; one that is only silent may, until its lease ends.
-        let silent = lost.and_then(|id| self.observed.get(&id)).is_some_and(|o| {
+        let silent = lost.filter(|id| self.has_task(*id)).and_then(|id| self.observed.get(&id)).is_some_and(|o| {
             o.report.as_ref().is_none_or(|r| matches!(r.role, MemberRole::Primary | MemberRole::Promoting))
         });
         let may_write = self.state.spec.durability == Durability::Async && silent;
@@ -252,7 +252,7 @@ impl Cluster {
     }
 
     fn is_frozen_or_gone(&self, member: Option<MemberId>) -> bool {
-        let Some(id) = member.filter(|id| self.state.members.contains_key(id)) else { return true };
+        let Some(id) = member.filter(|id| self.has_task(*id)) else { return true };
         let report = self.observed.get(&id).and_then(|o| o.report.as_ref());
         report.is_some_and(|r| !matches!(r.role, MemberRole::Primary | MemberRole::Promoting))
     }
@@ -262,7 +262,8 @@ impl Cluster {
     fn awaits_answers(&mut self, now: Millis, started: Millis) -> bool {
         let (epoch, silence) = (self.state.epoch, self.timing.silence_ms);
         let grace_until = started.after(self.timing.restart_grace_ms);
-        let mut wake = None;
+        let rests = |id: &MemberId| self.state.members.get(id).is_some_and(|member| member.resting);
+        let mut wake = self.state.last_primary.filter(|id| rests(id) && now < grace_until).map(|_| grace_until);
         for (id, observed) in &self.observed {
             let Some(report) = observed.report.as_ref().filter(|_| observed.silent_ms(now) < silence) else { continue };
             let frozen = report.epoch == epoch && report.role == MemberRole::Frozen;

@@ -40,7 +40,7 @@ pub struct State {
     /// take writes for as long as its task lives.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub leased: bool,
-    /// Members that have a task, by number.
+    /// Members that have a task, or data that outlived it, by number.
     pub members: BTreeMap<MemberId, Member>,
     /// Number of the next member.
     pub next_member: MemberId,
@@ -96,10 +96,10 @@ pub struct Acker {
     pub boot: u64,
 }
 
-/// One member that has a task.
+/// One member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Where its task is.
+    /// Where its task is, or was.
     pub agent: AgentId,
     /// Which run of it that task is, counted from 0.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -116,6 +116,12 @@ pub struct Member {
     /// primary's.
     #[serde(default)]
     pub attached: Epoch,
+    /// Whether its data is on a volume, which outlives its tasks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub volume: bool,
+    /// Whether its last task has ended, and it is to be run again on its volume.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resting: bool,
     /// Why it is to leave, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
@@ -140,6 +146,8 @@ pub enum Leaving {
     Unreachable,
     /// It did not start in time.
     Stuck,
+    /// Its volume has not been offered for too long.
+    Missing,
     /// The cluster is being deleted.
     Deleted,
 }
@@ -152,6 +160,7 @@ impl Leaving {
             Self::Errant => "it holds transactions that the primary lacks; its data is kept in its sandbox",
             Self::Unstable => "its server failed too often; its data is kept in its sandbox",
             Self::Unreachable => "its agent could not be reached for too long",
+            Self::Missing => "its volume has not been offered for too long",
             Self::Stuck => "it did not start in time",
             Self::Deleted => "the cluster is being deleted",
         }

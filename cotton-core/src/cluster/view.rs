@@ -59,7 +59,8 @@ pub struct MemberView {
     pub agent: AgentId,
     /// Where its server listens.
     pub endpoint: Endpoint,
-    /// `primary`, `replica`, `idle`, `frozen`, `promoting`, `starting`, `down`, or `unknown` before its first report.
+    /// `primary`, `replica`, `idle`, `frozen`, `promoting`, `starting`, `down`, `resting`
+    /// while its data waits on its volume for another task, or `unknown` before its first report.
     pub role: &'static str,
     /// Whether it is what it shall be, connected, and heard of lately.
     pub healthy: bool,

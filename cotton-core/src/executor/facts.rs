@@ -54,6 +54,7 @@ impl Executor {
             self.ignore();
         } else {
             self.task = Some(task);
+            self.server.hold_from(self.now);
             self.tell(TaskState::Starting, "");
         }
     }
@@ -102,6 +103,7 @@ impl Executor {
         }
         let rank = Rank::of(&directive);
         let promotes = matches!(directive.order, Order::Promote { .. });
+        let acknowledged = matches!(directive.order, Order::Promote { acks, .. } if acks > 0);
         if self.state.obeyed.is_some_and(|obeyed| rank < obeyed) {
             self.reports.owed = true; // whoever sent this should know what is obeyed here
             return self.ignore();
@@ -118,6 +120,7 @@ impl Executor {
                 state.obeyed = Some(rank);
                 if promotes {
                     state.promoted = Some(rank.epoch);
+                    state.tail = acknowledged.then_some(rank.epoch);
                 }
             });
             self.ranks.push_back((self.revision, rank));
@@ -268,6 +271,9 @@ impl Executor {
                 self.server.standing = Standing::Following { epoch, following, connected: false, broken: None };
                 self.attach_probes = 0;
                 self.next_probe = self.now.after(ATTACH_PROBES_MS[0]);
+                if self.state.tail.is_some() {
+                    self.change(|state| state.tail = None);
+                }
                 // Forgotten when a probe finds it connected: setting up alone proves nothing.
                 return;
             }

@@ -107,7 +107,9 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) const fn new() -> Self {
+    /// Not started yet. `tail` is the epoch in which it may have been primary when the executor before this one ended.
+    pub(super) fn new(tail: Option<Epoch>, now: Millis) -> Self {
+        let down = || MemberRole::Down { reason: "its executor was started again".to_owned() };
         Self {
             process: Process::Absent,
             boot: 0,
@@ -119,8 +121,15 @@ impl Server {
             probe_failures: 0,
             last_position: GtidSet::Empty,
             version: String::new(),
-            tail: None,
-            away: (0, MemberRole::Starting),
+            tail: tail.map(|epoch| Tail { epoch, since: now }),
+            away: (0, tail.map_or(MemberRole::Starting, |_| down())),
+        }
+    }
+
+    /// From now on it can be heard that it is down: what it left before the executor was started again waits from now on.
+    pub(super) const fn hold_from(&mut self, now: Millis) {
+        if let Some(tail) = &mut self.tail {
+            tail.since = now;
         }
     }
 

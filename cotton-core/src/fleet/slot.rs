@@ -19,6 +19,8 @@ pub(super) struct Slot {
     pub(super) missing: u32,
     /// Why its members found no place in the latest round of offers.
     pub(super) refused: Option<Unplaced>,
+    /// Why a resting member could not return to its volume when that was last offered.
+    pub(super) cannot_return: Option<String>,
     /// News to acknowledge once what followed from them is durable.
     acknowledgements: VecDeque<(Revision, MesosCall)>,
 }
@@ -33,6 +35,7 @@ impl Slot {
             wanting: false,
             missing: 0,
             refused: None,
+            cannot_return: None,
             acknowledgements: VecDeque::new(),
         }
     }

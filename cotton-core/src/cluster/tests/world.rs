@@ -182,6 +182,10 @@ impl World {
                 self.kill(member.0);
                 format!("kill {member}")
             }
+            Effect::Release { member } => {
+                assert!(!durable.members.contains_key(&member), "the volume of {member} is still needed");
+                format!("release {member}")
+            }
             Effect::Send { member, message, .. } => {
                 let words = self.check_message(member, &message);
                 self.down.push_back((member, message));
