@@ -17,8 +17,12 @@ use cotton_mesos::executor::EnvironmentError;
 use cotton_mesos::{ExecutorEnvironment, HttpExecutorLink, LinkError};
 use cotton_mysql::{Instance, InstanceConfig, Passwords};
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Where a member keeps everything that shall outlive its task, below its sandbox. The scheduler has a persistent volume
+/// put there, when there are volumes.
+const MEMBER_DIRECTORY: &str = cotton_mesos::VOLUME_PATH;
 
 /// The environment of a process, or what stands for it in a test.
 pub type Environment = BTreeMap<String, String>;
@@ -57,9 +61,14 @@ pub enum ExecutorError {
 pub async fn run(environment: Environment) -> Result<(), ExecutorError> {
     let mesos = ExecutorEnvironment::from_map(&environment)?;
     let sandbox = mesos.sandbox.clone();
-    let memory = FileMemory::new(sandbox.join("executor.json")); // beside the data, and as long-lived
+    let root = sandbox.join(MEMBER_DIRECTORY);
+    std::fs::create_dir_all(&root).map_err(|error| {
+        PortError::permanent(ErrorKind::Storage, "make the member's directory", root.display().to_string())
+            .with_source(error)
+    })?;
+    let memory = FileMemory::new(root.join("executor.json")); // beside the data, and as long-lived
     let link = HttpExecutorLink::start(mesos)?;
-    let make_server = move |task| match open(task, &sandbox, &environment) {
+    let make_server = move |task| match open(task, root.clone(), &environment) {
         Ok(instance) => Ok(Arc::new(instance) as Arc<dyn MySql>),
         Err(error) => Err(PortError::permanent(ErrorKind::Invalid, "set up the member", chain(&error))),
     };
@@ -69,7 +78,7 @@ pub async fn run(environment: Environment) -> Result<(), ExecutorError> {
 }
 
 /// Makes sense of a task.
-fn open(task: MemberTask, sandbox: &Path, environment: &Environment) -> Result<Instance, ExecutorError> {
+fn open(task: MemberTask, root: PathBuf, environment: &Environment) -> Result<Instance, ExecutorError> {
     let key_file = environment.get("COTTON_KEY_FILE").ok_or(ExecutorError::NoKey)?;
     let key = SealingKey::load(Path::new(key_file))?;
     let passwords = Passwords {
@@ -77,7 +86,6 @@ fn open(task: MemberTask, sandbox: &Path, environment: &Environment) -> Result<I
         admin: key.open(&task.secrets.admin)?,
         replication: key.open(&task.secrets.replication)?,
     };
-    let root = sandbox.join("mysql");
     let server_id = task.member.server_id();
     let mut config = InstanceConfig::new(root, task.endpoint, server_id, task.resources, task.user, passwords);
     config.semi_sync = task.durability == Durability::SemiSync;
@@ -130,7 +138,7 @@ mod tests {
         let path = key_file.display().to_string();
         let with = |name: &str, value: &str| Environment::from([(name.to_owned(), value.to_owned())]);
         let refused = |task: MemberTask, environment: &Environment| {
-            open(task, dir.path(), environment).map(|_| ()).map_err(|error| chain(&error)).expect_err("refused")
+            open(task, dir.path().to_owned(), environment).map(|_| ()).map_err(|error| chain(&error)).expect_err("refused")
         };
         assert!(refused(task(&key), &Environment::new()).starts_with("COTTON_KEY_FILE is not set"));
         assert!(refused(task(&key), &with("COTTON_KEY_FILE", "/none")).contains("/none"));

@@ -100,8 +100,9 @@ impl Cluster {
         }
         let (mut missing, mut wake) = (BTreeSet::new(), None);
         for (id, _) in self.state.staying().filter(|(_, member)| member.resting) {
-            let missed_since = self.observed.get(&id).and_then(|observed| observed.missed_since).unwrap_or(now);
-            let due = missed_since.after(self.timing.return_ms);
+            // A scheduler that has just started has missed nobody yet.
+            let observed = self.observed.entry(id).or_insert_with(|| Box::new(Observed::new(now)));
+            let due = observed.missed_since.get_or_insert(now).after(self.timing.return_ms);
             if now >= due {
                 missing.insert(id);
             } else {
