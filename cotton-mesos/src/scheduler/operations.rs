@@ -168,3 +168,101 @@ fn parse(id: &Id) -> Option<(Step, VolumeId, u64)> {
 fn question(id: &Id, agent: &AgentId) -> ReconcileOperation {
     ReconcileOperation { operation_id: id.clone(), agent_id: Id::new(agent.as_str()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn volume() -> VolumeId {
+        VolumeId::from("mysos-a_b-c-3")
+    }
+
+    fn agent() -> AgentId {
+        AgentId::from("S0")
+    }
+
+    fn status(id: &Id, state: OperationState) -> OperationStatus {
+        OperationStatus {
+            operation_id: Some(id.clone()),
+            state,
+            message: None,
+            agent_id: None,
+            resource_provider_id: None,
+            uuid: None,
+        }
+    }
+
+    fn outcome(event: Option<MesosEvent>) -> Option<VolumeOutcome> {
+        let MesosEvent::Volume { volume: found, outcome } = event? else { panic!("not of a volume") };
+        assert_eq!(found, volume());
+        Some(outcome)
+    }
+
+    #[test]
+    fn the_last_step_says_that_all_is_done() {
+        for (steps, done) in [
+            (&[Step::Reserve, Step::Create][..], VolumeOutcome::Made),
+            (&[Step::Create], VolumeOutcome::Made),
+            (&[Step::Destroy, Step::Unreserve], VolumeOutcome::Released),
+            (&[Step::DestroyLast], VolumeOutcome::Released),
+            (&[Step::Unreserve], VolumeOutcome::Released),
+        ] {
+            let mut operations = Operations::new(7);
+            let ids: Vec<Id> = steps.iter().map(|step| operations.ask(*step, &volume(), &agent())).collect();
+            assert_eq!(operations.unanswered().len(), ids.len());
+            let finished = |id: &Id| status(id, OperationState::OperationFinished);
+            let mut earlier = Operations::new(8);
+            let mut told: Vec<_> = ids.iter().map(|id| outcome(operations.on_status(&finished(id)))).collect();
+            assert_eq!(told.pop(), Some(Some(done.clone())));
+            assert!(told.iter().all(Option::is_none));
+            assert!(operations.unanswered().is_empty());
+            let last = ids.last().expect("a step");
+            assert_eq!(operations.on_status(&finished(last)), None, "told once");
+            assert_eq!(outcome(earlier.on_status(&finished(last))), Some(done), "an earlier process asked");
+        }
+        assert_eq!(Operations::default().on_status(&status(&Id::new("x"), OperationState::OperationFailed)), None);
+    }
+
+    #[test]
+    fn a_failure_is_told_once_with_its_reason() {
+        let mut operations = Operations::default();
+        let reserve = operations.ask(Step::Reserve, &volume(), &agent());
+        let create = operations.ask(Step::Create, &volume(), &agent());
+        let failure = OperationStatus {
+            message: Some("not authorized".into()),
+            ..status(&reserve, OperationState::OperationError)
+        };
+        let reason = "reserve: not authorized".to_owned();
+        assert_eq!(outcome(operations.on_status(&failure)), Some(VolumeOutcome::Failed { reason }));
+        assert_eq!(operations.on_status(&status(&create, OperationState::OperationError)), None);
+
+        let destroy = operations.ask(Step::Destroy, &volume(), &agent());
+        let gone = operations.on_status(&status(&destroy, OperationState::OperationGoneByOperator));
+        assert_eq!(outcome(gone), Some(VolumeOutcome::Released), "nothing is left, as was asked for");
+
+        let create = operations.ask(Step::Create, &volume(), &agent());
+        let refused = Operation::Create {
+            id: create,
+            create: crate::wire::scheduler::operation::Volumes { volumes: Vec::new() },
+        };
+        let told = operations.on_refused(&[refused.clone()], "why");
+        assert_eq!(told, [failed(volume(), "why")]);
+        assert!(operations.on_refused(&[refused], "why").is_empty());
+    }
+
+    #[test]
+    fn what_is_cut_off_is_asked_for_again() {
+        let mut operations = Operations::default();
+        let id = operations.ask(Step::Create, &volume(), &agent());
+        let here = Id::new("S0");
+        assert!(operations.on_agents([&here].into_iter()).is_empty(), "it may just take a while");
+        for state in [OperationState::OperationUnreachable, OperationState::OperationRecovering] {
+            assert_eq!(operations.on_status(&status(&id, state)), None);
+            assert!(operations.on_agents([&Id::new("S1")].into_iter()).is_empty());
+            assert_eq!(operations.on_agents([&here].into_iter()), [question(&id, &agent())]);
+            assert!(operations.on_agents([&here].into_iter()).is_empty(), "once");
+        }
+        let unknown = outcome(operations.on_status(&status(&id, OperationState::OperationUnknown)));
+        assert!(matches!(unknown, Some(VolumeOutcome::Failed { reason }) if reason.contains("nobody knows")));
+    }
+}
