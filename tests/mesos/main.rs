@@ -4,6 +4,7 @@
 
 mod executor;
 mod scheduler;
+mod volumes;
 mod whole;
 
 use axum::http::StatusCode;

@@ -115,6 +115,9 @@ pub enum SchedulerError {
     /// The principal or the secret has characters that cannot be sent.
     #[error("a principal must not contain ':'")]
     Principal,
+    /// The operating system gives no random numbers.
+    #[error("no random numbers from the operating system")]
+    Random(#[source] getrandom::Error),
 }
 
 impl SchedulerError {
@@ -133,7 +136,8 @@ impl SchedulerError {
             | Self::Master(_)
             | Self::Call(_)
             | Self::Ca { .. }
-            | Self::Principal => true,
+            | Self::Principal
+            | Self::Random(_) => true,
             Self::Detector(error) => !error.is_temporary(),
             Self::Status { status, .. } => {
                 let passing = [StatusCode::NOT_FOUND, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
@@ -173,6 +177,7 @@ impl SchedulerError {
             | Self::LeaderChanged
             | Self::Stale(_)
             | Self::NotConnected => ErrorKind::Unreachable,
+            Self::Random(_) => ErrorKind::Other,
         }
     }
 

@@ -28,14 +28,18 @@
 //! - **News** is acknowledged only by the port's user, and only when Mesos repeats it (that is, when it has a uuid). News
 //!   made by a master has none.
 
+mod accept;
 mod client;
 mod config;
 mod detector;
 mod error;
 mod inbox;
+mod marks;
 mod offers;
+mod operations;
 mod pool;
 mod state;
+mod stock;
 mod subscription;
 #[cfg(feature = "tls")]
 mod tls;
@@ -83,10 +87,13 @@ impl HttpMesos {
     /// Prepares a connection; [`Mesos::subscribe`] makes it.
     ///
     /// # Errors
-    /// When the principal cannot be sent, or the file with the authority's certificates is of no use.
+    /// When the principal cannot be sent, the file with the authority's certificates is of no use, or there are no random
+    /// numbers.
     pub fn new(config: SchedulerConfig, detector: Arc<dyn MasterDetector>) -> Result<Self, SchedulerError> {
         let client = Client::new(&config)?;
-        let (inbox, state, posting) = <(Inbox, Mutex<State>, tokio::sync::Mutex<()>)>::default();
+        let process = getrandom::u64().map_err(SchedulerError::Random)?;
+        let (inbox, posting) = <(Inbox, tokio::sync::Mutex<()>)>::default();
+        let state = Mutex::new(State::new(process));
         let shared = Arc::new(Shared { config, client, detector, inbox, state, posting });
         Ok(Self { shared, keeper: Mutex::default(), changing: tokio::sync::Mutex::default() })
     }

@@ -2,7 +2,7 @@
 
 use super::Shared;
 use super::error::SchedulerError;
-use super::state::Session;
+use super::state::{Plan, Session};
 use super::translate;
 use crate::stream::RecordStream;
 use crate::wire::common::Id;
@@ -156,17 +156,16 @@ impl Shared {
         }
     }
 
-    fn on_subscribed(&self, session: Session) -> Result<(), SchedulerError> {
+    fn on_subscribed(self: &Arc<Self>, session: Session) -> Result<(), SchedulerError> {
         let framework = session.framework.clone();
         let mut state = self.state();
         if let Some(expected) = state.framework.clone().filter(|known| *known != framework) {
             return Err(SchedulerError::OtherFramework { expected, found: framework });
         }
         tracing::info!(%framework, master = %session.master, "subscribed");
-        state.framework = Some(framework.clone());
-        state.session = Some(session);
+        let plan = state.on_subscribed(session);
         drop(state);
-        self.inbox.push(MesosEvent::Subscribed(framework));
+        self.follow(plan);
         Ok(())
     }
 
@@ -187,13 +186,12 @@ impl Shared {
     fn on_event(self: &Arc<Self>, event: Event) {
         match event {
             Event::Offers { offers } => {
-                let events = self.state().on_offers(offers.offers);
-                self.inbox.push_all(events);
+                let plan = self.state().on_offers(offers.offers);
+                self.follow(plan);
             }
             Event::Rescind { rescind } => {
                 let plan = self.state().on_rescind(&rescind.offer_id.value);
-                self.inbox.push_all(plan.events);
-                plan.posts.into_iter().for_each(|body| self.post_later(body));
+                self.follow(plan);
             }
             Event::Update { update } => {
                 let event = self.state().on_update(update);
@@ -217,14 +215,21 @@ impl Shared {
                 let decline_inverse_offers = DeclineInverseOffers { inverse_offer_ids, filters };
                 self.post_later(CallBody::DeclineInverseOffers { decline_inverse_offers });
             }
+            Event::UpdateOperationStatus { update_operation_status } => {
+                let status = update_operation_status.status;
+                tracing::debug!(?status, "news of an operation");
+                let plan = self.state().on_operation(status);
+                self.follow(plan);
+            }
             Event::Unknown => tracing::debug!("ignored an event of an unknown type"),
-            // Of no interest, as we ask for no operations; and seen to before.
-            Event::RescindInverseOffer {}
-            | Event::UpdateOperationStatus {}
-            | Event::Subscribed { .. }
-            | Event::Error { .. }
-            | Event::Heartbeat => {}
+            // Of no interest, or seen to before.
+            Event::RescindInverseOffer {} | Event::Subscribed { .. } | Event::Error { .. } | Event::Heartbeat => {}
         }
+    }
+
+    fn follow(self: &Arc<Self>, plan: Plan) {
+        self.inbox.push_all(plan.events);
+        plan.posts.into_iter().for_each(|body| self.post_later(body));
     }
 
     /// Posts what follows from an event. Without success, the offers that it is about come back when they time out.

@@ -1,6 +1,6 @@
 //! What a scheduler says.
 
-use super::task::NewTask;
+use super::operation::Operation;
 use crate::wire::common::{Base64, Id};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,16 @@ pub enum CallBody {
         /// Of which; of all, when there is none.
         reconcile: Reconcile,
     },
+    /// Confirms news of an operation.
+    AcknowledgeOperationStatus {
+        /// Which.
+        acknowledge_operation_status: AcknowledgeOperation,
+    },
+    /// Asks for the states of operations.
+    ReconcileOperations {
+        /// Of which; of all, when there is none.
+        reconcile_operations: ReconcileOperations,
+    },
     /// Says something to an executor.
     Message {
         /// What, to which.
@@ -87,6 +97,8 @@ impl CallBody {
             Self::Shutdown { .. } => "SHUTDOWN",
             Self::Acknowledge { .. } => "ACKNOWLEDGE",
             Self::Reconcile { .. } => "RECONCILE",
+            Self::AcknowledgeOperationStatus { .. } => "ACKNOWLEDGE_OPERATION_STATUS",
+            Self::ReconcileOperations { .. } => "RECONCILE_OPERATIONS",
             Self::Message { .. } => "MESSAGE",
         }
     }
@@ -159,24 +171,6 @@ pub struct Accept {
     pub filters: Filters,
 }
 
-/// What to do with offers.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Operation {
-    /// Start tasks.
-    Launch {
-        /// Which.
-        launch: Launch,
-    },
-}
-
-/// Tasks to start.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Launch {
-    /// The tasks.
-    pub task_infos: Vec<NewTask>,
-}
-
 /// What not to offer again for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Filters {
@@ -243,6 +237,37 @@ pub struct Reconcile {
 pub struct ReconcileTask {
     /// Which.
     pub task_id: Id,
+    /// Where it should be.
+    pub agent_id: Id,
+}
+
+/// News of an operation that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AcknowledgeOperation {
+    /// On which agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<Id>,
+    /// Of which resource provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource_provider_id: Option<Id>,
+    /// Of the news.
+    pub uuid: Base64,
+    /// Which operation.
+    pub operation_id: Id,
+}
+
+/// Operations whose state is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReconcileOperations {
+    /// Which; all, when empty.
+    pub operations: Vec<ReconcileOperation>,
+}
+
+/// An operation whose state is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReconcileOperation {
+    /// Which.
+    pub operation_id: Id,
     /// Where it should be.
     pub agent_id: Id,
 }

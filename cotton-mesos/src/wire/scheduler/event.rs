@@ -1,6 +1,7 @@
 //! What a master says.
 
 use super::call::Message;
+use super::operation::OperationStatus;
 use crate::wire::common::{Id, TaskStatus};
 use crate::wire::resource::{AllocationInfo, Attribute, Domain, Resource};
 use serde::Deserialize;
@@ -38,7 +39,10 @@ pub enum Event {
         update: Update,
     },
     /// News of an operation on resources.
-    UpdateOperationStatus {},
+    UpdateOperationStatus {
+        /// What.
+        update_operation_status: UpdateOperationStatus,
+    },
     /// An executor says something.
     Message {
         /// What.
@@ -135,6 +139,13 @@ pub struct Rescind {
 pub struct Update {
     /// The news.
     pub status: TaskStatus,
+}
+
+/// News of an operation on resources.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct UpdateOperationStatus {
+    /// The news.
+    pub status: OperationStatus,
 }
 
 /// What failed: with an executor, that one ended; without, the agent was removed.
