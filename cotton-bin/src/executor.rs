@@ -138,7 +138,10 @@ mod tests {
         let path = key_file.display().to_string();
         let with = |name: &str, value: &str| Environment::from([(name.to_owned(), value.to_owned())]);
         let refused = |task: MemberTask, environment: &Environment| {
-            open(task, dir.path().to_owned(), environment).map(|_| ()).map_err(|error| chain(&error)).expect_err("refused")
+            open(task, dir.path().to_owned(), environment)
+                .map(|_| ())
+                .map_err(|error| chain(&error))
+                .expect_err("refused")
         };
         assert!(refused(task(&key), &Environment::new()).starts_with("COTTON_KEY_FILE is not set"));
         assert!(refused(task(&key), &with("COTTON_KEY_FILE", "/none")).contains("/none"));

@@ -182,7 +182,8 @@ impl Stock {
         let ports = Ports { mesos, state, discovery: Arc::new(leadership.discovery()) };
         let limits = Limits::default();
         let timing = self.flags.timing();
-        let fleet = FleetConfig { timing, limits: limits.clone(), ..FleetConfig::default() };
+        let fleet =
+            FleetConfig { timing, limits: limits.clone(), volumes: self.mesos.volumes(), ..FleetConfig::default() };
         self.front.show(api::standby(None, "this one leads and is connecting to Mesos"));
         let started = tokio::select! {
             started = scheduler::start(fleet, ports, Arc::new(unix_ms)) => started,

@@ -11,9 +11,6 @@ use serde_json::{Map, Value, json};
 const FRAMEWORK: &str = "cotton_framework";
 const VOLUME: &str = "cotton_volume";
 
-/// Where executors find the volume, below the sandbox.
-const CONTAINER_PATH: &str = "mysql";
-
 /// For whom something is reserved.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Owner<'a> {
@@ -51,7 +48,7 @@ impl Owner<'_> {
         if let Some(principal) = self.principal {
             persistence["principal"] = Value::from(principal);
         }
-        let place = json!({ "container_path": CONTAINER_PATH, "mode": "RW" });
+        let place = json!({ "container_path": crate::VOLUME_PATH, "mode": "RW" });
         disk.rest.insert("disk".to_owned(), json!({ "persistence": persistence, "volume": place }));
         disk
     }

@@ -57,6 +57,11 @@ pub struct MesosFlags {
 }
 
 impl MesosFlags {
+    /// Whether members keep their data on persistent volumes: where there is a role to reserve resources for.
+    pub fn volumes(&self) -> bool {
+        self.role != "*"
+    }
+
     /// Checks them, in the order in which Apache Cotton did.
     pub(super) fn check(raw: &Raw, master: String, scheduler_keypath: &Path) -> Result<Self, FlagError> {
         let must = |flag, value: &Option<String>| value.clone().ok_or(FlagError::Missing(flag));
