@@ -23,7 +23,7 @@ lint: ## formatting, clippy, documentation, purity of the core
 	@scripts/lint
 
 bench: ## measure, print a table, write target/bench/results.json
-	@scripts/setup
+	@scripts/setup --all
 	cargo build --release --locked -p cotton-bin -p cotton-tests --bins
 	@target/release/cotton-bench
 
