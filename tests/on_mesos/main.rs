@@ -8,6 +8,7 @@ mod framework;
 mod isolation;
 mod lifecycle;
 mod quorum;
+mod volumes;
 
 use cotton_tests::{Client, Cluster, Failure, Stock, Wanted, Writer};
 use std::time::Duration;
