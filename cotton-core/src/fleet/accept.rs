@@ -9,9 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How long the launches that are ready wait for those that are not, in milliseconds. A late one then meets a used
 /// offer, is dropped by Mesos, and its member is placed anew.
 const WAIT_MS: u64 = 1_000;
-/// How long an offer is kept while no launch is ready, in milliseconds. A cluster that is deleted meanwhile never has
-/// one; what it was to use must not stay with us for ever.
-const KEEP_MS: u64 = 10_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Accepts {
@@ -24,7 +21,8 @@ struct Pending {
     waiting: BTreeSet<TaskId>,
     launches: Vec<Launch>,
     releases: Vec<VolumeId>,
-    due: Millis,
+    /// Counted from the first launch that is ready: while none is, waiting longer costs nobody anything.
+    due: Option<Millis>,
 }
 
 /// An offer whose launches have been gathered; there is none when all of them were cancelled.
@@ -38,9 +36,9 @@ pub(super) struct Gathered {
 
 impl Accepts {
     /// Launches will come for this offer; gives it back at once when it is only to release something.
-    pub(super) fn expect(&mut self, now: Millis, offer: OfferId, used: Use) -> Option<Gathered> {
+    pub(super) fn expect(&mut self, offer: OfferId, used: Use) -> Option<Gathered> {
         let Use { agent, tasks, releases } = used;
-        let pending = Pending { agent, waiting: tasks, launches: Vec::new(), releases, due: now.after(KEEP_MS) };
+        let pending = Pending { agent, waiting: tasks, launches: Vec::new(), releases, due: None };
         self.pending.insert(offer.clone(), pending);
         self.take_complete(offer)
     }
@@ -52,30 +50,38 @@ impl Accepts {
         };
         pending.waiting.remove(&launch.task);
         pending.launches.push(launch);
-        pending.due = pending.due.min(now.after(WAIT_MS));
+        pending.due.get_or_insert(now.after(WAIT_MS));
         self.take_complete(offer)
     }
 
     /// A task that is not to be launched any more; gives the offer when the others waited only for it.
     pub(super) fn cancel(&mut self, task: &TaskId) -> Option<Gathered> {
-        let offer = self.pending.iter_mut().find_map(|(offer, pending)| {
+        let (offer, pending) = self.pending.iter_mut().find_map(|(offer, pending)| {
             let planned = pending.launches.len();
             pending.launches.retain(|launch| launch.task != *task);
             let known = pending.waiting.remove(task) || pending.launches.len() < planned;
-            known.then(|| offer.clone())
+            known.then(|| (offer.clone(), pending))
         })?;
+        if pending.launches.is_empty() {
+            pending.due = None;
+        }
         self.take_complete(offer)
+    }
+
+    /// Tasks whose launches are not ready yet.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &TaskId> {
+        self.pending.values().flat_map(|pending| &pending.waiting)
     }
 
     /// An offer whose launches waited long enough.
     pub(super) fn overdue(&mut self, now: Millis) -> Option<Gathered> {
-        let overdue = self.pending.iter().find(|(_, p)| p.due <= now);
+        let overdue = self.pending.iter().find(|(_, p)| p.due.is_some_and(|due| due <= now));
         let offer = overdue.map(|(offer, _)| offer.clone())?;
         self.take(offer)
     }
 
     pub(super) fn next(&self) -> Option<Millis> {
-        self.pending.values().map(|p| p.due).min()
+        self.pending.values().filter_map(|p| p.due).min()
     }
 
     /// The connection is gone, and with it all offers.

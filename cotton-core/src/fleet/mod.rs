@@ -563,6 +563,22 @@ impl Fleet {
             self.to_run.insert(name.clone());
         }
         self.to_save.insert(name.clone());
+        let members = slot.cluster.state().members.len();
+        let fewer = members < std::mem::replace(&mut slot.members, members);
+        if fewer {
+            self.cancel_forgotten(name);
+        }
+    }
+
+    /// What was forgotten before its launch was durable never has one; its offer must not wait for that.
+    fn cancel_forgotten(&mut self, name: &ClusterName) {
+        let forgotten = |task: &&TaskId| {
+            task.parse().is_ok_and(|(of, member, run)| of == *name && self.run_of(name, member) != Some(run))
+        };
+        let forgotten: Vec<TaskId> = self.accepts.waiting().filter(forgotten).cloned().collect();
+        for task in forgotten {
+            self.cancel_launch(&task);
+        }
     }
 
     fn forget(&mut self, now: Millis, name: &ClusterName) {

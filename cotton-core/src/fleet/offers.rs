@@ -102,7 +102,7 @@ impl Fleet {
         }
         let unused = plan.unused.into_iter().filter(|offer| !uses.contains_key(offer)).collect();
         for (offer, used) in uses {
-            if let Some(gathered) = self.accepts.expect(now, offer, used) {
+            if let Some(gathered) = self.accepts.expect(offer, used) {
                 self.accept(gathered);
             }
         }

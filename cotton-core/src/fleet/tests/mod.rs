@@ -1,5 +1,7 @@
 //! Tests of the fleet: offers, launches, task states, records.
 
+mod volumes;
+
 use super::{Checkpoint, CommandError, Config, Counters, Effect, Fleet, Input, Record};
 use crate::cluster::state::State;
 use crate::ports::mesos::{Launch, MesosCall, MesosEvent, Offer, TaskState, TaskStatus};
@@ -61,10 +63,14 @@ impl Bench {
     }
 
     fn connected() -> Self {
-        let mut bench = Self::recover(Vec::new(), &[]);
+        Self::recover(Vec::new(), &[]).connect()
+    }
+
+    fn connect(mut self) -> Self {
+        let bench = &mut self;
         bench.mesos(MesosEvent::Subscribed(FrameworkId::from("f")));
         bench.calls();
-        bench
+        self
     }
 
     fn create(&mut self, text: &str, size: u32) -> Result<(), CommandError> {
