@@ -433,7 +433,11 @@ impl World {
         self.published.on_opened(life, epoch, id);
         let excused = self.lives[life].preference == crate::Preference::Availability && self.lives[life].overwhelmed;
         let data = self.members[task].server.data.as_ref();
-        let lost = self.no_loss.on_opened(life, excused, |txn| data.is_some_and(|d| d.has_id(txn)));
+        // Whoever opens late, after another in a later epoch, is not where anybody's commits are looked for; that it
+        // acknowledges none itself is R1.
+        let late = self.one_writer.latest(life).is_some_and(|(latest, _)| latest > epoch);
+        let has = |txn| data.is_some_and(|d| d.has_id(txn));
+        let lost = if late { Ok(()) } else { self.no_loss.on_opened(life, excused, has) };
         self.hold(verdict);
         self.hold(lost);
     }
