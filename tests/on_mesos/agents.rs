@@ -36,7 +36,7 @@ async fn members_of_agents_that_are_marked_gone_are_made_again_elsewhere() -> Ou
         let events = api.events("a", 0).await?;
         let ended = events.iter().find(|event| event.kind == "ended" && event.member() == Some(gone.id));
         let text = &ended.expect("an event tells its end").text;
-        assert!(text.contains("GONE"), "{text}");
+        assert!(text.contains("marked gone"), "{text}");
     }
     writer.progress(SOME, STEP).await?;
     checks::whole(&stock, writer, &after).await

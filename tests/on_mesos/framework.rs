@@ -66,8 +66,6 @@ async fn news_of_a_task_that_nobody_acknowledged_is_told_again_and_counts_once()
     stock.mesos.kill_agent(agent)?;
     stock.mesos.start_agent(agent)?;
     stock.mesos.until_active(3).await?;
-    let log = std::fs::read_to_string(stock.mesos.agent_log(agent))?;
-    assert!(log.contains("Replaying task status update stream"), "the agent still has the news");
     writer.progress(SOME, STEP).await?;
 
     stock.start_scheduler(0)?;
@@ -76,7 +74,12 @@ async fn news_of_a_task_that_nobody_acknowledged_is_told_again_and_counts_once()
     let whole = |c: &Cluster| c.is_healthy() && c.member(old.id).is_none();
     let after = api.until("a", STEP, "whole without it", whole).await?;
     assert_eq!((after.epoch, after.primary), (1, seen.primary));
-    // The same once more: the agent is made to tell it again by the end of the scheduler, if it still has it.
+    let log = std::fs::read_to_string(stock.mesos.agent_log(agent))?;
+    let told = |how: &str| log.lines().any(|line| line.contains(how) && line.contains(&old.task));
+    assert!(told("Resending task status update TASK_FAILED"), "it was told again");
+    // Acknowledged, it is forgotten: another scheduler hears nothing of it.
+    let forgotten = Vec::<String>::new();
+    checks::until("Mesos forgets the task", &forgotten, async || states(&stock, &old.task).await).await?;
     stock.kill_scheduler(0).await?;
     stock.start_scheduler(0)?;
     stock.until_ready(0).await?;

@@ -14,7 +14,8 @@ use std::time::Duration;
 
 /// The state of a task. What Mesos says for programs (`REASON_...`) is added to the words for people.
 pub(super) fn status(status: WireStatus) -> TaskStatus {
-    let words = status.message.unwrap_or_default();
+    // what follows are statistics over many lines, which the agent logs too
+    let words = status.message.as_deref().and_then(|words| words.lines().next()).unwrap_or_default().to_owned();
     let message = match (words.is_empty(), status.reason) {
         (_, None) => words,
         (true, Some(reason)) => reason,
