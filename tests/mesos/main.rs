@@ -3,6 +3,7 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test picks the events that it waits for")]
 
 mod executor;
+mod maintenance;
 mod scheduler;
 mod volumes;
 mod whole;
@@ -173,6 +174,8 @@ async fn a_scheduler_that_comes_back_finds_its_tasks() -> Outcome {
     let info = &frameworks["get_frameworks"]["frameworks"][0]["framework_info"];
     assert_eq!(info["failover_timeout"], 60.0, "{info}");
     second.echo("t", &agent).await?;
+    // Mesos does not take over another user, and says so; the task runs, and so does the next one.
+    assert_eq!(info["user"], config().framework.user);
     let mut changed = config();
     changed.framework.principal = Some("somebody else".to_owned());
     let error = connection(changed, &masters).subscribe(Some(framework.clone())).await.expect_err("refused");
