@@ -104,6 +104,7 @@ async fn a_starting_master_is_waited_for() {
     assert_eq!(call.call["framework_id"], json!({ "value": "F-0000" }));
     assert_eq!(call.call["subscribe"]["framework_info"]["id"], json!({ "value": "F-0000" }));
     let _events = call.subscribe(15.0).await;
+    master.take("UPDATE_FRAMEWORK").await;
     assert_eq!(event(&mesos).await, MesosEvent::Subscribed(framework()));
 }
 
@@ -357,15 +358,19 @@ async fn maintenance_is_answered_by_whom_it_concerns() {
 async fn a_framework_that_is_back_says_who_it_is_and_asks_what_became_of_its_operations() {
     let mut master = Master::start().await;
     let mesos = connection(config(), &master.endpoint);
-    let (subscribed, events) = tokio::join!(mesos.subscribe(Some(framework())), master.subscribed(15.0));
+    let asked = async {
+        let events = master.subscribed(15.0).await;
+        let update = master.next("UPDATE_FRAMEWORK").await;
+        assert_eq!(update.call["update_framework"]["framework_info"]["id"], json!({ "value": "F-0000" }));
+        update.answer(400, "Updating 'FrameworkInfo.user' is unsupported");
+        events
+    };
+    let (subscribed, events) = tokio::join!(mesos.subscribe(Some(framework())), asked);
     subscribed.unwrap_or_else(|error| panic!("subscribed, not: {}", error.chain()));
     assert_eq!(event(&mesos).await, MesosEvent::Subscribed(framework()));
     // It does not know what an earlier process has asked for, so it asks for all.
     let reconcile = master.take("RECONCILE_OPERATIONS").await;
     assert_eq!(reconcile["reconcile_operations"], json!({ "operations": [] }));
-    let update = master.next("UPDATE_FRAMEWORK").await;
-    assert_eq!(update.call["update_framework"]["framework_info"]["id"], json!({ "value": "F-0000" }));
-    update.answer(400, "Updating 'FrameworkInfo.user' is unsupported");
     let id = json!({ "value": "create.mysos-orders-3.ff.1" });
     let status = json!({
         "operation_id": id, "state": "OPERATION_FINISHED", "uuid": { "value": "AAAA" }, "agent_id": { "value": "a" },

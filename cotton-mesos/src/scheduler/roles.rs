@@ -10,6 +10,7 @@
 
 use super::Shared;
 use super::error::SchedulerError;
+use super::state::Session;
 use super::{marks, translate};
 use crate::wire::common::Id;
 use crate::wire::resource::Resource;
@@ -18,7 +19,6 @@ use cotton_core::{Endpoint, FrameworkId};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 impl Shared {
     /// Whether a framework that was known before may subscribe with the roles that it has now. Asked before the first
@@ -93,19 +93,16 @@ impl Shared {
         Ok(None)
     }
 
-    /// Tells the master once more who we are: what it does not take over, it says in words then.
-    pub(super) fn update_framework_later(self: &Arc<Self>) {
-        let this = self.clone();
-        tokio::spawn(async move {
-            let _in_order = this.posting.lock().await;
-            let Some(session) = this.state().session.clone() else { return };
-            let framework_info = translate::framework_info(&this.config, Some(&session.framework));
-            let body = CallBody::UpdateFramework { update_framework: UpdateFramework { framework_info } };
-            let call = Call { framework_id: Some(Id::new(session.framework.as_str())), body };
-            if let Err(refusal) = this.client.call(&session.master, &session.stream_id, &call).await {
-                let (error, user) = (refusal.error(), &this.config.framework.user);
-                tracing::warn!(%error, user, "Mesos keeps what it knew of the framework before; tasks are run as this user");
-            }
-        });
+    /// Tells the master once more who we are: what it does not take over, it says in words then. Before anything else is
+    /// said, since it also ends a `SUPPRESS`.
+    pub(super) async fn update_framework(&self, session: &Session) {
+        let framework_info = translate::framework_info(&self.config, Some(&session.framework));
+        let body = CallBody::UpdateFramework { update_framework: UpdateFramework { framework_info } };
+        let call = Call { framework_id: Some(Id::new(session.framework.as_str())), body };
+        let _in_order = self.posting.lock().await;
+        if let Err(refusal) = self.client.call(&session.master, &session.stream_id, &call).await {
+            let (error, user) = (refusal.error(), &self.config.framework.user);
+            tracing::warn!(%error, user, "Mesos keeps what it knew of the framework before; tasks are run as this user");
+        }
     }
 }

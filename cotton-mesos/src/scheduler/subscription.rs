@@ -141,6 +141,13 @@ impl Shared {
                 let framework = FrameworkId::from(subscribed.framework_id.value.as_str());
                 let (master, stream_id) = (master.clone(), stream_id.clone());
                 let session = Session { framework, master, stream_id, lost: lost.clone(), over: over.clone() };
+                let is_back = {
+                    let state = self.state();
+                    state.framework.as_ref() == Some(&session.framework) && !state.has_subscribed
+                };
+                if is_back {
+                    self.update_framework(&session).await;
+                }
                 if let Err(error) = self.on_subscribed(session) {
                     return error;
                 }
@@ -164,13 +171,9 @@ impl Shared {
             return Err(SchedulerError::OtherFramework { expected, found: framework });
         }
         tracing::info!(%framework, master = %session.master, "subscribed");
-        let is_back = state.framework.is_some() && !state.has_subscribed;
         let plan = state.on_subscribed(session);
         drop(state);
         self.follow(plan);
-        if is_back {
-            self.update_framework_later();
-        }
         Ok(())
     }
 
