@@ -2,7 +2,7 @@
 
 use crate::scheduler::{SMALL, STEP, Scheduler, config, connection};
 use crate::{Outcome, mesos, subscribed};
-use cotton_core::ports::mesos::{Held, MesosCall, MesosEvent, Offer, Storage, TaskState, VolumeOutcome};
+use cotton_core::ports::mesos::{Held, Mesos, MesosCall, MesosEvent, Offer, Storage, TaskState, VolumeOutcome};
 use cotton_core::resources::MIB;
 use cotton_core::{ClusterName, MemberId, Ports, Resources, VolumeId};
 use cotton_tests::{Failure, MesosOptions, RealMesos, Settings, within};
@@ -80,6 +80,8 @@ async fn a_task_comes_back_on_its_volume() -> Outcome {
     let mut scheduler = subscribed(&mesos).await?;
     let (first, port) = make(&mut scheduler, &volume(1), "t1").await?;
     assert!(first.held.is_empty());
+    let agents = mesos.operator(json!({ "type": "GET_AGENTS" })).await?.to_string();
+    assert!(agents.contains("DYNAMIC") && agents.contains("persistence"), "as `clean` looks for: {agents}");
     // Beside it is another one, whose things are not mixed up with its own.
     make(&mut scheduler, &volume(2), "t2").await?;
     end(&mut scheduler, &mesos, "t1").await?;
@@ -253,4 +255,35 @@ async fn a_scheduler_that_comes_back_learns_what_became_of_its_volumes() -> Outc
     assert!(matches!(third.volume(&volume(2)).await?, VolumeOutcome::Failed { .. }));
     third.state("t2", TaskState::Dropped).await?;
     Ok(())
+}
+
+#[tokio::test]
+async fn a_role_with_volumes_cannot_be_left() -> Outcome {
+    let Some(mesos) = mesos(1).await? else { return Ok(()) };
+    let masters = mesos.master().to_string();
+    let mut first = subscribed(&mesos).await?;
+    let framework = first.framework.clone();
+    make(&mut first, &volume(1), "t1").await?;
+    drop(first);
+    let other = || {
+        let mut other = config();
+        other.framework.roles = vec!["other".to_owned()];
+        connection(other, &masters)
+    };
+    let error = other().subscribe(Some(framework.clone())).await.expect_err("refused");
+    assert!(!error.is_temporary(), "{}", error.chain());
+    assert!(error.chain().contains("holds volumes under role 'mysql', one of them on 127.0.0.1"), "{}", error.chain());
+
+    // Nothing has changed by that. Without the volume it may have another role.
+    let mut second = Scheduler::start(connection(config(), &masters), Some(framework.clone())).await?;
+    end(&mut second, &mesos, "t1").await?;
+    let (offer, _) = with_all_held(&mut second, &volume(1)).await?;
+    assert_eq!(release(&mut second, offer, &volume(1)).await?, VolumeOutcome::Released);
+    clean(&mesos).await?;
+    drop(second);
+    let mut third = Scheduler::start(other(), Some(framework)).await?;
+    let frameworks = mesos.operator(json!({ "type": "GET_FRAMEWORKS" })).await?;
+    let info = &frameworks["get_frameworks"]["frameworks"][0]["framework_info"];
+    assert_eq!(info["roles"], json!(["other"]));
+    make(&mut third, &volume(2), "t2").await.map(drop)
 }

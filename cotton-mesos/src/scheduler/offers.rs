@@ -5,6 +5,7 @@
 //! and one takes its place that stands for both. All offers of one `ACCEPT` must be for the same role, so only such are
 //! joined. The parts, with their reservations, stay here; the port knows sums.
 
+use super::maintenance;
 use super::stock::Stock;
 use crate::wire::common::Id;
 use crate::wire::resource::{Attribute, Range, Resource, Scalar};
@@ -12,6 +13,7 @@ use crate::wire::scheduler::event::Offer as WireOffer;
 use cotton_core::ports::mesos::{MesosEvent, Offer};
 use cotton_core::{AgentId, FrameworkId, OfferId};
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 /// Offers that are out.
 #[derive(Debug, Default)]
@@ -49,7 +51,12 @@ pub(super) struct Taken {
 
 impl Offers {
     /// Takes new offers in; gives what the port is to be told.
-    pub(super) fn add(&mut self, framework: Option<&FrameworkId>, offers: Vec<WireOffer>) -> Vec<MesosEvent> {
+    pub(super) fn add(
+        &mut self,
+        framework: Option<&FrameworkId>,
+        offers: Vec<WireOffer>,
+        now: SystemTime,
+    ) -> Vec<MesosEvent> {
         let (mut rescinded, mut shown) = (Vec::new(), BTreeMap::new());
         for offer in offers {
             let agent = AgentId::from(offer.agent_id.value.as_str());
@@ -73,7 +80,7 @@ impl Offers {
                 agent,
                 attributes: attributes(&offer),
                 held: stock.held(),
-                maintenance_in_ms: None,
+                maintenance_in_ms: offer.unavailability.and_then(|when| maintenance::starts_in_ms(&when, now)),
                 host: offer.hostname,
                 resources: stock.pool.amounts(),
                 ports: stock.pool.ports(),
@@ -182,6 +189,10 @@ mod tests {
         .expect("an offer")
     }
 
+    fn add(offers: &mut Offers, new: Vec<WireOffer>) -> Vec<MesosEvent> {
+        offers.add(None, new, SystemTime::UNIX_EPOCH)
+    }
+
     fn shown(events: &[MesosEvent]) -> Vec<String> {
         let mut shown = Vec::new();
         for event in events {
@@ -203,10 +214,10 @@ mod tests {
     fn offers_of_one_agent_and_role_are_joined() {
         let mut offers = Offers::default();
         let first =
-            offers.add(None, vec![offer("1", "a", "r", 1.0), offer("2", "b", "r", 1.0), offer("3", "a", "s", 4.0)]);
+            add(&mut offers, vec![offer("1", "a", "r", 1.0), offer("2", "b", "r", 1.0), offer("3", "a", "s", 4.0)]);
         assert_eq!(shown(&first), ["1 a 1000", "2 b 1000", "3 a 4000"]);
-        assert_eq!(shown(&offers.add(None, vec![offer("4", "a", "r", 2.0)])), ["-1", "4 a 3000"]);
-        let at_once = offers.add(None, vec![offer("5", "c", "r", 1.0), offer("6", "c", "r", 1.0)]);
+        assert_eq!(shown(&add(&mut offers, vec![offer("4", "a", "r", 2.0)])), ["-1", "4 a 3000"]);
+        let at_once = add(&mut offers, vec![offer("5", "c", "r", 1.0), offer("6", "c", "r", 1.0)]);
         assert_eq!(shown(&at_once), ["6 c 2000"]);
         let taken = offers.take(None, &OfferId::from("4")).expect("held");
         assert_eq!((ids(&taken.ids), taken.undone.is_none()), (vec!["1", "4"], true));
@@ -219,9 +230,9 @@ mod tests {
     #[test]
     fn an_offer_that_was_just_joined_can_still_be_used() {
         let mut offers = Offers::default();
-        offers.add(None, vec![offer("1", "a", "r", 1.0)]);
-        offers.add(None, vec![offer("2", "a", "r", 2.0)]);
-        offers.add(None, vec![offer("3", "a", "r", 4.0)]);
+        add(&mut offers, vec![offer("1", "a", "r", 1.0)]);
+        add(&mut offers, vec![offer("2", "a", "r", 2.0)]);
+        add(&mut offers, vec![offer("3", "a", "r", 4.0)]);
         assert!(offers.decline(&OfferId::from("2")).is_empty(), "the joined one is going to be answered");
         let taken = offers.take(None, &OfferId::from("2")).expect("as good as it was");
         assert_eq!((ids(&taken.ids), taken.stock.pool.amounts().cpus_milli), (vec!["1", "2"], 3000));
@@ -232,8 +243,8 @@ mod tests {
     #[test]
     fn a_part_that_is_taken_back_voids_the_whole() {
         let mut offers = Offers::default();
-        offers.add(None, vec![offer("1", "a", "r", 1.0)]);
-        offers.add(None, vec![offer("2", "a", "r", 2.0)]);
+        add(&mut offers, vec![offer("1", "a", "r", 1.0)]);
+        add(&mut offers, vec![offer("2", "a", "r", 2.0)]);
         let (event, back) = offers.rescind("1").expect("held");
         assert_eq!((shown(&[event]), ids(&back)), (vec!["-2".to_owned()], vec!["2"]));
         assert!(offers.rescind("2").is_none() && offers.rescind("x").is_none());

@@ -245,7 +245,7 @@ mod tests {
             id: create,
             create: crate::wire::scheduler::operation::Volumes { volumes: Vec::new() },
         };
-        let told = operations.on_refused(&[refused.clone()], "why");
+        let told = operations.on_refused(std::slice::from_ref(&refused), "why");
         assert_eq!(told, [failed(volume(), "why")]);
         assert!(operations.on_refused(&[refused], "why").is_empty());
     }

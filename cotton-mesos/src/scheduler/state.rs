@@ -15,9 +15,10 @@ use crate::wire::scheduler::event::{Offer, Update};
 use crate::wire::scheduler::operation::OperationStatus;
 use bytes::Bytes;
 use cotton_core::ports::mesos::{MesosCall, MesosEvent, TaskState, TaskStatus};
-use cotton_core::{AgentId, Endpoint, FrameworkId, TaskId};
+use cotton_core::{AgentId, Endpoint, FrameworkId, OfferId, TaskId};
 use reqwest::header::HeaderValue;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
 
 /// Longest filter of a decline that makes sense to Mesos, in seconds: a year.
@@ -43,8 +44,10 @@ pub(super) struct State {
     /// Whether we have asked for our own end.
     pub(super) is_being_torn_down: bool,
     /// Whether there was a subscription in this process.
-    has_subscribed: bool,
+    pub(super) has_subscribed: bool,
     pub(super) offers: Offers,
+    /// Inverse offers that are not answered yet.
+    pub(super) inverse_offers: BTreeSet<OfferId>,
     pub(super) operations: Operations,
     /// Tasks that were launched and have not ended: launching them again changes nothing.
     pub(super) launched: BTreeSet<TaskId>,
@@ -93,7 +96,7 @@ impl State {
                 let reconcile = Reconcile { tasks: tasks.iter().map(task).collect() };
                 plan.posts.push(CallBody::Reconcile { reconcile });
             }
-            MesosCall::AnswerMaintenance { .. } => {}
+            MesosCall::AnswerMaintenance { id, ready } => plan.posts.extend(self.plan_answer(&id, ready)),
             MesosCall::Suppress => plan.posts.push(CallBody::Suppress),
             MesosCall::Revive => plan.posts.push(CallBody::Revive),
         }
@@ -121,9 +124,9 @@ impl State {
     }
 
     /// Gives what to tell the port, and what to post.
-    pub(super) fn on_offers(&mut self, offers: Vec<Offer>) -> Plan {
+    pub(super) fn on_offers(&mut self, offers: Vec<Offer>, now: SystemTime) -> Plan {
         let questions = self.operations.on_agents(offers.iter().map(|offer| &offer.agent_id));
-        let events = self.offers.add(self.framework.as_ref(), offers);
+        let events = self.offers.add(self.framework.as_ref(), offers, now);
         Plan { events, posts: reconcile_operations(questions).into_iter().collect() }
     }
 
@@ -134,7 +137,8 @@ impl State {
         let knew_it = self.framework.replace(framework.clone()).is_some();
         self.session = Some(session);
         let questions = self.operations.unanswered();
-        let asks_for_all = knew_it && !std::mem::replace(&mut self.has_subscribed, true);
+        let is_first = !std::mem::replace(&mut self.has_subscribed, true);
+        let asks_for_all = knew_it && is_first;
         let all = asks_for_all.then(|| CallBody::ReconcileOperations {
             reconcile_operations: ReconcileOperations { operations: Vec::new() },
         });
@@ -171,6 +175,7 @@ impl State {
     /// The subscription is over, and with it all offers. Says whether there was one.
     pub(super) fn disconnect(&mut self) -> bool {
         self.offers.clear();
+        self.inverse_offers.clear();
         self.session.take().is_some()
     }
 }

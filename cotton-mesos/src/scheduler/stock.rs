@@ -290,7 +290,7 @@ mod tests {
         ]));
         let share = take(&mut some, "db/x", &launch(Storage::NewVolume(volume()), 10)).expect("enough");
         let made = share.made.expect("a volume");
-        assert_eq!(short(&[made.volume.clone()]), ["disk 100 STATIC:db/x volume"]);
+        assert_eq!(short(std::slice::from_ref(&made.volume)), ["disk 100 STATIC:db/x volume"]);
         let mut reserve = short(&made.reserve);
         reserve.sort();
         let refined =

@@ -54,22 +54,25 @@ fn state(state: WireState) -> TaskState {
 
 /// Who subscribes.
 pub(super) fn subscribe(config: &SchedulerConfig, framework: Option<&FrameworkId>) -> Subscribe {
+    Subscribe { framework_info: framework_info(config, framework) }
+}
+
+/// Who we are.
+pub(super) fn framework_info(config: &SchedulerConfig, framework: Option<&FrameworkId>) -> FrameworkInfo {
     let known = &config.framework;
     let capabilities =
         [CapabilityType::MultiRole, CapabilityType::ReservationRefinement, CapabilityType::PartitionAware];
-    Subscribe {
-        framework_info: FrameworkInfo {
-            user: known.user.clone(),
-            name: known.name.clone(),
-            id: framework.map(|id| Id::new(id.as_str())),
-            failover_timeout: known.failover_timeout.as_secs_f64(),
-            checkpoint: true,
-            roles: known.roles.clone(),
-            hostname: known.hostname.clone(),
-            principal: config.principal().map(str::to_owned),
-            webui_url: known.webui_url.clone(),
-            capabilities: capabilities.map(|kind| Capability { kind }).to_vec(),
-        },
+    FrameworkInfo {
+        user: known.user.clone(),
+        name: known.name.clone(),
+        id: framework.map(|id| Id::new(id.as_str())),
+        failover_timeout: known.failover_timeout.as_secs_f64(),
+        checkpoint: true,
+        roles: known.roles.clone(),
+        hostname: known.hostname.clone(),
+        principal: config.principal().map(str::to_owned),
+        webui_url: known.webui_url.clone(),
+        capabilities: capabilities.map(|kind| Capability { kind }).to_vec(),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::config::duration;
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long Mesos keeps tasks without a scheduler, when nothing else is asked for.
@@ -26,6 +26,8 @@ pub enum StateStorage {
 pub struct MesosFlags {
     /// Masters: `HOST:PORT`, several with commas, or a `zk://` URL.
     pub master: String,
+    /// File with the certificates of the masters' authority; without it, nothing is encrypted.
+    pub ca_file: Option<PathBuf>,
     /// `zk://[USER:PASSWORD@]SERVERS/PATH`, for discovery and state.
     pub zk_url: SecretString,
     /// Unix user of the executors.
@@ -79,10 +81,12 @@ impl MesosFlags {
         let credentials = raw.framework_authentication_file.as_deref();
         let credentials = credentials.map(credentials::FrameworkCredentials::load).transpose();
         let credentials = credentials.map_err(|error| invalid("framework_authentication_file", error))?;
+        let ca_file = raw.mesos_ca_file.as_deref().map(readable).transpose()?;
         let executor_environ = raw.executor_environ.as_deref().map(environ).transpose()?.unwrap_or_default();
         let key = || scheduler_keypath.display().to_string();
         Ok(Self {
             master,
+            ca_file,
             zk_url: SecretString::from(zk_url),
             user,
             role: raw.framework_role.clone().unwrap_or_else(|| "*".to_owned()),
@@ -103,6 +107,13 @@ impl MesosFlags {
             },
         })
     }
+}
+
+/// Said at the start, not when this scheduler happens to lead.
+fn readable(path: &Path) -> Result<PathBuf, FlagError> {
+    let file = std::fs::File::open(path);
+    let unreadable = |error| invalid("mesos_ca_file", format!("could not read '{}': {error}", path.display()));
+    file.map(|_| path.to_owned()).map_err(unreadable)
 }
 
 fn environ(text: &str) -> Result<BTreeMap<String, String>, FlagError> {

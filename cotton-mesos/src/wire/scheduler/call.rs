@@ -24,6 +24,11 @@ pub enum CallBody {
         /// Who asks.
         subscribe: Subscribe,
     },
+    /// Says anew who the framework is.
+    UpdateFramework {
+        /// Who.
+        update_framework: UpdateFramework,
+    },
     /// Removes the framework and ends all of its tasks.
     Teardown,
     /// Uses offers.
@@ -36,10 +41,15 @@ pub enum CallBody {
         /// Which.
         decline: Decline,
     },
-    /// Says that an agent is not being left.
+    /// Says that agents can be taken down.
+    AcceptInverseOffers {
+        /// Which requests to leave.
+        accept_inverse_offers: AnswerInverseOffers,
+    },
+    /// Says that agents are not left, or not yet.
     DeclineInverseOffers {
         /// Which requests to leave.
-        decline_inverse_offers: DeclineInverseOffers,
+        decline_inverse_offers: AnswerInverseOffers,
     },
     /// Asks for offers, and forgets filters. For all roles of the framework.
     Revive,
@@ -87,9 +97,11 @@ impl CallBody {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Subscribe { .. } => "SUBSCRIBE",
+            Self::UpdateFramework { .. } => "UPDATE_FRAMEWORK",
             Self::Teardown => "TEARDOWN",
             Self::Accept { .. } => "ACCEPT",
             Self::Decline { .. } => "DECLINE",
+            Self::AcceptInverseOffers { .. } => "ACCEPT_INVERSE_OFFERS",
             Self::DeclineInverseOffers { .. } => "DECLINE_INVERSE_OFFERS",
             Self::Revive => "REVIVE",
             Self::Suppress => "SUPPRESS",
@@ -107,6 +119,13 @@ impl CallBody {
 /// Who subscribes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Subscribe {
+    /// The framework.
+    pub framework_info: FrameworkInfo,
+}
+
+/// Who a framework is from now on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UpdateFramework {
     /// The framework.
     pub framework_info: FrameworkInfo,
 }
@@ -187,9 +206,9 @@ pub struct Decline {
     pub filters: Filters,
 }
 
-/// Requests to leave an agent that are refused.
+/// Requests to leave an agent that are answered.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct DeclineInverseOffers {
+pub struct AnswerInverseOffers {
     /// Which.
     pub inverse_offer_ids: Vec<Id>,
     /// For how long not to ask again.

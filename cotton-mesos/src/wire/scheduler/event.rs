@@ -2,7 +2,7 @@
 
 use super::call::Message;
 use super::operation::OperationStatus;
-use crate::wire::common::{Id, TaskStatus};
+use crate::wire::common::{DurationInfo, Id, TaskStatus};
 use crate::wire::resource::{AllocationInfo, Attribute, Domain, Resource};
 use serde::Deserialize;
 use serde_json::Value;
@@ -32,7 +32,10 @@ pub enum Event {
         rescind: Rescind,
     },
     /// A request to leave an agent is void.
-    RescindInverseOffer {},
+    RescindInverseOffer {
+        /// Which.
+        rescind_inverse_offer: RescindInverseOffer,
+    },
     /// News of a task.
     Update {
         /// What.
@@ -107,6 +110,9 @@ pub struct Offer {
     /// For which role.
     #[serde(default)]
     pub allocation_info: Option<AllocationInfo>,
+    /// When the agent will not be available, if that is known.
+    #[serde(default)]
+    pub unavailability: Option<Unavailability>,
 }
 
 /// Several requests to leave agents.
@@ -125,6 +131,33 @@ pub struct InverseOffer {
     /// Which agent; resources anywhere, when absent.
     #[serde(default)]
     pub agent_id: Option<Id>,
+    /// When it will not be available.
+    #[serde(default)]
+    pub unavailability: Option<Unavailability>,
+}
+
+/// A request to leave an agent that is void.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct RescindInverseOffer {
+    /// Which.
+    pub inverse_offer_id: Id,
+}
+
+/// When an agent will not be available.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Unavailability {
+    /// From when on.
+    pub start: Time,
+    /// For how long; for ever, when absent.
+    #[serde(default)]
+    pub duration: Option<DurationInfo>,
+}
+
+/// A moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Time {
+    /// Nanoseconds since 1970.
+    pub nanoseconds: i64,
 }
 
 /// An offer that is void.
