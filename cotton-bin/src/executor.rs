@@ -3,6 +3,7 @@
 //! All it needs is in its environment: what Mesos sets for an executor, and
 //! - `COTTON_KEY_FILE`: file with the key that opens the member's passwords (required)
 //! - `COTTON_MYSQL_BIN_DIR`: directory with the database server's programs, when not those of the system
+//! - `COTTON_INSTALLER_ARGS`: an archive with the database server, which is unpacked into the sandbox
 //! - `COTTON_BIND_ADDRESS`: address that the database server listens on, when not all
 //! - `COTTON_LOG`: what to log
 
@@ -15,6 +16,7 @@ use cotton_core::protocol::MemberTask;
 use cotton_core::{Durability, ErrorKind, PortError};
 use cotton_mesos::executor::EnvironmentError;
 use cotton_mesos::{ExecutorEnvironment, HttpExecutorLink, LinkError};
+use cotton_mysql::install::{FromArchive, Limits, SpecError};
 use cotton_mysql::{Instance, InstanceConfig, Passwords};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -39,6 +41,12 @@ pub enum ExecutorError {
     /// No key.
     #[error("COTTON_KEY_FILE is not set: it must name the file with the key that opens passwords")]
     NoKey,
+    /// An archive that makes no sense.
+    #[error("COTTON_INSTALLER_ARGS: {0}")]
+    Archive(#[from] SpecError),
+    /// Two servers.
+    #[error("COTTON_INSTALLER_ARGS and COTTON_MYSQL_BIN_DIR both say where the server is: set one of them only")]
+    TwoServers,
     /// A bad key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -85,7 +93,15 @@ fn open(task: MemberTask, sandbox: &Path, environment: &Environment) -> Result<I
     if let Some(address) = environment.get("COTTON_BIND_ADDRESS") {
         config.bind_address.clone_from(address);
     }
-    Ok(Instance::new(config)?)
+    let Some(archive) = environment.get("COTTON_INSTALLER_ARGS").filter(|text| !text.is_empty()) else {
+        return Ok(Instance::new(config)?);
+    };
+    if config.programs.is_some() {
+        return Err(ExecutorError::TwoServers);
+    }
+    // not below the data, which may be on a volume that outlives the sandbox
+    let installer = FromArchive::new(archive.parse()?, sandbox.join("server"), Limits::default());
+    Ok(Instance::with_installer(config, Arc::new(installer))?)
 }
 
 /// An error with its causes, each said once.
@@ -136,5 +152,12 @@ mod tests {
         assert!(refused(task(&key), &with("COTTON_KEY_FILE", "/none")).contains("/none"));
         let other = SealingKey::new([9; 32]);
         assert!(refused(task(&other), &with("COTTON_KEY_FILE", &path)).contains("sealed with another key"));
+        let mut archive = with("COTTON_KEY_FILE", &path);
+        archive.insert("COTTON_INSTALLER_ARGS".to_owned(), "mysql.tar".to_owned());
+        assert!(refused(task(&key), &archive).starts_with("COTTON_INSTALLER_ARGS: 'mysql.tar' is neither archive="));
+        archive.insert("COTTON_INSTALLER_ARGS".to_owned(), "archive=/none".to_owned());
+        assert!(open(task(&key), dir.path(), &archive).is_ok(), "looked for when it is needed");
+        archive.insert("COTTON_MYSQL_BIN_DIR".to_owned(), "/usr/sbin".to_owned());
+        assert!(refused(task(&key), &archive).contains("set one of them only"));
     }
 }

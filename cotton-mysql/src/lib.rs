@@ -39,6 +39,7 @@ mod dialect;
 mod dirs;
 mod error;
 mod history;
+pub mod install;
 mod instance;
 mod process;
 mod programs;
