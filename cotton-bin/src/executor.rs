@@ -4,9 +4,11 @@
 //! - `COTTON_KEY_FILE`: file with the key that opens the member's passwords (required)
 //! - `COTTON_MYSQL_BIN_DIR`: directory with the database server's programs, when not those of the system
 //! - `COTTON_INSTALLER_ARGS`: an archive with the database server, which is unpacked into the sandbox
+//! - `COTTON_ADMIN_KEYPATH`: file with an account for the agents' administrators, if they want one
 //! - `COTTON_BIND_ADDRESS`: address that the database server listens on, when not all
 //! - `COTTON_LOG`: what to log
 
+use crate::administrator::{self, AdministratorError};
 use crate::secret::{KeyError, OpenError, SealingKey};
 use cotton_core::driver::executor;
 use cotton_core::driver::memory::FileMemory;
@@ -44,6 +46,9 @@ pub enum ExecutorError {
     /// An archive that makes no sense.
     #[error("COTTON_INSTALLER_ARGS: {0}")]
     Archive(#[from] SpecError),
+    /// The administrators' account.
+    #[error(transparent)]
+    Administrator(#[from] AdministratorError),
     /// Two servers.
     #[error("COTTON_INSTALLER_ARGS and COTTON_MYSQL_BIN_DIR both say where the server is: set one of them only")]
     TwoServers,
@@ -92,6 +97,12 @@ fn open(task: MemberTask, sandbox: &Path, environment: &Environment) -> Result<I
     config.programs = environment.get("COTTON_MYSQL_BIN_DIR").map(Into::into);
     if let Some(address) = environment.get("COTTON_BIND_ADDRESS") {
         config.bind_address.clone_from(address);
+    }
+    if let Some(path) = environment.get("COTTON_ADMIN_KEYPATH").filter(|path| !path.is_empty()) {
+        config.administrator = administrator::load(Path::new(path))?;
+        if config.administrator.is_none() {
+            tracing::info!(path, "no file: the server gets no account for administrators");
+        }
     }
     let Some(archive) = environment.get("COTTON_INSTALLER_ARGS").filter(|text| !text.is_empty()) else {
         return Ok(Instance::new(config)?);

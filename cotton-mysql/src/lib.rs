@@ -48,6 +48,6 @@ mod replication;
 mod sql;
 mod status;
 
-pub use config::{InstanceConfig, Passwords, RunAs, Timing};
+pub use config::{Administrator, InstanceConfig, Passwords, RunAs, Timing};
 pub use error::Error;
 pub use instance::Instance;

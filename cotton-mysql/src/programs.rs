@@ -20,8 +20,8 @@ pub(crate) struct Programs {
     arguments: Vec<String>,
     /// Directories of libraries that could be needed.
     libraries: Vec<PathBuf>,
-    /// Whether they are.
-    needs_libraries: bool,
+    /// Sets an environment for the server alone, when they are: the programs of the system have their own.
+    env: Option<PathBuf>,
 }
 
 /// What the server says about itself.
@@ -39,17 +39,11 @@ pub(crate) struct Server {
 impl Programs {
     /// What was installed; with no directory of it, in `PATH` and the usual directories of system programs.
     pub(crate) fn of(installed: Installed) -> Result<Self, Error> {
-        let system = || {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
-            dirs.extend(["/usr/local/sbin", "/usr/sbin", "/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from));
-            dirs
-        };
         let Installed { programs, arguments, libraries } = installed;
         let dirs = if programs.is_empty() { system() } else { programs };
         let mysqld = search(&dirs, &["mariadbd", "mysqld"], INSTALL)?;
         let setpriv = search(&system(), &["setpriv"], "install util-linux")?;
-        Ok(Self { mysqld, setpriv, dirs, arguments, libraries, needs_libraries: false })
+        Ok(Self { mysqld, setpriv, dirs, arguments, libraries, env: None })
     }
 
     /// One of the programs beside the server.
@@ -72,11 +66,10 @@ impl Programs {
             command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).arg("--clear-groups");
         }
         command.arg("--");
-        if self.needs_libraries {
-            // for the server alone: the programs of the system have libraries of their own
+        if let Some(env) = &self.env {
             let mut setting = std::ffi::OsString::from("LD_LIBRARY_PATH=");
             setting.push(std::env::join_paths(&self.libraries).unwrap_or_default());
-            command.arg("env").arg(setting);
+            command.arg(env).arg(setting);
         }
         command.arg(program).current_dir(&dirs.root).env("HOME", &dirs.root);
         command.env_remove("MYSQL_HOME").env_remove("MYSQLD_PARENT_PID").env_remove("NOTIFY_SOCKET");
@@ -92,7 +85,7 @@ impl Programs {
         let mut version = self.ask(dirs, &["--version"]).await;
         let lacks = |error: &Error| matches!(error, Error::Ended { how, .. } if how.contains("shared libraries"));
         if version.as_ref().is_err_and(lacks) && !self.libraries.is_empty() {
-            self.needs_libraries = true;
+            self.env = Some(search(&system(), &["env"], "install coreutils")?);
             version = self.ask(dirs, &["--version"]).await;
         }
         let dialect = Dialect::parse(&version?)?;
@@ -122,6 +115,14 @@ impl Programs {
         let how = format!("{}: {last}", crate::process::describe(output.status));
         Err(Error::Ended { what: self.mysqld.display().to_string(), how })
     }
+}
+
+/// `PATH`, and the usual directories of system programs.
+fn system() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
+    dirs.extend(["/usr/local/sbin", "/usr/sbin", "/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from));
+    dirs
 }
 
 fn search(dirs: &[PathBuf], names: &[&str], advice: &str) -> Result<PathBuf, Error> {

@@ -2,6 +2,7 @@
 
 mod faults;
 mod lifecycle;
+mod packaging;
 
 use cotton_tests::{Client, Cluster, Failure, Member, Process, Stock, Wanted};
 use std::time::{Duration, Instant};

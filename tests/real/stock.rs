@@ -21,6 +21,7 @@ pub struct Stock {
     /// Where state, discovery and election are.
     pub zookeeper: ZooKeeper,
     directory: Directory,
+    flags: Vec<(&'static str, String)>,
 }
 
 impl Stock {
@@ -39,13 +40,23 @@ impl Stock {
         let mesos = RealMesos::start(MesosOptions { agents, ..MesosOptions::default() }).await?;
         let directory = Directory::new()?;
         std::fs::create_dir_all(directory.path())?;
-        let this = Self { schedulers: Vec::new(), mesos, zookeeper, directory };
+        let this = Self { schedulers: Vec::new(), mesos, zookeeper, directory, flags: Vec::new() };
         let path = |name: &str| this.directory.path().join(name);
         std::fs::write(path("key"), [7; 32])?;
         std::fs::set_permissions(path("key"), Permissions::from_mode(0o644))?; // executors are another user
         std::fs::write(path("admin.yml"), "username: root\npassword: secret\n")?;
         std::fs::copy(program("cotton-executor")?, path("cotton-executor"))?;
         Ok(Some(this))
+    }
+
+    /// Gives every scheduler from now on one more flag, or another value of a flag.
+    pub fn flag(&mut self, name: &'static str, value: String) {
+        self.flags.push((name, value));
+    }
+
+    /// Where files are that agents and executors can read.
+    pub fn path(&self) -> &std::path::Path {
+        self.directory.path()
     }
 
     /// As [`Stock::prepare`], and with one scheduler that leads.
@@ -75,7 +86,7 @@ impl Stock {
         let log = File::options().create(true).append(true).open(path(&format!("scheduler-{number}.log")))?;
         let mut command = Command::new(program("cotton-scheduler")?);
         let zk = self.zookeeper.url("", "/mysos");
-        for (flag, value) in [
+        let usual = [
             ("port", self.port(number).to_string()),
             ("mesos_master", self.mesos.master().to_string()),
             ("framework_user", USER.to_owned()),
@@ -85,7 +96,9 @@ impl Stock {
             ("admin_keypath", path("admin.yml")),
             ("scheduler_keypath", path("key")),
             ("work_dir", path(&format!("work-{number}"))),
-        ] {
+        ];
+        let usual = usual.into_iter().filter(|(flag, _)| self.flags.iter().all(|(other, _)| other != flag));
+        for (flag, value) in usual.chain(self.flags.iter().cloned()) {
             command.arg(format!("--{flag}={value}"));
         }
         command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -28,7 +28,9 @@ pub enum InstallError {
         source: reqwest::Error,
     },
     /// The web server says no.
-    #[error("archive {source_name}: the web server answers {status}: see that the address is right, and open to agents")]
+    #[error(
+        "archive {source_name}: the web server answers {status}: see that the address is right, and open to agents"
+    )]
     Refused {
         /// Where it should be.
         source_name: String,

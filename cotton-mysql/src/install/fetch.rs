@@ -13,7 +13,8 @@ const REDIRECTS_MAX: usize = 5;
 pub(super) async fn fetch(url: &Url, to: &Path, limits: &Limits) -> Result<Digest, InstallError> {
     let source_name = || Source::Web(url.clone()).to_string();
     // the address could hold a secret
-    let failed = |error: reqwest::Error| InstallError::Fetch { source_name: source_name(), source: error.without_url() };
+    let failed =
+        |error: reqwest::Error| InstallError::Fetch { source_name: source_name(), source: error.without_url() };
     let builder = || {
         let redirects = reqwest::redirect::Policy::limited(REDIRECTS_MAX);
         Client::builder().connect_timeout(limits.connect).read_timeout(limits.stall).redirect(redirects)

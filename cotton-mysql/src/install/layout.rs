@@ -20,7 +20,8 @@ pub(super) fn find(tree: &Path, directory: Option<&Path>, source_name: &str) -> 
         Some(directory) => vec![tree.join(directory)],
         None => [Some(tree.to_owned()), only_directory(tree)].into_iter().flatten().collect(),
     };
-    let found = roots.iter().find_map(|root| Some((root, PROGRAMS.into_iter().find(|dir| has_server(&root.join(dir)))?)));
+    let found =
+        roots.iter().find_map(|root| Some((root, PROGRAMS.into_iter().find(|dir| has_server(&root.join(dir)))?)));
     let Some((root, dir)) = found else {
         let inside = |root: &PathBuf| Some(root.strip_prefix(tree).ok()?.display().to_string());
         let place = |root: &PathBuf| match inside(root).filter(|name| !name.is_empty()) {
@@ -31,9 +32,8 @@ pub(super) fn find(tree: &Path, directory: Option<&Path>, source_name: &str) -> 
         return Err(InstallError::NoServer { source_name: source_name.to_owned(), searched });
     };
     let base = if dir.starts_with("usr/") { root.join("usr") } else { root.clone() };
-    let first = |names: &[&str], within: &str| {
-        names.iter().map(|name| base.join(name)).find(|path| path.join(within).is_dir())
-    };
+    let first =
+        |names: &[&str], within: &str| names.iter().map(|name| base.join(name)).find(|path| path.join(within).is_dir());
     let mut arguments = vec![format!("--basedir={}", base.display())];
     if let Some(share) = first(&SHARES, "charsets") {
         arguments.push(format!("--lc-messages-dir={}", share.display()));

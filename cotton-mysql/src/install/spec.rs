@@ -95,7 +95,8 @@ fn parts(text: &str) -> Result<Vec<(&'static str, String)>, SpecError> {
     const NAMES: [&str; 3] = ["archive", "sha256", "directory"];
     let mut parts: Vec<(&'static str, String)> = Vec::new();
     for piece in text.split(',') {
-        let named = NAMES.into_iter().find_map(|name| Some((name, piece.trim().strip_prefix(name)?.strip_prefix('=')?)));
+        let named =
+            NAMES.into_iter().find_map(|name| Some((name, piece.trim().strip_prefix(name)?.strip_prefix('=')?)));
         match (named, parts.last_mut()) {
             (Some((name, value)), _) => parts.push((name, value.to_owned())),
             (None, Some(("archive", value))) => *value = format!("{value},{piece}"),
@@ -185,7 +186,8 @@ mod tests {
         assert!(spec.sha256.is_none() && spec.directory.is_none());
         let spec = parse("archive=file:///opt/a%20b.tar,sha256=SHA").expect("a URI of a file");
         assert_eq!((spec.source, spec.sha256), (Source::File("/opt/a b.tar".into()), SHA.parse().ok()));
-        let spec = parse("sha256=SHA, directory=./mysql-8.4/x,archive=https://h:8443/a.tar.xz?token=t-secret").expect("all");
+        let spec =
+            parse("sha256=SHA, directory=./mysql-8.4/x,archive=https://h:8443/a.tar.xz?token=t-secret").expect("all");
         assert_eq!(spec.source.to_string(), "https://h:8443/a.tar.xz");
         assert_eq!(spec.directory.as_deref(), Some(Path::new("./mysql-8.4/x")));
         assert!(!format!("{spec:?}").contains("t-secret"));

@@ -86,8 +86,7 @@ async fn mysql_9_7_with_everything() {
     let Some(from) = unpacked(Servers::MySql97) else { return };
     let dir = directory();
     let archive = dir.path().join("mysql.tar.zst");
-    // links of packages lead to the root of the system
-    tar(&["--zstd", "-h", "--ignore-failed-read", "-cf"], &archive, &from, ".");
+    tar(&["--zstd", "--exclude=root/usr/bin", "-cf"], &archive, &from, ".");
     runs(&archive, "9.").await;
 }
 

@@ -2,8 +2,8 @@
 
 use crate::site::Site;
 use crate::{Place, sha256, small};
-use cotton_core::{ErrorKind, PortError};
 use cotton_core::ports::mysql::MySql;
+use cotton_core::{ErrorKind, PortError};
 use cotton_mysql::install::{FromArchive, InstallError, Installer, Limits};
 use cotton_mysql::{Error, Instance};
 use std::path::Path;
@@ -59,7 +59,8 @@ async fn from_a_web_server_once() {
     let installed = place.install(&arguments, limits()).await.expect("all is well");
     assert!(installed.programs[0].ends_with("tree/b/bin"));
     assert!(!place.server().join("tree/a").exists());
-    let site = Site::start(&format!("302 Found\r\ncontent-length: 0\r\nlocation: {}", site.url), Vec::new(), true).await;
+    let site =
+        Site::start(&format!("302 Found\r\ncontent-length: 0\r\nlocation: {}", site.url), Vec::new(), true).await;
     let place = Place::new();
     let arguments = elsewhere.replace(&archive.display().to_string(), &site.url);
     place.install(&arguments, limits()).await.expect("redirected");
@@ -81,7 +82,11 @@ async fn web_servers_that_fail() {
         let place = Place::new();
         let error = at_port(&place, &format!("archive={},sha256={OTHER}", site.url), limits()).await;
         assert_eq!((error.kind, error.is_temporary()), (kind, temporary), "{}", error.chain());
-        assert!(error.chain().starts_with("could not install the server: archive http://127.0.0.1"), "{}", error.chain());
+        assert!(
+            error.chain().starts_with("could not install the server: archive http://127.0.0.1"),
+            "{}",
+            error.chain()
+        );
         assert!(error.chain().contains(said) && !error.chain().contains("t-secret"), "{}", error.chain());
         assert_eq!(place.left(), Vec::<std::path::PathBuf>::new());
     }
@@ -139,7 +144,12 @@ async fn bad_files() {
     write("client/bin/mysql", b"x");
     crate::tar(&["-cf"], &from.path().join("client.tar"), from.path(), "client");
     Command::new("mkfifo").arg(from.path().join("pipe.tar")).status().expect("mkfifo runs");
-    crate::tar(&["-P", "--transform=s,^client/bin,../..,", "-cf"], &from.path().join("up.tar"), from.path(), "client/bin");
+    crate::tar(
+        &["-P", "--transform=s,^client/bin,../..,", "-cf"],
+        &from.path().join("up.tar"),
+        from.path(),
+        "client/bin",
+    );
     let of = |name: &str| format!("archive={}", from.path().join(name).display());
     for (arguments, kind, said) in [
         (format!("{},sha256={OTHER}", of("a.tar")), ErrorKind::Corrupt, "has the sha256"),
