@@ -359,9 +359,11 @@ impl MySql for Instance {
             provision::provision(&self.config, programs, &self.dirs, server).await
         };
         let context = || format!("directory {}", self.dirs.root.display());
-        provision.await.map_err(|error: Error| match error {
-            Error::Install(_) => error.at_port("install the server", ""),
-            error => error.at_port("make the data directory", context()),
+        provision.await.map_err(|error: Error| {
+            if matches!(error, Error::Install(_)) {
+                return error.at_port("install the server", "");
+            }
+            error.at_port("make the data directory", context())
         })
     }
 

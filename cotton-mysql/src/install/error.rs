@@ -124,8 +124,7 @@ impl InstallError {
         match self {
             Self::Open { source, .. } | Self::File { source, .. } => io_meaning(source),
             Self::Fetch { source, .. } if source.is_timeout() => (Timeout, Temporary),
-            Self::Fetch { .. } => (Unreachable, Temporary),
-            Self::Refused { status: 408 | 425 | 429 | 500.., .. } => (Unreachable, Temporary),
+            Self::Fetch { .. } | Self::Refused { status: 408 | 425 | 429 | 500.., .. } => (Unreachable, Temporary),
             Self::Refused { status: 404 | 410, .. } => (NotFound, Permanent),
             Self::Refused { .. } => (Denied, Permanent),
             Self::TooLarge { .. } | Self::Format { .. } | Self::Unsafe { .. } | Self::NoServer { .. } => {

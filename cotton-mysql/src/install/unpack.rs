@@ -31,10 +31,14 @@ pub(super) fn unpack(
     let too_large = |what| InstallError::TooLarge { source_name: source_name.to_owned(), what };
     let mut unpacker = Unpacker { source_name, tree, given_up, left: limits.unpacked_bytes };
     let mut archive = tar::Archive::new(Bounded { inner: archive, left: limits.unpacked_bytes, given_up });
-    let damage = |error: io::Error| match error.kind() {
-        io::ErrorKind::FileTooLarge => too_large(format!("unpacks to more than {} bytes", limits.unpacked_bytes)),
-        _ if given_up.load(Ordering::Relaxed) => InstallError::GivenUp,
-        _ => damaged(error),
+    let damage = |error: io::Error| {
+        if given_up.load(Ordering::Relaxed) {
+            InstallError::GivenUp
+        } else if error.kind() == io::ErrorKind::FileTooLarge {
+            too_large(format!("unpacks to more than {} bytes", limits.unpacked_bytes))
+        } else {
+            damaged(error)
+        }
     };
     let mut count = 0;
     for entry in archive.entries().map_err(damage)? {
@@ -82,13 +86,14 @@ impl Unpacker<'_> {
         }
         self.parents(&below, &refuse)?;
         if kind.is_dir() {
-            return self.directory(&path, &refuse);
+            return directory(&path, &refuse);
         }
         match fs::symlink_metadata(&path) {
             Ok(old) if old.is_dir() => return Err(refuse("it would replace a directory")),
             Ok(_) => fs::remove_file(&path).map_err(|error| InstallError::file("remove", &path, error))?,
             Err(_) => {}
         }
+        #[expect(clippy::wildcard_enum_match_arm, reason = "only these are made, whatever else there may be")]
         match kind {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => self.file(entry, &path, damage),
             EntryType::Symlink => {
@@ -117,21 +122,9 @@ impl Unpacker<'_> {
         let mut dir = self.tree.to_owned();
         for part in below.parent().into_iter().flat_map(Path::components) {
             dir.push(part);
-            self.directory(&dir, refuse)?;
+            directory(&dir, refuse)?;
         }
         Ok(())
-    }
-
-    /// For all to enter: the server may run as another user than we do.
-    fn directory(&self, path: &Path, refuse: &dyn Fn(&'static str) -> InstallError) -> Result<(), InstallError> {
-        match fs::symlink_metadata(path) {
-            Ok(meta) if meta.is_dir() => Ok(()),
-            Ok(_) => Err(refuse("it would be made through a link or a file")),
-            Err(_) => {
-                let made = fs::create_dir(path).and_then(|()| mode(path, 0o755));
-                made.map_err(|error| InstallError::file("create", path, error))
-            }
-        }
     }
 
     fn file<R: Read>(
@@ -161,6 +154,18 @@ impl Unpacker<'_> {
         }
         // programs stay programs; all may read, since the server may run as another user; no more than that
         mode(path, (wanted & 0o755) | 0o444).map_err(failed)
+    }
+}
+
+/// For all to enter: the server may run as another user than we do.
+fn directory(path: &Path, refuse: &dyn Fn(&'static str) -> InstallError) -> Result<(), InstallError> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => Ok(()),
+        Ok(_) => Err(refuse("it would be made through a link or a file")),
+        Err(_) => {
+            let made = fs::create_dir(path).and_then(|()| mode(path, 0o755));
+            made.map_err(|error| InstallError::file("create", path, error))
+        }
     }
 }
 
