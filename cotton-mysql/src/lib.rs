@@ -39,6 +39,7 @@ mod dialect;
 mod dirs;
 mod error;
 mod history;
+pub mod install;
 mod instance;
 mod process;
 mod programs;
@@ -47,6 +48,6 @@ mod replication;
 mod sql;
 mod status;
 
-pub use config::{InstanceConfig, Passwords, RunAs, Timing};
+pub use config::{Administrator, InstanceConfig, Passwords, RunAs, Timing};
 pub use error::Error;
 pub use instance::Instance;

@@ -7,6 +7,7 @@ mod faults;
 mod framework;
 mod isolation;
 mod lifecycle;
+mod packaging;
 mod quorum;
 mod volumes;
 

@@ -61,6 +61,16 @@ impl Stock {
         Ok(Some(this))
     }
 
+    /// Gives every scheduler from now on one more flag, or another value of a flag.
+    pub fn flag(&mut self, name: &'static str, value: String) {
+        self.flags.push((name, value));
+    }
+
+    /// Where files are that agents and executors can read.
+    pub fn path(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
     /// So many agents, one `ZooKeeper`, and one scheduler that leads.
     ///
     /// # Errors
@@ -97,7 +107,7 @@ impl Stock {
         let log = File::options().create(true).append(true).open(path(&format!("scheduler-{number}.log")))?;
         let mut command = Command::new(program("cotton-scheduler")?);
         let zk = self.zookeeper.url("", "/mysos");
-        for (flag, value) in [
+        let usual = [
             ("port", self.port(number).to_string()),
             ("mesos_master", self.mesos.master().to_string()),
             ("framework_user", USER.to_owned()),
@@ -107,10 +117,11 @@ impl Stock {
             ("admin_keypath", path("admin.yml")),
             ("scheduler_keypath", path("key")),
             ("work_dir", path(&format!("work-{number}"))),
-        ] {
+        ];
+        let usual = usual.into_iter().filter(|(flag, _)| self.flags.iter().all(|(other, _)| other != flag));
+        for (flag, value) in usual.chain(self.flags.iter().cloned()) {
             command.arg(format!("--{flag}={value}"));
         }
-        command.args(self.flags.iter().map(|(flag, value)| format!("--{flag}={value}")));
         command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn()?;
         let process = Process::open(child.id()).ok_or_else(|| Failure::new("the scheduler ended at once"))?;

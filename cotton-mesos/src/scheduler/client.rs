@@ -62,7 +62,7 @@ impl Client {
         #[cfg(feature = "tls")]
         let (builder, scheme) = match &config.ca_file {
             Some(path) => (builder.tls_certs_only(super::tls::authorities(path)?).https_only(true), "https"),
-            None => (builder, "http"),
+            None => (builder.tls_certs_only([]), "http"),
         };
         #[cfg(not(feature = "tls"))]
         let scheme = "http";

@@ -3,6 +3,7 @@
 use super::raw::Raw;
 use super::{FlagError, credentials, invalid};
 use crate::config::duration;
+use cotton_mysql::install::ArchiveSpec;
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -50,7 +51,7 @@ pub struct MesosFlags {
     pub executor_keypath: String,
     /// File on the agents with the MySQL administrator's account.
     pub admin_keypath: String,
-    /// Passed to the executors' installer.
+    /// The archive with the database server, for the executors' installer; checked.
     pub installer_args: Option<String>,
     /// Passed to the executors' backup store.
     pub backup_store_args: Option<String>,
@@ -83,6 +84,10 @@ impl MesosFlags {
         let credentials = credentials.map_err(|error| invalid("framework_authentication_file", error))?;
         let ca_file = raw.mesos_ca_file.as_deref().map(readable).transpose()?;
         let executor_environ = raw.executor_environ.as_deref().map(environ).transpose()?.unwrap_or_default();
+        let installer_args = raw.installer_args.clone().filter(|text| !text.is_empty());
+        if let Some(Err(error)) = installer_args.as_deref().map(str::parse::<ArchiveSpec>) {
+            return Err(invalid("installer_args", error));
+        }
         let key = || scheduler_keypath.display().to_string();
         Ok(Self {
             master,
@@ -98,7 +103,7 @@ impl MesosFlags {
             executor_source_prefix: raw.executor_source_prefix.clone(),
             executor_keypath: raw.executor_keypath.clone().unwrap_or_else(key),
             admin_keypath,
-            installer_args: raw.installer_args.clone(),
+            installer_args,
             backup_store_args: raw.backup_store_args.clone(),
             // anything but 'zk' was local with Apache Cotton
             state_storage: match raw.state_storage.as_deref() {

@@ -75,7 +75,8 @@ pub(super) struct Raw {
     /// How long Mesos keeps our tasks while no scheduler is there [default: 14d]
     #[arg(long = "framework_failover_timeout", value_name = "TIME", env = "COTTON_FRAMEWORK_FAILOVER_TIMEOUT")]
     pub(super) framework_failover_timeout: Option<String>,
-    /// Passed to the executors' installer
+    /// Archive with the database server, unpacked by each executor: archive=PATH-OR-URI,sha256=HEX[,directory=DIR]
+    /// [default: the server that agents have installed]
     #[arg(long = "installer_args", value_name = "ARGS", env = "COTTON_INSTALLER_ARGS")]
     pub(super) installer_args: Option<String>,
     /// Passed to the executors' backup store
