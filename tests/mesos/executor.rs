@@ -23,8 +23,8 @@ pub(crate) async fn run() {
             LinkEvent::Launch { task: id, data } => {
                 (task, lingers) = (id, &data[..] == b"linger");
                 link.update(&task, TaskState::Starting, "").await.expect("open");
-                let line = std::str::from_utf8(&data).expect("text").strip_prefix("append ");
-                let words = line.map_or_else(|| "it runs".to_owned(), append);
+                let appended = std::str::from_utf8(&data).expect("text").strip_prefix("append ");
+                let words = appended.map_or_else(|| "it runs".to_owned(), append);
                 link.update(&task, TaskState::Running, &words).await.expect("open");
             }
             LinkEvent::Kill { .. } => link.update(&task, TaskState::Killed, "as told").await.expect("open"),

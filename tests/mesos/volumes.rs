@@ -62,7 +62,7 @@ async fn clean(mesos: &RealMesos) -> Outcome {
         loop {
             let agents = mesos.operator(json!({ "type": "GET_AGENTS" })).await?;
             let agents = agents["get_agents"]["agents"].as_array().cloned().unwrap_or_default();
-            let text = Value::from_iter(agents.iter().map(|agent| agent["total_resources"].clone())).to_string();
+            let text = agents.iter().map(|agent| agent["total_resources"].clone()).collect::<Value>().to_string();
             let operations = mesos.operator(json!({ "type": "GET_OPERATIONS" })).await?;
             let operations = operations["get_operations"]["operations"].as_array().map_or(0, Vec::len);
             if !text.contains("DYNAMIC") && !text.contains("persistence") && operations == 0 {

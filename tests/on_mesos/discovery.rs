@@ -20,9 +20,9 @@ async fn clients_see_one_primary_at_a_time_and_every_change() -> Outcome {
         let (old, epoch) = (seen.primary()?.clone(), seen.epoch);
         let lost = Instant::now();
         if round % 2 == 0 {
-            stock.server(&old)?.1.kill()
+            stock.server(&old)?.1.kill();
         } else {
-            stock.executor(&old)?.1.kill()
+            stock.executor(&old)?.1.kill();
         }
         writer.first_elsewhere(old.endpoint.port, lost, STEP).await?;
         seen = api.until("a", STEP, "failed over and whole", |c| c.epoch > epoch && c.is_healthy()).await?;
