@@ -123,7 +123,8 @@ pub enum Order {
         must_contain: GtidSet,
         /// How many replicas must acknowledge a commit; 0 is asynchronous.
         acks: u32,
-        /// With `Some`, writes stop when the scheduler has answered no report for so long and no replica is connected.
+        /// With `Some`, writes stop when the scheduler has answered no report for so long and not all replicas are
+        /// connected.
         lease_ms: Option<u64>,
     },
     /// Read-only, replicating from the primary; after checking that it holds nothing that the primary lacks.
@@ -179,6 +180,9 @@ pub enum ToExecutor {
         nonce: u64,
         /// Whether a fresh report is wanted at once.
         report_now: bool,
+        /// How many other members may be connected to a primary whose report is answered.
+        #[serde(default)]
+        others: u32,
     },
 }
 

@@ -14,6 +14,8 @@ pub(super) struct Election {
     pub(super) deadline: Millis,
     /// The old primary may still take writes until then, as far as its lease tells.
     pub(super) lease_until: Option<Millis>,
+    /// When the first replica of the old primary was known to have left it.
+    first_left: Option<Millis>,
     pub(super) waiting: Option<Undecided>,
     announced: Option<Undecided>,
     progress: Progress,
@@ -173,8 +175,15 @@ impl Cluster {
         let deadline = now.after(self.timing.election_ms);
         self.retirement = None;
         self.failover = None;
-        self.election =
-            Some(Election { started: now, deadline, lease_until, waiting: None, announced: None, progress });
+        self.election = Some(Election {
+            started: now,
+            deadline,
+            lease_until,
+            first_left: None,
+            waiting: None,
+            announced: None,
+            progress,
+        });
     }
 
     /// A cluster that never was open for writes has no data to lose: the first member to run is primary.
@@ -209,6 +218,9 @@ impl Cluster {
             }
         }
         let ballots = self.ballots(now);
+        if let Some(until) = self.may_be_unnoticed(now, &ballots, lease_until) {
+            return self.wake_at(until);
+        }
         let force = expired && self.state.spec.preference == Preference::Availability;
         let state = &self.state;
         let rules = Rules { ackers: &state.ackers, acks, floor: &state.floor, witnesses: &state.witnesses, force };
@@ -219,6 +231,16 @@ impl Cluster {
             }
             Err(undecided) => self.wait(now, undecided),
         }
+    }
+
+    /// While all its replicas are connected, a primary may go on without a lease; that one has left it, it notices a
+    /// moment later. Gives the end of that moment, if it has not come.
+    fn may_be_unnoticed(&mut self, now: Millis, ballots: &[Ballot], lease_until: Option<Millis>) -> Option<Millis> {
+        lease_until.filter(|_| !self.is_frozen_or_gone(self.state.last_primary))?;
+        let left = ballots.iter().any(|ballot| Some(ballot.member) != self.state.last_primary);
+        let election = self.election.as_mut().filter(|_| left)?;
+        let until = election.first_left.get_or_insert(now).after(self.timing.desertion_ms);
+        (now < until).then_some(until)
     }
 
     /// Tells what the election waits for. Answers arrive one by one: only what stays missing for a moment is worth it.

@@ -51,6 +51,9 @@ pub struct Timing {
     pub restart_grace_ms: u64,
     /// How long an asynchronous primary may go on without being answered.
     pub lease_ms: u64,
+    /// After how long a primary whose lease has run out has certainly noticed that a replica has left it. Longer than
+    /// [`ExecutorConfig::replicas_known_ms`](crate::executor::ExecutorConfig::replicas_known_ms).
+    pub desertion_ms: u64,
     /// After how long a kill is repeated.
     pub kill_retry_ms: u64,
     /// After how long a member that is to leave is killed although it has not stopped receiving.
@@ -75,6 +78,7 @@ impl Default for Timing {
             election_ms: 60_000,
             restart_grace_ms: 3_000,
             lease_ms: 10_000,
+            desertion_ms: 3_000,
             kill_retry_ms: 5_000,
             detach_ms: 10_000,
             stall_ms: 3_000,

@@ -33,8 +33,10 @@ impl Executor {
                 None => self.ignore(),
             },
             Input::Message(ToExecutor::Directive(directive)) => self.on_directive(directive),
-            Input::Message(ToExecutor::Heard { incarnation, seq, nonce, report_now }) => {
-                self.on_heard(incarnation, seq, nonce, report_now);
+            Input::Message(ToExecutor::Heard { incarnation, seq, nonce, report_now, others }) => {
+                self.on_heard(incarnation, seq, others);
+                self.nonce = self.nonce.max(nonce);
+                self.fresh_wanted |= report_now;
             }
             Input::Finished { id, outcome } => self.on_finished(id, outcome),
             Input::Probed { id, result } => self.on_probed(id, result),
@@ -158,12 +160,10 @@ impl Executor {
         self.retry = super::retry::Retry::default();
     }
 
-    fn on_heard(&mut self, incarnation: u64, seq: u64, nonce: u64, report_now: bool) {
-        if incarnation != self.state.incarnation || !self.lease.on_heard(seq) {
+    fn on_heard(&mut self, incarnation: u64, seq: u64, others: u32) {
+        if incarnation != self.state.incarnation || !self.lease.on_heard(seq, others) {
             self.ignore(); // renews nothing, but was said all the same
         }
-        self.nonce = self.nonce.max(nonce);
-        self.fresh_wanted |= report_now;
     }
 
     fn on_finished(&mut self, id: CallId, outcome: Outcome) {
@@ -348,6 +348,7 @@ impl Executor {
             return;
         }
         self.server.on_status(status, probe.nonce);
+        self.server.looked = probe.started;
         let quiet = !probe.beside && self.running.is_none();
         self.next_probe = probe.started.after(self.config.probe_interval_ms);
         if quiet {

@@ -93,8 +93,9 @@ pub(super) struct Server {
     pub(super) standing: Standing,
     /// Position read in this boot.
     pub(super) seen: Option<Seen>,
-    /// Newest probe of this boot.
+    /// Newest probe of this boot, and when it began.
     pub(super) status: Option<ServerStatus>,
+    pub(super) looked: Millis,
     pub(super) probe_failures: u32,
     /// Last position ever seen, for reports while it is down.
     last_position: GtidSet,
@@ -118,6 +119,7 @@ impl Server {
             standing: Standing::Idle,
             seen: None,
             status: None,
+            looked: now,
             probe_failures: 0,
             last_position: GtidSet::Empty,
             version: String::new(),
