@@ -16,7 +16,7 @@ const CLUSTERS: usize = 20;
 pub(crate) async fn failover(effort: Effort) -> Result<Option<Measurement>, Failure> {
     let Some(stock) = start(3).await? else { return Ok(None) };
     let mut load = Load::start(stock.api(0)).await?;
-    let rounds = load.fail_over(effort.rounds(100, 5), &|member| Ok(stock.server(member)?.1)).await?;
+    let rounds = load.fail_over(effort.rounds(40, 5), &|member| Ok(stock.server(member)?.1)).await?;
     load.finish().await?;
     let write = |round: &Round| ms(round.write);
     Ok(Some(Measurement::of("mesos.failover.kill_to_write_ms", &rounds.iter().map(write).collect::<Vec<_>>())))
