@@ -29,6 +29,7 @@ impl Cluster {
             members: state.members.iter().map(|(id, m)| self.member_view(now, *id, m)).collect(),
             last_failover: self.last_failover.clone(),
             reasons,
+            refusals: Vec::new(), // the fleet knows them
         }
     }
 

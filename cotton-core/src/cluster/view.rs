@@ -82,6 +82,19 @@ pub struct MemberView {
     pub trouble: Option<String>,
 }
 
+/// An offer that is not used for a member that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusedOffer {
+    /// Its agent.
+    pub agent: AgentId,
+    /// Its host.
+    pub host: String,
+    /// Why, for programs: see [`Refusal::code`](crate::Refusal::code).
+    pub code: &'static str,
+    /// Why, for people.
+    pub text: String,
+}
+
 /// One cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClusterView {
@@ -93,6 +106,9 @@ pub struct ClusterView {
     pub status: ClusterStatus,
     /// Why it is not healthy; empty when it is.
     pub reasons: Vec<Reason>,
+    /// Offers of the latest rounds that were not used for it while it wants a member, at most
+    /// [`REFUSALS_KEPT`](crate::placement::REFUSALS_KEPT).
+    pub refusals: Vec<RefusedOffer>,
     /// Members wanted.
     pub size: u32,
     /// What each member gets.

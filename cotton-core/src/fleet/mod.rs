@@ -366,6 +366,8 @@ impl Fleet {
     pub fn view(&self, now: Millis, name: &ClusterName) -> Option<ClusterView> {
         let slot = self.slots.get(name)?;
         let mut view = slot.cluster.view(now);
+        let refusals = slot.refused.iter().filter(|_| slot.wanting).flat_map(|refused| &refused.refusals);
+        view.refusals = refusals.map(Into::into).collect();
         if let Some(refused) = slot.refused.as_ref().filter(|_| slot.wanting) {
             view.reasons.push(Reason { code: "not_placed", text: refused.to_string() });
         }
