@@ -483,7 +483,8 @@ impl Cluster {
             if let Some(observed) = self.observed.get_mut(&member) {
                 observed.leaving_since = Some(now);
             }
-            self.log(now, EventKind::Leaving { member, reason: why.reason().to_owned() });
+            let keepsake = self.state.members.get(&member).map_or("", |member| member.keepsake(why));
+            self.log(now, EventKind::Leaving { member, reason: format!("{}{keepsake}", why.reason()) });
         }
     }
 

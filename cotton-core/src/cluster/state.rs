@@ -152,13 +152,27 @@ pub enum Leaving {
     Deleted,
 }
 
+impl Member {
+    /// What becomes of its data when it leaves for this reason, as far as that is worth saying.
+    pub const fn keepsake(&self, why: Leaving) -> &'static str {
+        match (why, self.volume) {
+            (Leaving::Errant | Leaving::Unstable, false) => "; its data is kept in its sandbox",
+            (Leaving::Errant | Leaving::Unstable, true) => "; its volume is released with what it has",
+            (
+                Leaving::ScaleDown | Leaving::Unreachable | Leaving::Stuck | Leaving::Missing | Leaving::Deleted,
+                true | false,
+            ) => "",
+        }
+    }
+}
+
 impl Leaving {
     /// For people.
     pub const fn reason(self) -> &'static str {
         match self {
             Self::ScaleDown => "fewer members are wanted",
-            Self::Errant => "it holds transactions that the primary lacks; its data is kept in its sandbox",
-            Self::Unstable => "its server failed too often; its data is kept in its sandbox",
+            Self::Errant => "it holds transactions that the primary lacks",
+            Self::Unstable => "its server failed too often",
             Self::Unreachable => "its agent could not be reached for too long",
             Self::Missing => "its volume has not been offered for too long",
             Self::Stuck => "it did not start in time",
