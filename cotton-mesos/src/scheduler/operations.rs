@@ -85,8 +85,8 @@ impl Operations {
         let (step, volume, process, number) = parse(id)?;
         let is_ours = process == self.process;
         let is_old = self.latest.get(&volume).is_some_and(|latest| (process, number) <= *latest);
-        let is_told = if is_ours { !self.pending.contains_key(id) } else { is_old };
-        if is_told {
+        let known = if is_ours { !self.pending.contains_key(id) } else { is_old };
+        if known {
             return None;
         }
         let event = self.meaning(id, step, volume.clone(), status);
