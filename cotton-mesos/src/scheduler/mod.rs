@@ -68,6 +68,7 @@ use cotton_core::{FrameworkId, PortError};
 use inbox::Inbox;
 use state::{Session, State};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -101,7 +102,10 @@ impl HttpMesos {
     /// numbers.
     pub fn new(config: SchedulerConfig, detector: Arc<dyn MasterDetector>) -> Result<Self, SchedulerError> {
         let client = Client::new(&config)?;
-        let process = getrandom::u64().map_err(SchedulerError::Random)?;
+        let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let salt = getrandom::u32().map_err(SchedulerError::Random)?;
+        // Two that begin within the same moment differ, too.
+        let process = (u64::try_from(began).unwrap_or(0) << 16) | u64::from(salt & 0xffff);
         let (inbox, posting) = <(Inbox, tokio::sync::Mutex<()>)>::default();
         let state = Mutex::new(State::new(process));
         let shared = Arc::new(Shared { config, client, detector, inbox, state, posting });

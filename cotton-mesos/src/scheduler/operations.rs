@@ -1,7 +1,8 @@
 //! Operations that were asked for, by their ids, and what news of them means to the port.
 //!
 //! An id says what it is about: `<step>.<volume>.<process>.<number>`. So the news of operations that an earlier process has
-//! asked for are understood, too.
+//! asked for are understood, too. They are repeated until acknowledged, also long after others have been told; processes are
+//! numbered by the time at which they began, so that what is older than what is known already can be told from it.
 
 use crate::wire::common::Id;
 use crate::wire::scheduler::call::{AcknowledgeOperation, ReconcileOperation};
@@ -36,11 +37,13 @@ const STEPS: [(Step, &str); 5] = [
 /// Operations that were asked for.
 #[derive(Debug, Default)]
 pub(super) struct Operations {
-    /// Another number in each process, so that no id is used twice.
+    /// Another number in each process, so that no id is used twice; larger in later ones.
     process: u64,
     last: u64,
     /// Not answered yet.
     pending: BTreeMap<Id, Pending>,
+    /// Process and number of the latest operation on each volume of which something is known.
+    latest: BTreeMap<VolumeId, (u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -61,6 +64,7 @@ impl Operations {
         self.last += 1;
         let word = STEPS.iter().find(|(known, _)| *known == step).map_or("", |(_, word)| word);
         let id = Id::new(format!("{word}.{volume}.{:x}.{}", self.process, self.last));
+        self.latest.insert(volume.clone(), (self.process, self.last));
         let pending = Pending { volume: volume.clone(), agent: agent.clone(), is_cut_off: false };
         self.pending.insert(id.clone(), pending);
         id
@@ -78,11 +82,22 @@ impl Operations {
     /// What news of an operation means.
     pub(super) fn on_status(&mut self, status: &OperationStatus) -> Option<MesosEvent> {
         let id = status.operation_id.as_ref()?;
-        let (step, volume, process) = parse(id)?;
-        let is_release = matches!(step, Step::Destroy | Step::DestroyLast | Step::Unreserve);
-        if process == self.process && !self.pending.contains_key(id) {
-            return None; // told before
+        let (step, volume, process, number) = parse(id)?;
+        let is_ours = process == self.process;
+        let is_old = self.latest.get(&volume).is_some_and(|latest| (process, number) <= *latest);
+        let known = if is_ours { !self.pending.contains_key(id) } else { is_old };
+        if known {
+            return None;
         }
+        let event = self.meaning(id, step, volume.clone(), status);
+        if event.is_some() && !is_ours {
+            self.latest.insert(volume, (process, number));
+        }
+        event
+    }
+
+    fn meaning(&mut self, id: &Id, step: Step, volume: VolumeId, status: &OperationStatus) -> Option<MesosEvent> {
+        let is_release = matches!(step, Step::Destroy | Step::DestroyLast | Step::Unreserve);
         let reason = match status.state {
             OperationState::OperationPending => return None,
             OperationState::OperationUnreachable | OperationState::OperationRecovering => {
@@ -158,11 +173,11 @@ pub(super) fn failed(volume: VolumeId, reason: &str) -> MesosEvent {
     MesosEvent::Volume { volume, outcome: VolumeOutcome::Failed { reason: reason.to_owned() } }
 }
 
-fn parse(id: &Id) -> Option<(Step, VolumeId, u64)> {
+fn parse(id: &Id) -> Option<(Step, VolumeId, u64, u64)> {
     let mut parts = id.value.split('.');
-    let (word, volume, process) = (parts.next()?, parts.next()?, parts.next()?);
+    let (word, volume, process, number) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
     let step = STEPS.iter().find(|(_, known)| *known == word)?.0;
-    Some((step, VolumeId::from(volume), u64::from_str_radix(process, 16).ok()?))
+    Some((step, VolumeId::from(volume), u64::from_str_radix(process, 16).ok()?, number.parse().ok()?))
 }
 
 fn question(id: &Id, agent: &AgentId) -> ReconcileOperation {
@@ -211,16 +226,35 @@ mod tests {
             let ids: Vec<Id> = steps.iter().map(|step| operations.ask(*step, &volume(), &agent())).collect();
             assert_eq!(operations.unanswered().len(), ids.len());
             let finished = |id: &Id| status(id, OperationState::OperationFinished);
-            let mut earlier = Operations::new(8);
+            let mut later = Operations::new(8);
             let mut told: Vec<_> = ids.iter().map(|id| outcome(operations.on_status(&finished(id)))).collect();
             assert_eq!(told.pop(), Some(Some(done.clone())));
             assert!(told.iter().all(Option::is_none));
             assert!(operations.unanswered().is_empty());
             let last = ids.last().expect("a step");
             assert_eq!(operations.on_status(&finished(last)), None, "told once");
-            assert_eq!(outcome(earlier.on_status(&finished(last))), Some(done), "an earlier process asked");
+            assert_eq!(outcome(later.on_status(&finished(last))), Some(done), "an earlier process asked");
         }
         assert_eq!(Operations::default().on_status(&status(&Id::new("x"), OperationState::OperationFailed)), None);
+    }
+
+    #[test]
+    fn what_is_older_than_what_is_known_is_not_told() {
+        let mut first = Operations::new(1);
+        let (create, unreserve) =
+            (first.ask(Step::Create, &volume(), &agent()), first.ask(Step::Unreserve, &volume(), &agent()));
+        let finished = |id: &Id| status(id, OperationState::OperationFinished);
+        let mut later = Operations::new(2);
+        assert_eq!(outcome(later.on_status(&finished(&create))), Some(VolumeOutcome::Made));
+        assert_eq!(later.on_status(&finished(&create)), None, "repeated, as it was not acknowledged");
+        assert_eq!(outcome(later.on_status(&finished(&unreserve))), Some(VolumeOutcome::Released));
+        let mut even_later = Operations::new(3);
+        assert_eq!(outcome(even_later.on_status(&finished(&unreserve))), Some(VolumeOutcome::Released));
+        assert_eq!(even_later.on_status(&finished(&create)), None, "it is not there any more");
+        let mut busy = Operations::new(4);
+        let own = busy.ask(Step::Create, &volume(), &agent());
+        assert_eq!(busy.on_status(&finished(&unreserve)), None, "that was the one before");
+        assert_eq!(outcome(busy.on_status(&finished(&own))), Some(VolumeOutcome::Made));
     }
 
     #[test]
