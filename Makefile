@@ -23,11 +23,14 @@ lint: ## formatting, clippy, documentation, purity of the core
 	@scripts/lint
 
 bench: ## measure, print a table, write target/bench/results.json
-	@scripts/setup
+	@scripts/setup --all
 	cargo build --release --locked -p cotton-bin -p cotton-tests --bins
 	@target/release/cotton-bench
+
+dist: ## programs for delivery, stripped and with checksums, in dist/
+	@scripts/dist
 
 doc: ## the libraries' documentation
 	cargo doc --locked --workspace --no-deps --all-features
 
-.PHONY: help setup demo test lint bench doc
+.PHONY: help setup demo test lint bench dist doc

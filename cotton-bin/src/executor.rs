@@ -3,9 +3,12 @@
 //! All it needs is in its environment: what Mesos sets for an executor, and
 //! - `COTTON_KEY_FILE`: file with the key that opens the member's passwords (required)
 //! - `COTTON_MYSQL_BIN_DIR`: directory with the database server's programs, when not those of the system
+//! - `COTTON_INSTALLER_ARGS`: an archive with the database server, which is unpacked into the sandbox
+//! - `COTTON_ADMIN_KEYPATH`: file with an account for the agents' administrators, if they want one
 //! - `COTTON_BIND_ADDRESS`: address that the database server listens on, when not all
 //! - `COTTON_LOG`: what to log
 
+use crate::administrator::{self, AdministratorError};
 use crate::secret::{KeyError, OpenError, SealingKey};
 use cotton_core::driver::executor;
 use cotton_core::driver::memory::FileMemory;
@@ -15,10 +18,15 @@ use cotton_core::protocol::MemberTask;
 use cotton_core::{Durability, ErrorKind, PortError};
 use cotton_mesos::executor::EnvironmentError;
 use cotton_mesos::{ExecutorEnvironment, HttpExecutorLink, LinkError};
+use cotton_mysql::install::{FromArchive, Limits, SpecError};
 use cotton_mysql::{Instance, InstanceConfig, Passwords};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Where a member keeps everything that shall outlive its task, below its sandbox. The scheduler has a persistent volume
+/// put there, when there are volumes.
+const MEMBER_DIRECTORY: &str = cotton_mesos::VOLUME_PATH;
 
 /// The environment of a process, or what stands for it in a test.
 pub type Environment = BTreeMap<String, String>;
@@ -39,6 +47,15 @@ pub enum ExecutorError {
     /// No key.
     #[error("COTTON_KEY_FILE is not set: it must name the file with the key that opens passwords")]
     NoKey,
+    /// An archive that makes no sense.
+    #[error("COTTON_INSTALLER_ARGS: {0}")]
+    Archive(#[from] SpecError),
+    /// The administrators' account.
+    #[error(transparent)]
+    Administrator(#[from] AdministratorError),
+    /// Two servers.
+    #[error("COTTON_INSTALLER_ARGS and COTTON_MYSQL_BIN_DIR both say where the server is: set one of them only")]
+    TwoServers,
     /// A bad key.
     #[error(transparent)]
     Key(#[from] KeyError),
@@ -57,7 +74,12 @@ pub enum ExecutorError {
 pub async fn run(environment: Environment) -> Result<(), ExecutorError> {
     let mesos = ExecutorEnvironment::from_map(&environment)?;
     let sandbox = mesos.sandbox.clone();
-    let memory = FileMemory::new(sandbox.join("executor.json")); // beside the data, and as long-lived
+    let root = sandbox.join(MEMBER_DIRECTORY);
+    std::fs::create_dir_all(&root).map_err(|error| {
+        PortError::permanent(ErrorKind::Storage, "make the member's directory", root.display().to_string())
+            .with_source(error)
+    })?;
+    let memory = FileMemory::new(root.join("executor.json")); // beside the data, and as long-lived
     let link = HttpExecutorLink::start(mesos)?;
     let make_server = move |task| match open(task, &sandbox, &environment) {
         Ok(instance) => Ok(Arc::new(instance) as Arc<dyn MySql>),
@@ -77,15 +99,28 @@ fn open(task: MemberTask, sandbox: &Path, environment: &Environment) -> Result<I
         admin: key.open(&task.secrets.admin)?,
         replication: key.open(&task.secrets.replication)?,
     };
-    let root = sandbox.join("mysql");
-    let server_id = task.member.server_id();
+    let (root, server_id) = (sandbox.join(MEMBER_DIRECTORY), task.member.server_id());
     let mut config = InstanceConfig::new(root, task.endpoint, server_id, task.resources, task.user, passwords);
     config.semi_sync = task.durability == Durability::SemiSync;
     config.programs = environment.get("COTTON_MYSQL_BIN_DIR").map(Into::into);
     if let Some(address) = environment.get("COTTON_BIND_ADDRESS") {
         config.bind_address.clone_from(address);
     }
-    Ok(Instance::new(config)?)
+    if let Some(path) = environment.get("COTTON_ADMIN_KEYPATH").filter(|path| !path.is_empty()) {
+        config.administrator = administrator::load(Path::new(path))?;
+        if config.administrator.is_none() {
+            tracing::info!(path, "no file: the server gets no account for administrators");
+        }
+    }
+    let Some(archive) = environment.get("COTTON_INSTALLER_ARGS").filter(|text| !text.is_empty()) else {
+        return Ok(Instance::new(config)?);
+    };
+    if config.programs.is_some() {
+        return Err(ExecutorError::TwoServers);
+    }
+    // not below the data, which may be on a volume that outlives the sandbox
+    let installer = FromArchive::new(archive.parse()?, sandbox.join("server"), Limits::default());
+    Ok(Instance::with_installer(config, Arc::new(installer))?)
 }
 
 /// An error with its causes, each said once.
@@ -136,5 +171,12 @@ mod tests {
         assert!(refused(task(&key), &with("COTTON_KEY_FILE", "/none")).contains("/none"));
         let other = SealingKey::new([9; 32]);
         assert!(refused(task(&other), &with("COTTON_KEY_FILE", &path)).contains("sealed with another key"));
+        let mut archive = with("COTTON_KEY_FILE", &path);
+        archive.insert("COTTON_INSTALLER_ARGS".to_owned(), "mysql.tar".to_owned());
+        assert!(refused(task(&key), &archive).starts_with("COTTON_INSTALLER_ARGS: 'mysql.tar' is neither archive="));
+        archive.insert("COTTON_INSTALLER_ARGS".to_owned(), "archive=/none".to_owned());
+        assert!(open(task(&key), dir.path(), &archive).is_ok(), "looked for when it is needed");
+        archive.insert("COTTON_MYSQL_BIN_DIR".to_owned(), "/usr/sbin".to_owned());
+        assert!(refused(task(&key), &archive).contains("set one of them only"));
     }
 }

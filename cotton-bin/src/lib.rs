@@ -6,8 +6,9 @@
 //! - [`config`]: what people write in flags and forms
 //! - [`cli`], [`local`]: the command `cotton`, and a whole cotton on one machine
 //! - [`mesos`], [`front`]: the stock scheduler on Mesos and ZooKeeper, and the server that answers for it while it leads or not
-//! - [`executor`]: what runs one member
+//! - [`executor`], [`administrator`]: what runs one member, and an account of those who run the agents
 
+pub mod administrator;
 pub mod api;
 pub mod atomic_file;
 pub mod cli;

@@ -182,7 +182,8 @@ impl Stock {
         let ports = Ports { mesos, state, discovery: Arc::new(leadership.discovery()) };
         let limits = Limits::default();
         let timing = self.flags.timing();
-        let fleet = FleetConfig { timing, limits: limits.clone(), ..FleetConfig::default() };
+        let fleet =
+            FleetConfig { timing, limits: limits.clone(), volumes: self.mesos.volumes(), ..FleetConfig::default() };
         self.front.show(api::standby(None, "this one leads and is connecting to Mesos"));
         let started = tokio::select! {
             started = scheduler::start(fleet, ports, Arc::new(unix_ms)) => started,
@@ -234,6 +235,7 @@ impl Stock {
         }
         executor.environment.extend(flags.executor_environ.clone());
         let mut config = SchedulerConfig::new(framework, executor);
+        config.ca_file.clone_from(&flags.ca_file);
         config.credential = flags
             .credentials
             .as_ref()

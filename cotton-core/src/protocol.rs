@@ -126,7 +126,8 @@ pub enum Order {
         must_contain: GtidSet,
         /// How many replicas must acknowledge a commit; 0 is asynchronous.
         acks: u32,
-        /// With `Some`, writes stop when the scheduler has answered no report for so long and no replica is connected.
+        /// With `Some`, writes stop when the scheduler has answered no report for so long and not all replicas are
+        /// connected.
         lease_ms: Option<u64>,
     },
     /// Read-only, replicating from the primary; after checking that it holds nothing that the primary lacks.
@@ -207,6 +208,9 @@ pub enum ToExecutor {
         nonce: u64,
         /// Whether a fresh report is wanted at once.
         report_now: bool,
+        /// How many other members may be connected to a primary whose report is answered.
+        #[serde(default)]
+        others: u32,
     },
     /// A kill of this member's task need not wait for a successor: it is wanted, or nobody is there to take its place.
     LetGo,

@@ -71,6 +71,16 @@ impl Resources {
         })
     }
 
+    /// What is still needed of it when there is `other`.
+    #[must_use]
+    pub fn less(&self, other: &Self) -> Self {
+        Self {
+            cpus_milli: self.cpus_milli.saturating_sub(other.cpus_milli),
+            mem_bytes: self.mem_bytes.saturating_sub(other.mem_bytes),
+            disk_bytes: self.disk_bytes.saturating_sub(other.disk_bytes),
+        }
+    }
+
     /// The sum; saturates.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {

@@ -26,6 +26,9 @@ pub use scheduler::{
 
 use bytes::Bytes;
 
+/// Where a task finds its persistent volume, below its sandbox.
+pub const VOLUME_PATH: &str = "mysql";
+
 /// A random (version 4) uuid.
 pub(crate) fn new_uuid() -> Result<Bytes, getrandom::Error> {
     let mut uuid = [0u8; 16];

@@ -4,8 +4,8 @@
 
 mod master;
 
-use cotton_core::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, Storage, TaskState};
-use cotton_core::{AgentId, Endpoint, ErrorKind, FrameworkId, PortError, Resources, TaskId};
+use cotton_core::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, Storage, TaskState, VolumeOutcome};
+use cotton_core::{AgentId, Endpoint, ErrorKind, FrameworkId, OfferId, PortError, Resources, TaskId, VolumeId};
 use cotton_mesos::{ExecutorConfig, FrameworkConfig, HttpMesos, MasterDetector, MasterList, SchedulerConfig};
 use master::{DEADLINE, Events, Master};
 use serde_json::{Value, json};
@@ -104,6 +104,7 @@ async fn a_starting_master_is_waited_for() {
     assert_eq!(call.call["framework_id"], json!({ "value": "F-0000" }));
     assert_eq!(call.call["subscribe"]["framework_info"]["id"], json!({ "value": "F-0000" }));
     let _events = call.subscribe(15.0).await;
+    master.take("UPDATE_FRAMEWORK").await;
     assert_eq!(event(&mesos).await, MesosEvent::Subscribed(framework()));
 }
 
@@ -338,12 +339,73 @@ async fn a_new_leader_is_followed_at_once() {
 }
 
 #[tokio::test]
-async fn maintenance_is_declined_in_so_many_words() {
-    let (mut master, _mesos, events) = subscribed(config()).await;
-    let inverse = json!([{ "id": { "value": "i1" }, "agent_id": { "value": "a" }, "unavailability": {} }]);
+async fn maintenance_is_answered_by_whom_it_concerns() {
+    let (mut master, mesos, events) = subscribed(config()).await;
+    let unavailability = json!({ "start": { "nanoseconds": 1 } });
+    let inverse = json!([{ "id": { "value": "i1" }, "agent_id": { "value": "a" }, "unavailability": unavailability }]);
     events.send(&json!({ "type": "INVERSE_OFFERS", "inverse_offers": { "inverse_offers": inverse } })).await;
-    let call = master.take("DECLINE_INVERSE_OFFERS").await;
+    let (id, agent) = (OfferId::from("i1"), AgentId::from("a"));
+    assert_eq!(event(&mesos).await, MesosEvent::Maintenance { id: id.clone(), agent, starts_in_ms: 0 });
+    let answer = mesos.call(MesosCall::AnswerMaintenance { id: id.clone(), ready: false });
+    let (result, call) = tokio::join!(answer, master.take("DECLINE_INVERSE_OFFERS"));
+    result.expect("taken");
     assert_eq!(call["decline_inverse_offers"]["inverse_offer_ids"], json!([{ "value": "i1" }]));
+    assert_eq!(call["decline_inverse_offers"]["filters"], json!({ "refuse_seconds": 5.0 }));
+    mesos.call(MesosCall::AnswerMaintenance { id, ready: true }).await.expect("nothing is posted for it any more");
+}
+
+#[tokio::test]
+async fn a_framework_that_is_back_says_who_it_is_and_asks_what_became_of_its_operations() {
+    let mut master = Master::start().await;
+    let mesos = connection(config(), &master.endpoint);
+    let asked = async {
+        let events = master.subscribed(15.0).await;
+        let update = master.next("UPDATE_FRAMEWORK").await;
+        assert_eq!(update.call["update_framework"]["framework_info"]["id"], json!({ "value": "F-0000" }));
+        update.answer(400, "Updating 'FrameworkInfo.user' is unsupported");
+        events
+    };
+    let (subscribed, events) = tokio::join!(mesos.subscribe(Some(framework())), asked);
+    subscribed.unwrap_or_else(|error| panic!("subscribed, not: {}", error.chain()));
+    assert_eq!(event(&mesos).await, MesosEvent::Subscribed(framework()));
+    // It does not know what an earlier process has asked for, so it asks for all.
+    let reconcile = master.take("RECONCILE_OPERATIONS").await;
+    assert_eq!(reconcile["reconcile_operations"], json!({ "operations": [] }));
+    let id = json!({ "value": "create.mysos-orders-3.ff.1" });
+    let status = json!({
+        "operation_id": id, "state": "OPERATION_FINISHED", "uuid": { "value": "AAAA" }, "agent_id": { "value": "a" },
+    });
+    events.send(&json!({ "type": "UPDATE_OPERATION_STATUS", "update_operation_status": { "status": status } })).await;
+    let volume = VolumeId::from("mysos-orders-3");
+    assert_eq!(event(&mesos).await, MesosEvent::Volume { volume, outcome: VolumeOutcome::Made });
+    let call = master.take("ACKNOWLEDGE_OPERATION_STATUS").await;
+    let expected = json!({ "agent_id": { "value": "a" }, "uuid": "AAAA", "operation_id": id });
+    assert_eq!(call["acknowledge_operation_status"], expected);
+
+    // What it asks for itself, it asks about until it is answered.
+    let mut offer = offers(&["1"]);
+    offer["offers"]["offers"][0]["allocation_info"] = json!({ "role": "mysql" });
+    events.send(&offer).await;
+    let MesosEvent::Offers(offered) = event(&mesos).await else { panic!("not offers") };
+    let MesosCall::Accept { offer, agent, mut launches, releases } = accept(&offered[0], "t") else { unreachable!() };
+    launches[0].storage = Storage::NewVolume(VolumeId::from("mysos-orders-4"));
+    launches[0].task_resources.disk_bytes = 1 << 20;
+    let call = mesos.call(MesosCall::Accept { offer, agent, launches, releases });
+    let (result, call) = tokio::join!(call, master.take("ACCEPT"));
+    result.expect("taken");
+    let operations = call["accept"]["operations"].as_array().expect("operations").clone();
+    let kinds: Vec<&Value> = operations.iter().map(|operation| &operation["type"]).collect();
+    assert_eq!(kinds, ["RESERVE", "CREATE", "LAUNCH"]);
+    drop(events);
+    assert_eq!(event(&mesos).await, MesosEvent::Disconnected);
+    let events = master.subscribed(15.0).await;
+    assert_eq!(event(&mesos).await, MesosEvent::Subscribed(framework()));
+    let reconcile = master.take("RECONCILE_OPERATIONS").await;
+    let mut asked: Vec<Value> = reconcile["reconcile_operations"]["operations"].as_array().expect("some").clone();
+    asked.sort_by_key(|operation| operation["operation_id"]["value"].as_str().map(str::to_owned));
+    let question = |at: usize| json!({ "operation_id": operations[at]["id"], "agent_id": { "value": "agent-of-1" } });
+    assert_eq!(asked, [question(1), question(0)], "create comes before reserve in the alphabet");
+    drop(events);
 }
 
 #[tokio::test]

@@ -1,6 +1,8 @@
 //! The accounts of a server, made in its bootstrap and never again, so that no binary log holds them.
 //!
-//! - `root` exists because system tables want it; it is locked and nobody knows its password.
+//! - `root` exists because system tables want it; it is locked and nobody knows its password, unless those who run the
+//!   machines want it for themselves.
+//! - They may have one account, of any name, which can do everything and comes from `localhost` only.
 //! - [`ADMIN`] can do everything and comes from `localhost` only: over the unix socket, since names are not resolved.
 //! - [`REPLICATION`] is what replicas connect with.
 //! - The cluster's user may do everything in its databases and hand that on; it may not write the server's own tables,
@@ -27,14 +29,18 @@ const OLD_USER_BYTES_MAX: usize = 16;
 
 /// Statements, one a line, that leave exactly our accounts. `unknown` becomes the password that nobody knows.
 pub(crate) fn bootstrap(dialect: Dialect, config: &InstanceConfig, unknown: &str) -> Result<String, Error> {
-    if dialect.is_mysql_before((5, 7, 8)) && config.user.len() > OLD_USER_BYTES_MAX {
+    let administrator = config.administrator.as_ref();
+    let too_long = |user: &str| dialect.is_mysql_before((5, 7, 8)) && user.len() > OLD_USER_BYTES_MAX;
+    if too_long(&config.user) || administrator.is_some_and(|account| too_long(&account.user)) {
         return Err(Error::Config(format!("user name must be at most {OLD_USER_BYTES_MAX} bytes on {dialect}")));
     }
     let user = quote(&config.user)?;
     let secret = |secret: &secrecy::SecretString| quote(secret.expose_secret());
     let passwords = &config.passwords;
     let (user_secret, admin_secret) = (secret(&passwords.user)?, secret(&passwords.admin)?);
-    let (repl_secret, root_secret) = (secret(&passwords.replication)?, quote(unknown)?);
+    let repl_secret = secret(&passwords.replication)?;
+    let root = administrator.filter(|account| account.user == "root");
+    let root_secret = root.map_or_else(|| quote(unknown), |account| secret(&account.password))?;
     let mut lines: Vec<String> = Vec::new();
     let mut line = |text: &str| lines.push(format!("{text};"));
 
@@ -52,7 +58,13 @@ pub(crate) fn bootstrap(dialect: Dialect, config: &InstanceConfig, unknown: &str
     if dialect.is_mysql_before((5, 7, 6)) {
         line(&format!("SET PASSWORD FOR root@localhost = PASSWORD({root_secret})"));
     } else {
-        line(&format!("ALTER USER root@localhost IDENTIFIED BY {root_secret} ACCOUNT LOCK"));
+        let lock = if root.is_some() { "" } else { " ACCOUNT LOCK" };
+        line(&format!("ALTER USER root@localhost IDENTIFIED BY {root_secret}{lock}"));
+    }
+    if let Some(account) = administrator.filter(|account| account.user != "root") {
+        let (name, secret) = (quote(&account.user)?, secret(&account.password)?);
+        line(&format!("CREATE USER {name}@localhost IDENTIFIED BY {secret}"));
+        line(&format!("GRANT ALL PRIVILEGES ON *.* TO {name}@localhost WITH GRANT OPTION"));
     }
 
     line(&format!("CREATE USER {ADMIN}@localhost IDENTIFIED BY {admin_secret}"));
@@ -183,5 +195,9 @@ mod tests {
         config.user = "x".repeat(17);
         let old = Dialect { flavour: MySql, version: (5, 6, 24) };
         assert!(bootstrap(old, &config, "n").expect_err("too long").to_string().contains("16 bytes"));
+        config.user = "x".repeat(16);
+        assert!(bootstrap(old, &config, "n").is_ok());
+        config.administrator = Some(crate::config::tests::administrator(&"x".repeat(17)));
+        assert!(bootstrap(old, &config, "n").is_err());
     }
 }

@@ -11,6 +11,10 @@ use std::path::Path;
 
 const GIB: u64 = 1024 * MIB;
 
+/// What a server needs beside its buffer pool, whatever its size: 60 MiB when it is idle, and some sessions. A container that
+/// is confined to its memory is killed otherwise.
+const BESIDE_THE_POOL: u64 = 96 * MIB;
+
 /// Commits wait for acknowledgements as good as for ever: nothing is confirmed that only one server has. In ms.
 pub(crate) const ACK_TIMEOUT_MS: u64 = 365 * 24 * 3600 * 1000;
 
@@ -47,8 +51,9 @@ impl Sizes {
     pub(crate) fn of(config: &InstanceConfig) -> Self {
         let mem = config.resources.mem_bytes;
         let mem_mib = mem / MIB;
-        // 75 % as Apache Cotton; rounded so that the pool is a whole number of chunks, else the server rounds up
-        let wanted = mem / 4 * 3;
+        // 75 % as Apache Cotton, if that leaves enough for the rest; rounded so that the pool is a whole number of chunks,
+        // else the server rounds up
+        let wanted = (mem / 4 * 3).min(mem.saturating_sub(BESIDE_THE_POOL));
         let instances = (wanted / GIB).clamp(1, 8);
         let unit = match wanted / GIB {
             0 => MIB,
@@ -262,7 +267,9 @@ mod tests {
             let sizes = sizes(mem_mib);
             assert_eq!(sizes.buffer_pool % (sizes.buffer_pool_chunk * sizes.buffer_pool_instances), 0, "{mem_mib}");
             assert!(sizes.buffer_pool <= (mem_mib * MIB / 4 * 3).max(5 * MIB), "{mem_mib}");
-            assert!(sizes.buffer_pool >= mem_mib * MIB / 2, "{mem_mib}: too much rounded off");
+            let beside = mem_mib * MIB - sizes.buffer_pool.min(mem_mib * MIB);
+            assert!(beside >= BESIDE_THE_POOL || sizes.buffer_pool == 5 * MIB, "{mem_mib}: nothing left for the rest");
+            assert!(beside <= (mem_mib * MIB / 2).max(BESIDE_THE_POOL + MIB), "{mem_mib}: too much rounded off");
             assert!(sizes.connections > sizes.reserved_connections);
             let wasteful = sizes.buffer_pool / sizes.buffer_pool_chunk > 10_000;
             assert!(!wasteful, "{mem_mib}");

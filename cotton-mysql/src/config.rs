@@ -25,6 +25,16 @@ pub struct Passwords {
     pub replication: SecretString,
 }
 
+/// An account for those who run the machines: it may do everything, over the unix socket only, which nobody else reaches
+/// than root and the account that the server runs as.
+#[derive(Clone, Debug)]
+pub struct Administrator {
+    /// Its name; `root` is the one that every server has, which nobody else can use.
+    pub user: String,
+    /// Its password.
+    pub password: SecretString,
+}
+
 /// The unix account that the server runs as when we are root, which needs no entry in `/etc/passwd`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunAs {
@@ -97,6 +107,8 @@ pub struct InstanceConfig {
     pub user: String,
     /// Passwords of the accounts.
     pub passwords: Passwords,
+    /// One more account, in a data directory that is made here. A copy has those of its donor.
+    pub administrator: Option<Administrator>,
     /// Who the server runs as when we are root; else it runs as we do.
     pub run_as: RunAs,
     /// Time limits.
@@ -123,6 +135,7 @@ impl InstanceConfig {
             semi_sync: true,
             user: user.into(),
             passwords,
+            administrator: None,
             run_as: RunAs::default(),
             timing: Timing::default(),
         }
@@ -143,8 +156,17 @@ impl InstanceConfig {
         if self.run_as.uid == 0 || self.run_as.gid == 0 {
             return refuse("server must not run as root: choose another uid and gid");
         }
-        if self.user.is_empty() || self.user.len() > USER_BYTES_MAX || self.user.chars().any(char::is_control) {
+        let unfit = |user: &str| user.is_empty() || user.len() > USER_BYTES_MAX || user.chars().any(char::is_control);
+        if unfit(&self.user) {
             return refuse("user name must be 1 to 32 bytes without control characters");
+        }
+        if let Some(Administrator { user, .. }) = &self.administrator {
+            if unfit(user) {
+                return refuse("administrator's name must be 1 to 32 bytes without control characters");
+            }
+            if user != "root" && crate::accounts::RESERVED.contains(&user.as_str()) {
+                return refuse("administrator's name is taken by the server or by cotton: choose another");
+            }
         }
         if crate::accounts::RESERVED.contains(&self.user.as_str()) {
             return refuse("user name is taken by the server or by cotton: choose another");
@@ -170,6 +192,10 @@ pub(crate) mod tests {
         InstanceConfig::new("/srv/m", Endpoint::new("10.0.0.7", 31001), 1, Resources::DEFAULT, "orders", passwords)
     }
 
+    pub(crate) fn administrator(user: &str) -> Administrator {
+        Administrator { user: user.to_owned(), password: "dba-secret".into() }
+    }
+
     #[test]
     fn debug_shows_no_secret() {
         let text = format!("{:?}", example());
@@ -192,6 +218,8 @@ pub(crate) mod tests {
             ("user name", |c| c.user = "x".repeat(33)),
             ("user name", |c| c.user = "root".to_owned()),
             ("user name", |c| c.user = "cotton_repl".to_owned()),
+            ("administrator's name", |c| c.administrator = Some(administrator("cotton"))),
+            ("administrator's name", |c| c.administrator = Some(administrator(""))),
             ("bind", |c| c.bind_address = "0.0.0.0\nskip-grant-tables".to_owned()),
             ("endpoint", |c| c.endpoint.port = 0),
             ("endpoint", |c| c.endpoint.host = "a b".to_owned()),

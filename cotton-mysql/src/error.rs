@@ -90,6 +90,9 @@ pub enum Error {
     /// A copy of the data ended early or is damaged.
     #[error("copy is not complete: {0}")]
     CopyIncomplete(String),
+    /// The server's programs could not be installed.
+    #[error(transparent)]
+    Install(#[from] crate::install::InstallError),
 }
 
 use ErrorKind::{Conflict, Corrupt, Denied, Invalid, NotFound, Other, Storage, Timeout, Unreachable, Unsupported};
@@ -172,6 +175,7 @@ impl Error {
             Self::Conflict(_) => (Conflict, Permanent),
             Self::NotYet(_) => (Conflict, Temporary),
             Self::CopyIncomplete(_) => (Corrupt, Temporary),
+            Self::Install(error) => error.meaning(),
         }
     }
 
@@ -187,7 +191,7 @@ impl Error {
     }
 }
 
-fn io_meaning(error: &io::Error) -> (ErrorKind, ErrorStatus) {
+pub(crate) fn io_meaning(error: &io::Error) -> (ErrorKind, ErrorStatus) {
     use io::ErrorKind as Io;
     #[expect(clippy::wildcard_enum_match_arm, reason = "of a foreign and growing enum we know some")]
     match error.kind() {

@@ -5,6 +5,7 @@ use crate::copy::{self, CopyServer, Donor, Recipient};
 use crate::dialect::Dialect;
 use crate::dirs::{Dirs, SocketDir};
 use crate::history::Primary;
+use crate::install::{FromSystem, Installed, Installer};
 use crate::process::{self, Mysqld};
 use crate::programs::{Programs, Server};
 use crate::provision::RemoveOnDrop;
@@ -28,13 +29,20 @@ use tokio::time::Instant;
 #[derive(Debug)]
 pub struct Instance {
     config: InstanceConfig,
-    programs: Programs,
+    installer: Arc<dyn Installer>,
     dirs: Dirs,
-    server: OnceCell<Server>,
+    found: OnceCell<Found>,
     running: Mutex<Option<Arc<Running>>>,
     /// Every start, for `exited`.
     started: mpsc::UnboundedSender<Arc<Mysqld>>,
     exits: tokio::sync::Mutex<Exits>,
+}
+
+/// The server's programs, and what they say.
+#[derive(Debug)]
+struct Found {
+    programs: Programs,
+    server: Server,
 }
 
 #[derive(Debug)]
@@ -61,15 +69,26 @@ impl Instance {
     /// # Errors
     /// When a setting cannot work, or a program is missing: says what to install.
     pub fn new(config: InstanceConfig) -> Result<Self, Error> {
+        let programs = config.programs.iter().cloned().collect();
+        Programs::of(Installed { programs, ..Installed::default() })?;
+        let installer = FromSystem { programs: config.programs.clone() };
+        Self::with_installer(config, Arc::new(installer))
+    }
+
+    /// As [`Instance::new`], with programs that are installed when they are needed first, wherever
+    /// [`InstanceConfig::programs`] says that they are.
+    ///
+    /// # Errors
+    /// When a setting cannot work.
+    pub fn with_installer(config: InstanceConfig, installer: Arc<dyn Installer>) -> Result<Self, Error> {
         config.validate()?;
-        let programs = Programs::find(config.programs.as_deref())?;
         let dirs = Dirs::new(&config.root, config.run_as);
         let (started, starts) = mpsc::unbounded_channel();
         Ok(Self {
             config,
-            programs,
+            installer,
             dirs,
-            server: OnceCell::new(),
+            found: OnceCell::new(),
             running: Mutex::new(None),
             started,
             exits: tokio::sync::Mutex::new(Exits { starts, current: None }),
@@ -86,12 +105,14 @@ impl Instance {
         self.running().ok().map(|running| running.mysqld.pid().as_raw_nonzero().get())
     }
 
-    async fn server(&self) -> Result<&Server, Error> {
-        let examine = || async {
+    async fn found(&self) -> Result<&Found, Error> {
+        let find = || async {
+            let mut programs = Programs::of(self.installer.install().await?)?;
             self.dirs.prepare()?;
-            self.programs.examine(&self.dirs).await
+            let server = programs.examine(&self.dirs).await?;
+            Ok(Found { programs, server })
         };
-        self.server.get_or_try_init(examine).await
+        self.found.get_or_try_init(find).await
     }
 
     fn slot(&self) -> std::sync::MutexGuard<'_, Option<Arc<Running>>> {
@@ -110,7 +131,7 @@ impl Instance {
         if !self.dirs.data().exists() {
             return Err(Error::NotProvisioned(self.dirs.data()));
         }
-        let server = self.server().await?;
+        let Found { programs, server } = self.found().await?;
         self.dirs.prepare()?;
         let limit = self.config.timing.statement;
         let (pid_file, cnf) = (self.dirs.pid_file(), self.dirs.cnf());
@@ -125,13 +146,13 @@ impl Instance {
         let server_id = if cut_unacknowledged { self.dirs.next_server_id(base) } else { self.dirs.server_id(base) };
         let admin = Address::socket(&socket, accounts::ADMIN, &self.config.passwords.admin);
         let copy_server =
-            if server.dialect.is_mariadb() { Some(self.copy_server(&socket, &admin).await?) } else { None };
+            if server.dialect.is_mariadb() { Some(self.copy_server(programs, &socket, &admin).await?) } else { None };
         let copy_port = copy_server.as_ref().map(|server| server.port);
         let place = Place { socket: &socket, server_id: server_id?, copy_port, cut_unacknowledged };
         let text = cnf::render(server, &self.config, &self.dirs, &place);
         std::fs::write(self.dirs.cnf(), text).map_err(|e| Error::file("write", self.dirs.cnf(), e))?;
 
-        let mysqld = Mysqld::start(self.command()?, self.dirs.error_log()).await?;
+        let mysqld = Mysqld::start(self.command(programs)?, self.dirs.error_log()).await?;
         let running = Arc::new(Running {
             mysqld: Arc::new(mysqld),
             control: Link::new(admin.clone()),
@@ -149,9 +170,9 @@ impl Instance {
         Ok(())
     }
 
-    async fn copy_server(&self, socket: &Path, admin: &Address) -> Result<CopyServer, Error> {
+    async fn copy_server(&self, programs: &Programs, socket: &Path, admin: &Address) -> Result<CopyServer, Error> {
         let donor = Donor {
-            programs: self.programs.clone(),
+            programs: programs.clone(),
             dirs: self.dirs.clone(),
             socket: socket.to_owned(),
             link: Link::new(admin.clone()),
@@ -162,13 +183,13 @@ impl Instance {
         CopyServer::start(&self.config.bind_address, donor).await
     }
 
-    fn command(&self) -> Result<std::process::Command, Error> {
+    fn command(&self, programs: &Programs) -> Result<std::process::Command, Error> {
         let path = self.dirs.error_log();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(&path);
         let log = log.map_err(|e| Error::file("open", &path, e))?;
         self.dirs.give(&path)?;
-        let mut command = self.programs.command(&self.programs.mysqld, &self.dirs);
-        command.arg(format!("--defaults-file={}", self.dirs.cnf().display()));
+        let configuration = format!("--defaults-file={}", self.dirs.cnf().display());
+        let mut command = programs.server(&self.dirs, &configuration);
         let copy = log.try_clone().map_err(|e| Error::file("open", &path, e))?;
         command.stdin(Stdio::null()).stdout(copy).stderr(log);
         Ok(command)
@@ -274,7 +295,8 @@ impl Instance {
 
     /// The old data stays until the copy is complete; whatever happens, the old server ends.
     async fn try_copy_from(&self, donor: &Endpoint) -> Result<(), Error> {
-        let server = self.server().await?;
+        let found = self.found().await?;
+        let server = &found.server;
         if !server.dialect.is_mariadb() && !server.clone {
             return Err(Error::Unsupported(format!(
                 "this {} cannot copy another server's data: it has no clone plugin; restore a backup instead",
@@ -283,7 +305,7 @@ impl Instance {
         }
         let was_running = self.running().is_ok();
         let building = RemoveOnDrop(self.dirs.copying());
-        let made = self.make_copy(server, donor, &building.0).await;
+        let made = self.make_copy(found, donor, &building.0).await;
         let old = self.slot().take();
         if let Some(old) = old {
             if !was_running {
@@ -300,21 +322,21 @@ impl Instance {
         running.control.run("forget the donor's primary", forget, self.config.timing.statement).await
     }
 
-    async fn make_copy(&self, server: &Server, donor: &Endpoint, building: &Path) -> Result<(), Error> {
+    async fn make_copy(&self, found: &Found, donor: &Endpoint, building: &Path) -> Result<(), Error> {
+        let Found { programs, server } = found;
         self.dirs.prepare()?;
         provision::remove_dir(building)?;
         let (timing, password) = (self.config.timing, &self.config.passwords.replication);
         let link = Link::new(Address::tcp(&donor.host, donor.port, accounts::REPLICATION, password));
         if server.dialect.is_mariadb() {
             self.dirs.make_own(building)?;
-            let (programs, dirs) = (&self.programs, &self.dirs);
-            let recipient = Recipient { programs, dirs, timing, password, donor: &link };
+            let recipient = Recipient { programs, dirs: &self.dirs, timing, password, donor: &link };
             let received = tokio::time::timeout(timing.copy, copy::receive(&recipient, donor, building)).await;
             received.map_err(|_| Error::Timeout { what: "the copy", after: timing.copy })?
         } else {
             // its own server does the work
             if !self.dirs.data().exists() {
-                provision::provision(&self.config, &self.programs, &self.dirs, server).await?;
+                provision::provision(&self.config, programs, &self.dirs, server).await?;
             }
             self.try_start(false).await?;
             let running = self.running()?;
@@ -333,11 +355,16 @@ impl MySql for Instance {
             if self.dirs.data().exists() {
                 return Ok(());
             }
-            let server = self.server().await?;
-            provision::provision(&self.config, &self.programs, &self.dirs, server).await
+            let Found { programs, server } = self.found().await?;
+            provision::provision(&self.config, programs, &self.dirs, server).await
         };
         let context = || format!("directory {}", self.dirs.root.display());
-        provision.await.map_err(|error: Error| error.at_port("make the data directory", context()))
+        provision.await.map_err(|error: Error| {
+            if matches!(error, Error::Install(_)) {
+                return error.at_port("install the server", "");
+            }
+            error.at_port("make the data directory", context())
+        })
     }
 
     async fn start(&self) -> Result<(), PortError> {

@@ -39,6 +39,7 @@ mod dialect;
 mod dirs;
 mod error;
 mod history;
+pub mod install;
 mod instance;
 mod process;
 mod programs;
@@ -48,6 +49,6 @@ mod sql;
 mod status;
 mod step_down;
 
-pub use config::{InstanceConfig, Passwords, RunAs, Timing};
+pub use config::{Administrator, InstanceConfig, Passwords, RunAs, Timing};
 pub use error::Error;
 pub use instance::Instance;

@@ -2,6 +2,7 @@
 
 use crate::dialect::Dialect;
 use crate::dirs::{Dirs, check_reachable};
+use crate::install::Installed;
 use crate::{Error, RunAs};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,6 +16,12 @@ pub(crate) struct Programs {
     pub(crate) mysqld: PathBuf,
     pub(crate) setpriv: PathBuf,
     dirs: Vec<PathBuf>,
+    /// What the server must always be told.
+    arguments: Vec<String>,
+    /// Directories of libraries that could be needed.
+    libraries: Vec<PathBuf>,
+    /// Sets an environment for the server alone, when they are: the programs of the system have their own.
+    env: Option<PathBuf>,
 }
 
 /// What the server says about itself.
@@ -30,23 +37,25 @@ pub(crate) struct Server {
 }
 
 impl Programs {
-    /// In `dir`, or in `PATH` and the usual directories of system programs.
-    pub(crate) fn find(dir: Option<&Path>) -> Result<Self, Error> {
-        let system = || {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
-            dirs.extend(["/usr/local/sbin", "/usr/sbin", "/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from));
-            dirs
-        };
-        let dirs = dir.map_or_else(system, |dir| vec![dir.to_owned()]);
+    /// What was installed; with no directory of it, in `PATH` and the usual directories of system programs.
+    pub(crate) fn of(installed: Installed) -> Result<Self, Error> {
+        let Installed { programs, arguments, libraries } = installed;
+        let dirs = if programs.is_empty() { system() } else { programs };
         let mysqld = search(&dirs, &["mariadbd", "mysqld"], INSTALL)?;
         let setpriv = search(&system(), &["setpriv"], "install util-linux")?;
-        Ok(Self { mysqld, setpriv, dirs })
+        Ok(Self { mysqld, setpriv, dirs, arguments, libraries, env: None })
     }
 
     /// One of the programs beside the server.
     pub(crate) fn tool(&self, names: &[&str], advice: &str) -> Result<PathBuf, Error> {
         search(&self.dirs, names, advice)
+    }
+
+    /// A command of the server itself. The option of its configuration must come first, others may follow.
+    pub(crate) fn server(&self, dirs: &Dirs, configuration: &str) -> std::process::Command {
+        let mut command = self.command(&self.mysqld, dirs);
+        command.arg(configuration).args(&self.arguments);
+        command
     }
 
     /// A command that runs as the server does and ends with the thread that starts it.
@@ -56,19 +65,31 @@ impl Programs {
         if let Some(RunAs { uid, gid }) = dirs.owner {
             command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).arg("--clear-groups");
         }
-        command.arg("--").arg(program).current_dir(&dirs.root).env("HOME", &dirs.root);
+        command.arg("--");
+        if let Some(env) = &self.env {
+            let mut setting = std::ffi::OsString::from("LD_LIBRARY_PATH=");
+            setting.push(std::env::join_paths(&self.libraries).unwrap_or_default());
+            command.arg(env).arg(setting);
+        }
+        command.arg(program).current_dir(&dirs.root).env("HOME", &dirs.root);
         command.env_remove("MYSQL_HOME").env_remove("MYSQLD_PARENT_PID").env_remove("NOTIFY_SOCKET");
         command
     }
 
     /// Asks the server for its version and its directories.
-    pub(crate) async fn examine(&self, dirs: &Dirs) -> Result<Server, Error> {
+    pub(crate) async fn examine(&mut self, dirs: &Dirs) -> Result<Server, Error> {
         if let Some(owner) = dirs.owner {
             let real = self.mysqld.canonicalize().map_err(|e| Error::file("find", &self.mysqld, e))?;
             check_reachable(&real, owner)?;
         }
-        let dialect = Dialect::parse(&self.ask(dirs, &["--no-defaults", "--version"]).await?)?;
-        let help = self.ask(dirs, &["--no-defaults", "--verbose", "--help"]).await?;
+        let mut version = self.ask(dirs, &["--version"]).await;
+        let lacks = |error: &Error| matches!(error, Error::Ended { how, .. } if how.contains("shared libraries"));
+        if version.as_ref().is_err_and(lacks) && !self.libraries.is_empty() {
+            self.env = Some(search(&system(), &["env"], "install coreutils")?);
+            version = self.ask(dirs, &["--version"]).await;
+        }
+        let dialect = Dialect::parse(&version?)?;
+        let help = self.ask(dirs, &["--verbose", "--help"]).await?;
         let setting = |name: &str| {
             let line = help.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
             line.map(|value| PathBuf::from(value.trim())).filter(|path| path.is_absolute())
@@ -83,7 +104,7 @@ impl Programs {
     }
 
     async fn ask(&self, dirs: &Dirs, args: &[&str]) -> Result<String, Error> {
-        let mut command = self.command(&self.mysqld, dirs);
+        let mut command = self.server(dirs, "--no-defaults");
         command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let output = crate::process::run(command, Vec::new(), std::time::Duration::from_secs(20)).await?;
         if output.status.success() {
@@ -94,6 +115,14 @@ impl Programs {
         let how = format!("{}: {last}", crate::process::describe(output.status));
         Err(Error::Ended { what: self.mysqld.display().to_string(), how })
     }
+}
+
+/// `PATH`, and the usual directories of system programs.
+fn system() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).collect();
+    dirs.extend(["/usr/local/sbin", "/usr/sbin", "/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from));
+    dirs
 }
 
 fn search(dirs: &[PathBuf], names: &[&str], advice: &str) -> Result<PathBuf, Error> {
@@ -111,7 +140,8 @@ mod tests {
     #[test]
     fn a_missing_server_says_what_to_install() {
         let empty = tempfile::tempdir().expect("temporary directory");
-        let error = Programs::find(Some(empty.path())).expect_err("nothing there");
+        let installed = Installed { programs: vec![empty.path().to_owned()], ..Installed::default() };
+        let error = Programs::of(installed).expect_err("nothing there");
         let text = error.to_string();
         assert!(text.contains("mariadbd or mysqld") && text.contains("mariadb-server-core"), "{text}");
         assert!(text.contains(&empty.path().display().to_string()), "{text}");

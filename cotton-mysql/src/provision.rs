@@ -64,8 +64,8 @@ async fn initialise(
 ) -> Result<(), Error> {
     let dialect = server.dialect;
     let statements = accounts::bootstrap(dialect, config, &random_hex(24)?)?;
-    let mut command = programs.command(&programs.mysqld, dirs);
-    command.arg("--no-defaults").arg(format!("--datadir={}", building.display()));
+    let mut command = programs.server(dirs, "--no-defaults");
+    command.arg(format!("--datadir={}", building.display()));
     command.arg(format!("--tmpdir={}", dirs.tmp().display()));
     command.args(bootstrap_options(dialect, &Sizes::of(config)));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -1,11 +1,14 @@
 //! Measures what users feel, and holds it against the bars: prints a table and writes `target/bench/results.json`.
 //!
-//! `cotton-bench [--quick] [NAME...]`: fewer rounds; only the groups `failover`, `create`, `fleet`.
+//! `cotton-bench [--quick] [NAME...]`: fewer rounds; only the groups `failover`, `create`, `fleet`, `mesos` (or of the last
+//! only `mesos.failover`, `mesos.agent_cut`, `mesos.scheduler`).
 #![allow(clippy::print_stdout, reason = "it is there to be read")]
 
 mod failover;
 mod fleet;
+mod load;
 mod measurement;
+mod mesos;
 mod scheduler;
 
 use cotton_tests::Failure;
@@ -60,7 +63,9 @@ async fn measure(effort: Effort, groups: &[String]) -> Result<Vec<Measurement>, 
     if cfg!(debug_assertions) {
         println!("bench: not a release build: the numbers say little");
     }
-    let wanted = |group: &str| groups.is_empty() || groups.iter().any(|name| name == group);
+    let names =
+        |name: &str, group: &str| group.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let wanted = |group: &str| groups.is_empty() || groups.iter().any(|name| names(name, group));
     let mut all = Vec::new();
     if wanted("failover") {
         all.extend(failover::failover(effort).await?);
@@ -71,6 +76,15 @@ async fn measure(effort: Effort, groups: &[String]) -> Result<Vec<Measurement>, 
     if wanted("fleet") {
         all.extend(fleet::fleet(effort)?);
         all.extend(scheduler::recover(effort).await?);
+    }
+    if wanted("mesos.failover") {
+        all.extend(mesos::failover(effort).await?);
+    }
+    if wanted("mesos.agent_cut") {
+        all.extend(mesos::agent_cut(effort).await?);
+    }
+    if wanted("mesos.scheduler") {
+        all.extend(mesos::scheduler(effort).await?);
     }
     Ok(all)
 }

@@ -7,13 +7,17 @@ use std::time::Duration;
 /// A statistic, and what it must not exceed.
 type Bar = (&'static str, f64);
 
-const BARS: [(&str, &[Bar]); 8] = [
+const BARS: [(&str, &[Bar]); 12] = [
     ("failover.kill_to_write_ms", &[("p50", 150.0), ("p99", 500.0)]),
     ("failover.kill_to_replica_row_ms", &[("p50", 250.0)]),
     ("create.three_members_ms", &[("p50", 3_000.0)]),
     ("fleet.offers_1000_idle_us", &[("p50", 2_000.0)]),
     ("fleet.launch_1000_ms", &[("p50", 50.0)]),
     ("fleet.recover_10000_ms", &[("p50", 2_000.0)]),
+    ("mesos.failover.kill_to_write_ms", &[("p50", 400.0), ("p99", 1_500.0)]),
+    ("mesos.agent_cut.to_write_ms", &[("p99", 15_000.0)]),
+    ("mesos.scheduler_restart_ms", &[("p50", 1_500.0)]),
+    ("mesos.leader_takeover_ms", &[("p99", 6_000.0)]),
     ("memory.executor_mb", &[("max", 12.0)]),
     ("memory.scheduler_10000_clusters_mb", &[("max", 150.0)]),
 ];

@@ -110,6 +110,8 @@ pub(crate) fn state(number: u64) -> State {
             zone: None,
             joined: true,
             attached: Epoch(1),
+            volume: false,
+            resting: false,
             leaving: None,
         };
         (MemberId(id), member)

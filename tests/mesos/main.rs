@@ -3,7 +3,9 @@
 #![allow(clippy::wildcard_enum_match_arm, reason = "a test picks the events that it waits for")]
 
 mod executor;
+mod maintenance;
 mod scheduler;
+mod volumes;
 mod whole;
 
 use axum::http::StatusCode;
@@ -167,11 +169,13 @@ async fn a_scheduler_that_comes_back_finds_its_tasks() -> Outcome {
     // It may have changed what it says of itself, but not who it is.
     let mut changed = config();
     changed.framework.failover_timeout = Duration::from_mins(1);
+    changed.framework.user = "nobody".to_owned();
     let mut second = Scheduler::start(connection(changed, &masters), Some(framework.clone())).await?;
     let frameworks = mesos.operator(json!({ "type": "GET_FRAMEWORKS" })).await?;
     let info = &frameworks["get_frameworks"]["frameworks"][0]["framework_info"];
     assert_eq!(info["failover_timeout"], 60.0, "{info}");
     second.echo("t", &agent).await?;
+    assert_eq!(info["user"], config().framework.user, "that is not taken over; each task says its own");
     let mut changed = config();
     changed.framework.principal = Some("somebody else".to_owned());
     let error = connection(changed, &masters).subscribe(Some(framework.clone())).await.expect_err("refused");
@@ -210,7 +214,7 @@ async fn an_agent_that_dies_may_come_back_with_its_tasks() -> Outcome {
     // Declared gone by an operator: that is final.
     let gone = json!({ "type": "MARK_AGENT_GONE", "mark_agent_gone": { "agent_id": { "value": agent.as_str() } } });
     mesos.operator(gone).await?;
-    scheduler.state("t", TaskState::Lost).await?;
+    scheduler.state("t", TaskState::Gone).await?;
     assert!(scheduler.reconciled("t", &agent).await?.state.is_terminal());
     Ok(())
 }

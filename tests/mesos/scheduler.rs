@@ -2,9 +2,11 @@
 
 use crate::executor;
 use bytes::Bytes;
-use cotton_core::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, Storage, TaskState, TaskStatus};
+use cotton_core::ports::mesos::{
+    Launch, Mesos, MesosCall, MesosEvent, Offer, Storage, TaskState, TaskStatus, VolumeOutcome,
+};
 use cotton_core::resources::MIB;
-use cotton_core::{AgentId, Endpoint, FrameworkId, PortError, Resources, TaskId};
+use cotton_core::{AgentId, Endpoint, FrameworkId, PortError, Resources, TaskId, VolumeId};
 use cotton_mesos::{FrameworkConfig, HttpMesos, MasterList, SchedulerConfig};
 use cotton_tests::{Failure, within};
 use std::collections::VecDeque;
@@ -124,6 +126,67 @@ impl Scheduler {
         .await?;
         self.state(task, TaskState::Running).await?;
         Ok(agent)
+    }
+
+    /// Launches a task of that size on an offer that `pick` takes, and uses its first port.
+    pub(crate) async fn launch_on(
+        &mut self,
+        offer: &Offer,
+        port: u16,
+        task: &str,
+        size: Resources,
+        storage: Storage,
+        data: &str,
+    ) -> Result<(), Failure> {
+        let launch = Launch {
+            task: TaskId::from(task),
+            endpoint: Endpoint::new(offer.host.clone(), port),
+            task_resources: size,
+            executor_resources: Resources::EXECUTOR,
+            storage,
+            data: Bytes::copy_from_slice(data.as_bytes()),
+        };
+        let (offer, agent) = (offer.id.clone(), offer.agent.clone());
+        self.call(MesosCall::Accept { offer, agent, launches: vec![launch], releases: Vec::new() }).await
+    }
+
+    /// The newest offer that `pick` takes; those that it does not take are given back, so that all of an agent comes in
+    /// one offer sooner or later.
+    pub(crate) async fn offer_with(&mut self, what: &str, pick: impl Fn(&Offer) -> bool) -> Result<Offer, Failure> {
+        let search = async {
+            loop {
+                let offers = self.wait(what, |event| match event {
+                    MesosEvent::Offers(offers) => Some(offers.clone()),
+                    _ => None,
+                });
+                for offer in offers.await? {
+                    let rescinded = MesosEvent::Rescinded(offer.id.clone());
+                    if self.backlog.contains(&rescinded) {
+                        continue;
+                    }
+                    if pick(&offer) {
+                        return Ok::<Offer, Failure>(offer);
+                    }
+                    self.call(MesosCall::Decline { offers: vec![offer.id], filter_ms: 200 }).await?;
+                }
+            }
+        };
+        within(STEP, what, search).await?
+    }
+
+    /// What became of a volume.
+    pub(crate) async fn volume(&mut self, volume: &VolumeId) -> Result<VolumeOutcome, Failure> {
+        self.wait(&format!("news of {volume}"), |event| match event {
+            MesosEvent::Volume { volume: found, outcome } if found == volume => Some(outcome.clone()),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Whether news of a volume that nobody has asked for yet has come.
+    pub(crate) fn has_news_of(&self, volume: &VolumeId) -> bool {
+        let is_news = |event: &MesosEvent| matches!(event, MesosEvent::Volume { volume: found, .. } if found == volume);
+        self.backlog.iter().any(is_news)
     }
 
     /// Waits for news that a task is in a state.

@@ -1,7 +1,7 @@
 //! Everything is killed once. After each fault the cluster is whole again, has lost nothing, and nothing runs that should
 //! not.
 
-use crate::{Outcome, SOME, STEP, cluster, nothing_twice, process_of, server_of};
+use crate::{Outcome, SOME, STEP, checks, cluster};
 use cotton_tests::{Cluster, Failure, Stock, Writer, within};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -9,9 +9,7 @@ use std::time::{Duration, Instant};
 /// A cluster of three under load, on so many agents.
 async fn loaded(agents: u16) -> Result<Option<(Stock, Writer, Cluster)>, Failure> {
     let Some(stock) = Stock::start(agents).await? else { return Ok(None) };
-    let (client, seen) = cluster(&stock, "a", 3).await?;
-    let writer = Writer::start(&stock.api(0), "a", client, 2).await?;
-    writer.progress(SOME, STEP).await?;
+    let (writer, seen) = crate::loaded(&stock).await?;
     Ok(Some((stock, writer, seen)))
 }
 
@@ -20,15 +18,14 @@ async fn killed_executors_are_replaced() -> Outcome {
     let Some((stock, writer, seen)) = loaded(4).await? else { return Ok(()) };
     let api = stock.api(0);
     let old = seen.primary()?.clone();
-    let (_, executor) = process_of(stock.executors(4), &old)?;
+    let (_, executor) = stock.executor(&old)?;
     let killed = Instant::now();
     executor.kill();
     writer.first_elsewhere(old.endpoint.port, killed, STEP).await?;
     let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(old.id).is_none()).await?;
     assert_eq!(seen.epoch, 2);
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
-    nothing_twice(&stock, 4, &seen).await
+    checks::whole(&stock, writer, &seen).await
 }
 
 /// Executors and databases live on without their agent, and are found again: checkpointing.
@@ -47,8 +44,7 @@ async fn a_killed_agent_that_comes_back_changes_nothing() -> Outcome {
     assert_eq!((seen.epoch, seen.primary), (1, first.primary));
     let tasks = |c: &Cluster| c.members.iter().map(|m| m.task.clone()).collect::<Vec<_>>();
     assert_eq!(tasks(&seen), tasks(&first));
-    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
-    nothing_twice(&stock, 3, &seen).await
+    checks::whole(&stock, writer, &seen).await
 }
 
 /// The agent, its executor and its database together, as a machine that loses its power. Mesos finds out much later.
@@ -57,7 +53,7 @@ async fn a_lost_machine_is_made_good() -> Outcome {
     let Some((mut stock, writer, seen)) = loaded(4).await? else { return Ok(()) };
     let api = stock.api(0);
     let old = seen.primary()?.clone();
-    let (agent, _) = server_of(&stock, 4, &old)?;
+    let (agent, _) = stock.server(&old)?;
     let lost = Instant::now();
     stock.mesos.kill_agent(agent)?;
     for process in stock.mesos.task_processes(agent) {
@@ -71,8 +67,7 @@ async fn a_lost_machine_is_made_good() -> Outcome {
     // The machine is back.
     stock.mesos.start_agent(agent)?;
     let seen = api.until("a", STEP, "without it", |c| c.is_healthy() && c.member(old.id).is_none()).await?;
-    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
-    nothing_twice(&stock, 4, &seen).await
+    checks::whole(&stock, writer, &seen).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,11 +82,10 @@ async fn a_killed_master_disturbs_nobody() -> Outcome {
     // Work goes on under the new master: a failover needs it for its messages.
     let old = first.primary()?.clone();
     let killed = Instant::now();
-    server_of(&stock, 3, &old)?.1.kill();
+    stock.server(&old)?.1.kill();
     writer.first_elsewhere(old.endpoint.port, killed, STEP).await?;
     let seen = api.until("a", STEP, "failed over and whole", |c| c.epoch == 2 && c.is_healthy()).await?;
-    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
-    nothing_twice(&stock, 3, &seen).await
+    checks::whole(&stock, writer, &seen).await
 }
 
 /// At moments of all kinds, while something is being done.
@@ -104,7 +98,7 @@ async fn a_killed_scheduler_finishes_its_work() -> Outcome {
     for (round, ms) in [0, 5, 20, 80, 300].into_iter().enumerate() {
         writer.progress(SOME, STEP).await?;
         let (epoch, size) = (seen.epoch, if round % 2 == 0 { 4 } else { 3 });
-        server_of(&stock, 4, seen.primary()?)?.1.kill();
+        stock.server(seen.primary()?)?.1.kill();
         api.scale("a", size).await?;
         tokio::time::sleep(Duration::from_millis(ms)).await; // this is what varies
         stock.kill_scheduler(0).await?;
@@ -112,10 +106,10 @@ async fn a_killed_scheduler_finishes_its_work() -> Outcome {
         stock.until_ready(0).await?;
         let whole = |c: &Cluster| c.epoch > epoch && c.size == size && c.is_healthy();
         seen = api.until("a", STEP, "failed over and at its size", whole).await?;
-        nothing_twice(&stock, 4, &seen).await?;
+        checks::nothing_else_runs(&stock, &[&seen]).await?;
     }
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
+    checks::whole(&stock, writer, &seen).await?;
     api.delete("a", client.password()).await?;
     stock.kill_scheduler(0).await?;
     stock.start_scheduler(0)?;
@@ -140,7 +134,7 @@ async fn a_standby_takes_over() -> Outcome {
     stock.signal_scheduler(0, Signal::CONT);
     let old = first.primary()?.clone();
     let killed = Instant::now();
-    server_of(&stock, 3, &old)?.1.kill();
+    stock.server(&old)?.1.kill();
     // The writer asks the old leader, which points to the new one.
     let told = writer.first_elsewhere(old.endpoint.port, killed, STEP).await;
     told.map_err(|f| Failure::new(format!("{f}\n--- 0:\n{}\n--- 1:\n{}", stock.log_end(0), stock.log_end(1))))?;
@@ -151,8 +145,7 @@ async fn a_standby_takes_over() -> Outcome {
     let again = stock.api(0).until_healthy("a", STEP).await?;
     assert_eq!((again.epoch, again.primary), (seen.epoch, seen.primary));
     writer.progress(SOME, STEP).await?;
-    writer.finish_and_compare(&again.endpoints()?, STEP).await?;
-    nothing_twice(&stock, 3, &again).await
+    checks::whole(&stock, writer, &again).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -173,6 +166,5 @@ async fn without_zookeeper_databases_run_on() -> Outcome {
     stock.until_ready(0).await?;
     let seen = api.until_healthy("a", STEP).await?;
     assert_eq!((seen.epoch, seen.primary), (1, first.primary));
-    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
-    nothing_twice(&stock, 3, &seen).await
+    checks::whole(&stock, writer, &seen).await
 }

@@ -1,6 +1,6 @@
 //! Made, used, broken, deleted without a trace.
 
-use crate::{Outcome, SOME, STEP, cluster, server_of};
+use crate::{Outcome, SOME, STEP, cluster};
 use cotton_tests::{Stock, Writer};
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -17,7 +17,7 @@ async fn created_failed_over_and_deleted() -> Outcome {
 
     let old = seen.primary()?.clone();
     let killed = Instant::now();
-    server_of(&stock, 3, &old)?.1.kill();
+    stock.server(&old)?.1.kill();
     writer.first_elsewhere(old.endpoint.port, killed, STEP).await?;
     let seen = api.until("a", STEP, "failed over and whole", |c| c.epoch == 2 && c.is_healthy()).await?;
     writer.progress(SOME, STEP).await?;

@@ -1,10 +1,18 @@
 //! What operators are promised, on a real Mesos with a real `ZooKeeper`: the stock programs, and everything killed once.
 
+mod agents;
+mod checks;
+mod discovery;
 mod faults;
+mod framework;
+mod isolation;
 mod lifecycle;
+mod packaging;
+mod quorum;
+mod volumes;
 
-use cotton_tests::{Client, Cluster, Failure, Member, Process, Stock, Wanted};
-use std::time::{Duration, Instant};
+use cotton_tests::{Client, Cluster, Failure, Stock, Wanted, Writer};
+use std::time::Duration;
 
 type Outcome = Result<(), Failure>;
 
@@ -22,36 +30,10 @@ async fn cluster(stock: &Stock, name: &str, size: u32) -> Result<(Client, Cluste
     Ok((Client::new(wanted.user, created.password), cluster))
 }
 
-/// The server of a member, and on which of so many agents it runs.
-fn server_of(stock: &Stock, agents: u16, member: &Member) -> Result<(u16, Process), Failure> {
-    process_of(stock.servers(agents), member)
-}
-
-/// The one among processes that is a member's.
-fn process_of(processes: Vec<(u16, Process)>, member: &Member) -> Result<(u16, Process), Failure> {
-    let found = processes.into_iter().find(|(_, process)| process.task.as_ref() == Some(&member.task));
-    found.ok_or_else(|| Failure::new(format!("{} does not run", member.task)))
-}
-
-/// Every member has one executor and one server, and nothing else runs, once what has ended its task is gone.
-async fn nothing_twice(stock: &Stock, agents: u16, cluster: &Cluster) -> Outcome {
-    let start = Instant::now();
-    let mut wanted: Vec<_> = cluster.members.iter().map(|member| member.task.clone()).collect();
-    wanted.sort_unstable();
-    loop {
-        let tasks = |processes: Vec<(u16, Process)>| {
-            let mut tasks: Vec<_> = processes.into_iter().filter_map(|(_, process)| process.task).collect();
-            tasks.sort_unstable();
-            tasks
-        };
-        let (executors, servers) = (tasks(stock.executors(agents)), tasks(stock.servers(agents)));
-        if executors == wanted && servers == wanted {
-            return Ok(());
-        }
-        if start.elapsed() > STEP {
-            let words = format!("members {wanted:?} have executors {executors:?} and servers {servers:?}");
-            return Err(Failure::new(words));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await; // an executor says that its task has ended before it ends
-    }
+/// A cluster of three under load.
+async fn loaded(stock: &Stock) -> Result<(Writer, Cluster), Failure> {
+    let (client, seen) = cluster(stock, "a", 3).await?;
+    let writer = Writer::start(&stock.api(0), "a", client, 2).await?;
+    writer.progress(SOME, STEP).await?;
+    Ok((writer, seen))
 }

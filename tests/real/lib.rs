@@ -29,6 +29,6 @@ pub use in_process::InProcess;
 pub use mesos::{MesosOptions, RealMesos, Settings};
 pub use processes::{Process, below};
 pub use sql::Client;
-pub use stock::Stock;
+pub use stock::{Stock, StockOptions};
 pub use writer::{Ack, Writer};
-pub use zookeeper::{Kazoo, Link, Seen, ZooKeeper};
+pub use zookeeper::{Kazoo, Link, Seen, ZooKeeper, tree};

@@ -1,7 +1,10 @@
 //! A real Apache Mesos 1.11.0 on this machine: a master and agents, each a process of its own, which can be killed, stopped
 //! and brought back on its state and port.
 
+mod cgroups;
+
 use crate::cotton::place;
+use crate::processes::kill_below;
 use crate::{Directory, Failure, Process, within};
 use cotton_core::Endpoint;
 use rustix::process::Signal;
@@ -36,12 +39,14 @@ pub struct MesosOptions {
     pub master: Settings,
     /// More settings of every agent.
     pub agent: Settings,
+    /// Whether containers are confined to their cpus and memory; see [`RealMesos::can_isolate`].
+    pub isolated: bool,
 }
 
 impl Default for MesosOptions {
     fn default() -> Self {
         let resources = "cpus:4;mem:2048;disk:10240".to_owned();
-        Self { agents: 1, resources, master: Settings::new(), agent: Settings::new() }
+        Self { agents: 1, resources, master: Settings::new(), agent: Settings::new(), isolated: false }
     }
 }
 
@@ -72,6 +77,20 @@ impl RealMesos {
         found
     }
 
+    /// Whether containers can be confined to their memory here; says so loudly when not. It takes cgroups v1, and root.
+    ///
+    /// # Panics
+    /// When they cannot in CI.
+    pub fn can_isolate() -> bool {
+        let can = cgroups::are_there() && rustix::process::geteuid().is_root();
+        if !can {
+            let words = "containers cannot be confined here: that takes root, and cgroups v1 below /sys/fs/cgroup";
+            assert!(std::env::var_os("CI").is_none(), "{words}");
+            eprintln!("SKIPPED: {words}");
+        }
+        can
+    }
+
     /// Starts a master and agents, and waits until all are registered.
     ///
     /// # Errors
@@ -96,6 +115,11 @@ impl RealMesos {
         }
         this.until_active(count.into()).await?;
         Ok(this)
+    }
+
+    /// How many agents there are, running or not.
+    pub fn agents(&self) -> u16 {
+        self.options.agents
     }
 
     /// Where the master is.
@@ -148,6 +172,12 @@ impl RealMesos {
         ]);
         if !rustix::process::geteuid().is_root() {
             settings.insert("SWITCH_USER", "false".to_owned());
+        }
+        let root = self.cgroup(agent);
+        if self.options.isolated {
+            settings.insert("LAUNCHER", "linux".to_owned());
+            settings.insert("ISOLATION", "cgroups/cpu,cgroups/mem".to_owned());
+            settings.insert("CGROUPS_ROOT", root);
         }
         settings.extend(fast());
         let slot = &mut self.agents[usize::from(agent)];
@@ -229,8 +259,18 @@ impl RealMesos {
         &self.directory
     }
 
+    /// Where an agent logs.
+    pub fn agent_log(&self, agent: u16) -> PathBuf {
+        self.agent_dir(agent).with_extension("log")
+    }
+
     fn agent_dir(&self, agent: u16) -> PathBuf {
         self.directory.path().join(format!("agent-{agent}"))
+    }
+
+    /// Each agent has its own: it ends every container that it finds there and does not know.
+    fn cgroup(&self, agent: u16) -> String {
+        format!("cotton-test-{}-{agent}", self.directory.ports().0)
     }
 
     async fn post(&self, call: &Value) -> Result<reqwest::Response, reqwest::Error> {
@@ -242,6 +282,10 @@ impl Drop for RealMesos {
     fn drop(&mut self) {
         for child in self.agents.iter_mut().chain([&mut self.master]).filter(|child| child.is_some()) {
             let _ended_before = kill(child);
+        }
+        if self.options.isolated {
+            kill_below(self.directory.path());
+            (0..self.options.agents).for_each(|agent| cgroups::remove(&self.cgroup(agent)));
         }
     }
 }

@@ -1,16 +1,27 @@
 //! The stock scheduler on a real Mesos and a real `ZooKeeper`, everything a process of its own.
 
-use crate::{Api, Directory, Failure, MesosOptions, Process, RealMesos, ZooKeeper, program, within};
+use crate::{Api, Directory, Failure, Member, MesosOptions, Process, RealMesos, ZooKeeper, program, within};
 use rustix::process::Signal;
 use std::fs::{File, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// The unix user that executors and databases run as.
 const USER: &str = "nobody";
 const READY: Duration = Duration::from_mins(1);
 const LOG_LINES: usize = 80;
+
+/// What to start.
+#[derive(Clone, Debug, Default)]
+pub struct StockOptions {
+    /// Master and agents.
+    pub mesos: MesosOptions,
+    /// Whether `ZooKeeper` is an ensemble of three instead of one server.
+    pub ensemble: bool,
+    /// More flags of the schedulers, with their values.
+    pub flags: Vec<(&'static str, String)>,
+}
 
 /// Mesos, `ZooKeeper`, and schedulers that can be started and killed. Dropping it ends everything.
 #[derive(Debug)]
@@ -20,26 +31,28 @@ pub struct Stock {
     pub mesos: RealMesos,
     /// Where state, discovery and election are.
     pub zookeeper: ZooKeeper,
+    flags: Vec<(&'static str, String)>,
     directory: Directory,
 }
 
 impl Stock {
-    /// Starts Mesos with so many agents and a `ZooKeeper`; `None`, after saying so loudly, when one of them is missing.
+    /// Starts Mesos and `ZooKeeper`; `None`, after saying so loudly, when one of them is missing.
     ///
     /// # Errors
     /// When one of them does not start.
     ///
     /// # Panics
     /// When one of them is missing, in CI.
-    pub async fn prepare(agents: u16) -> Result<Option<Self>, Failure> {
+    pub async fn prepare(options: StockOptions) -> Result<Option<Self>, Failure> {
         if !RealMesos::is_installed() {
             return Ok(None);
         }
-        let Some(zookeeper) = ZooKeeper::single().await? else { return Ok(None) };
-        let mesos = RealMesos::start(MesosOptions { agents, ..MesosOptions::default() }).await?;
+        let zookeeper = if options.ensemble { ZooKeeper::ensemble().await? } else { ZooKeeper::single().await? };
+        let Some(zookeeper) = zookeeper else { return Ok(None) };
+        let mesos = RealMesos::start(options.mesos).await?;
         let directory = Directory::new()?;
         std::fs::create_dir_all(directory.path())?;
-        let this = Self { schedulers: Vec::new(), mesos, zookeeper, directory };
+        let this = Self { schedulers: Vec::new(), mesos, zookeeper, flags: options.flags, directory };
         let path = |name: &str| this.directory.path().join(name);
         std::fs::write(path("key"), [7; 32])?;
         std::fs::set_permissions(path("key"), Permissions::from_mode(0o644))?; // executors are another user
@@ -48,12 +61,31 @@ impl Stock {
         Ok(Some(this))
     }
 
-    /// As [`Stock::prepare`], and with one scheduler that leads.
+    /// Gives every scheduler from now on one more flag, or another value of a flag.
+    pub fn flag(&mut self, name: &'static str, value: String) {
+        self.flags.push((name, value));
+    }
+
+    /// Where files are that agents and executors can read.
+    pub fn path(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
+    /// So many agents, one `ZooKeeper`, and one scheduler that leads.
     ///
     /// # Errors
     /// When one of them does not start.
     pub async fn start(agents: u16) -> Result<Option<Self>, Failure> {
-        let Some(mut this) = Self::prepare(agents).await? else { return Ok(None) };
+        let mesos = MesosOptions { agents, ..MesosOptions::default() };
+        Self::start_with(StockOptions { mesos, ..StockOptions::default() }).await
+    }
+
+    /// As [`Stock::prepare`], and with one scheduler that leads.
+    ///
+    /// # Errors
+    /// When one of them does not start.
+    pub async fn start_with(options: StockOptions) -> Result<Option<Self>, Failure> {
+        let Some(mut this) = Self::prepare(options).await? else { return Ok(None) };
         this.start_scheduler(0)?;
         this.until_ready(0).await?;
         Ok(Some(this))
@@ -75,7 +107,7 @@ impl Stock {
         let log = File::options().create(true).append(true).open(path(&format!("scheduler-{number}.log")))?;
         let mut command = Command::new(program("cotton-scheduler")?);
         let zk = self.zookeeper.url("", "/mysos");
-        for (flag, value) in [
+        let usual = [
             ("port", self.port(number).to_string()),
             ("mesos_master", self.mesos.master().to_string()),
             ("framework_user", USER.to_owned()),
@@ -85,7 +117,9 @@ impl Stock {
             ("admin_keypath", path("admin.yml")),
             ("scheduler_keypath", path("key")),
             ("work_dir", path(&format!("work-{number}"))),
-        ] {
+        ];
+        let usual = usual.into_iter().filter(|(flag, _)| self.flags.iter().all(|(other, _)| other != flag));
+        for (flag, value) in usual.chain(self.flags.iter().cloned()) {
             command.arg(format!("--{flag}={value}"));
         }
         command.env("NO_COLOR", "1").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -133,6 +167,18 @@ impl Stock {
         Ok(())
     }
 
+    /// Waits until a scheduler ends by itself.
+    ///
+    /// # Errors
+    /// When it does not run, or does not end within `limit`.
+    pub async fn scheduler_ended(&mut self, number: usize, limit: Duration) -> Result<ExitStatus, Failure> {
+        let gone = || Failure::new("that scheduler does not run");
+        let (_, process) = self.schedulers[number].as_ref().ok_or_else(gone)?;
+        process.ended(limit).await?;
+        let (mut child, _) = self.schedulers[number].take().ok_or_else(gone)?;
+        Ok(child.wait()?)
+    }
+
     /// The last lines that a scheduler logged.
     pub fn log_end(&self, number: usize) -> String {
         let path = self.directory.path().join(format!("scheduler-{number}.log"));
@@ -141,14 +187,30 @@ impl Stock {
         lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
     }
 
-    /// The running servers (mysqld) of all agents.
+    /// The running servers (mysqld) of the first so many agents, each with the number of its agent.
     pub fn servers(&self, agents: u16) -> Vec<(u16, Process)> {
         self.processes(agents, Process::is_server)
     }
 
-    /// The running executors of all agents.
+    /// The running executors of the first so many agents, each with the number of its agent.
     pub fn executors(&self, agents: u16) -> Vec<(u16, Process)> {
         self.processes(agents, Process::is_executor)
+    }
+
+    /// The server of a member, and on which agent it runs.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn server(&self, member: &Member) -> Result<(u16, Process), Failure> {
+        of(self.servers(self.mesos.agents()), member)
+    }
+
+    /// The executor of a member, and on which agent it runs.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn executor(&self, member: &Member) -> Result<(u16, Process), Failure> {
+        of(self.executors(self.mesos.agents()), member)
     }
 
     /// With the task that each belongs to.
@@ -184,6 +246,12 @@ impl Stock {
         };
         within(READY, "the scheduler stands by", follows).await
     }
+}
+
+/// The one among processes that is a member's.
+fn of(processes: Vec<(u16, Process)>, member: &Member) -> Result<(u16, Process), Failure> {
+    let found = processes.into_iter().find(|(_, process)| process.task.as_ref() == Some(&member.task));
+    found.ok_or_else(|| Failure::new(format!("{} does not run", member.task)))
 }
 
 /// The task of a server, from where its configuration is.

@@ -1,12 +1,12 @@
 //! The ports, held to what is asked of every adapter, and what is ZooKeeper's own about them.
 
-use crate::{Outcome, STEP, candidate, leads, published, record, tree, url};
+use crate::{Outcome, STEP, candidate, leads, published, record, url};
 use cotton_core::ports::discovery::{Discovery, Published};
 use cotton_core::ports::state_store::{StateKey, StateStore};
 use cotton_core::testkit::contract;
 use cotton_core::{ClusterName, Endpoint, Epoch, ErrorKind, ErrorStatus, MemberId};
 use cotton_mesos::zookeeper::RECORD_BYTES_MAX;
-use cotton_tests::{ZooKeeper, within};
+use cotton_tests::{ZooKeeper, tree, within};
 use std::collections::BTreeMap;
 use zookeeper_client as zk;
 

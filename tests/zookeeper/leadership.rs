@@ -201,6 +201,24 @@ impl Rival {
     }
 }
 
+/// Who is started again need not wait for the end of the session that its earlier run left. Were that run alive, it would
+/// be refused like any other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_started_again_takes_its_own_place_at_once() -> Outcome {
+    let Some(zookeeper) = ZooKeeper::single().await? else { return Ok(()) };
+    let url = zookeeper.url("", "/mysos");
+    let mut first = Rival::start(&url, "a")?;
+    first.says("leads").await?;
+    let mut second = Rival::start(&url, "a")?;
+    second.says("leads").await?; // the session of the first never ends
+    first.says("refused").await?;
+    first.says("lost").await?;
+    first.says("follows a").await?; // and leaves the other in peace
+    second.process.kill();
+    first.says("leads").await?;
+    Ok(())
+}
+
 /// Two processes fight: whoever leads is stopped in the middle of its writes, and continued after the other took over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_was_stopped_and_continued_changes_nothing() -> Outcome {

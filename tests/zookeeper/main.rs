@@ -15,7 +15,6 @@ use cotton_core::ports::state_store::StateKey;
 use cotton_core::{Endpoint, Epoch, MemberId};
 use cotton_mesos::zookeeper::{Election, ElectionConfig, Leadership, Standing, ZkUrl};
 use cotton_tests::{Failure, within};
-use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::sync::watch;
 use zookeeper_client as zk;
@@ -77,26 +76,6 @@ fn published(epoch: u64, primary: Option<u64>, members: &[u16]) -> Published {
     let endpoint = |id: u16| (MemberId(id.into()), Endpoint::new("host", 31_000 + id));
     let members = members.iter().map(|&id| endpoint(id)).collect();
     Published { epoch: Epoch(epoch), primary: primary.map(MemberId), members }
-}
-
-/// All znodes below `path` with their data, as an independent client sees them.
-async fn tree(client: &zk::Client, path: &str) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
-    let mut found = BTreeMap::new();
-    let mut todo = vec![path.to_owned()];
-    while let Some(path) = todo.pop() {
-        match client.get_data(&path).await {
-            Ok((data, _)) => drop(found.insert(path.clone(), data)),
-            Err(zk::Error::NoNode) => continue,
-            Err(error) => return Err(Failure::because(path, &error)),
-        }
-        let names = match client.list_children(&path).await {
-            Ok(names) => names,
-            Err(zk::Error::NoNode) => continue,
-            Err(error) => return Err(Failure::because(path, &error)),
-        };
-        todo.extend(names.iter().map(|name| format!("{path}/{name}")));
-    }
-    Ok(found)
 }
 
 /// Waits until a znode's data is so, as an independent client sees it.

@@ -57,11 +57,19 @@ pub(super) struct Failover {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+pub(super) struct RefusedOffer {
+    pub(super) host: String,
+    pub(super) text: String,
+}
+
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Cluster {
     pub(super) name: String,
     pub(super) user: String,
     pub(super) status: String,
     pub(super) reasons: Vec<Reason>,
+    #[serde(default)]
+    pub(super) refusals: Vec<RefusedOffer>,
     pub(super) size: u64,
     pub(super) resources: Resources,
     pub(super) durability: String,

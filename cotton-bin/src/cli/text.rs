@@ -35,6 +35,11 @@ pub(super) fn show(cluster: &Cluster) -> String {
     let rows: Vec<_> = cluster.members.iter().map(member_row).collect();
     lines.push(String::new());
     lines.push(table(&["MEMBER", "ROLE", "HEALTH", "LAG", "ENDPOINT", "AGENT", "SERVER", "POSITION"], &rows));
+    if !cluster.refusals.is_empty() {
+        let rows: Vec<_> = cluster.refusals.iter().map(|offer| vec![offer.host.clone(), offer.text.clone()]).collect();
+        lines.push(String::new());
+        lines.push(table(&["OFFER NOT USED", "WHY"], &rows));
+    }
     lines.join("\n")
 }
 
@@ -129,6 +134,7 @@ mod tests {
         };
         serde_json::from_value(json!({
             "name": "demo", "user": "jane", "status": "failing_over", "size": 3, "durability": "semi_sync", "epoch": 2,
+            "refusals": [{"agent": "a", "host": "h3", "code": "no_port", "text": "no port left"}],
             "reasons": [{"code": "x", "text": "the primary is lost"}], "preference": "consistency", "primary": null,
             "resources": {"cpus_milli": 1500, "mem_bytes": 536_870_912, "disk_bytes": 2_147_483_648_u64},
             "endpoint": null, "last_failover": {"epoch": 1, "from": 2, "to": 0, "promoted_ms": 40, "replica_ms": 60},
@@ -156,7 +162,9 @@ mod tests {
              MEMBER  ROLE     HEALTH           LAG  ENDPOINT         AGENT    SERVER            POSITION\n\
              0       primary  healthy          -    127.0.0.1:31000  agent-0  10.11.14-MariaDB  0-1-42\n\
              1       replica  silent for 12 s  0 s  127.0.0.1:31001  agent-1  10.11.14-MariaDB  0-1-42\n\
-             2       down     signal 9         0 s  127.0.0.1:31002  agent-2  10.11.14-MariaDB  0-1-42"
+             2       down     signal 9         0 s  127.0.0.1:31002  agent-2  10.11.14-MariaDB  0-1-42\n\n\
+             OFFER NOT USED  WHY\n\
+             h3              no port left"
         );
     }
 }

@@ -9,7 +9,7 @@ use cotton_core::driver::{LoggedEvent, Metrics};
 use cotton_core::spec::{Limits, validate_size};
 use cotton_core::{
     AgentId, ClusterName, ClusterSpec, ClusterStatus, ClusterView, CommandError, Endpoint, Epoch, Event, EventKind,
-    MemberId, MemberView, Millis, Reason, Resources, TaskId, Timeline,
+    MemberId, MemberView, Millis, Reason, RefusedOffer, Resources, TaskId, Timeline,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -184,6 +184,12 @@ fn view((spec, deleting): &(ClusterSpec, bool)) -> ClusterView {
         },
         reasons: if troubled {
             vec![Reason { code: "member_trouble", text: "member 2 is in trouble: <access> denied".into() }]
+        } else {
+            vec![]
+        },
+        refusals: if troubled {
+            let text = "too little cpus: 0.5 left, 1 wanted".to_owned();
+            vec![RefusedOffer { agent: AgentId::new("agent-3"), host: "h3".into(), code: "too_little_cpus", text }]
         } else {
             vec![]
         },

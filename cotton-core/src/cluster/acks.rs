@@ -128,7 +128,7 @@ impl Cluster {
         self.nonce += 1;
         let nonce = self.nonce;
         // Answers no report: it must not renew a lease, whose end may have been waited for already.
-        let ask = ToExecutor::Heard { incarnation: 0, seq: 0, nonce, report_now: true };
+        let ask = ToExecutor::Heard { incarnation: 0, seq: 0, nonce, report_now: true, others: 0 };
         self.effects.retain(|(_, queued)| {
             let asks = matches!(queued, Effect::Send { message: ToExecutor::Heard { report_now: true, .. }, .. });
             !asks || queued.member() != Some(member) // the later question asks for all that the earlier one did
@@ -146,7 +146,9 @@ impl Cluster {
         if let Some(observed) = self.observed.get_mut(&member) {
             observed.lease_renewed = Some(now);
         }
-        self.send(member, ToExecutor::Heard { incarnation, seq, nonce, report_now: false });
+        let others = self.state.members.iter().filter(|(id, other)| **id != member && !other.resting).count();
+        let others = u32::try_from(others).unwrap_or(u32::MAX);
+        self.send(member, ToExecutor::Heard { incarnation, seq, nonce, report_now: false, others });
     }
 
     pub(super) fn send(&mut self, member: MemberId, message: ToExecutor) {
@@ -156,7 +158,7 @@ impl Cluster {
     }
 
     fn can_not_acknowledge(&self, acker: &Acker) -> bool {
-        if !self.state.members.contains_key(&acker.member) {
+        if !self.has_task(acker.member) {
             return true;
         }
         let Some(observed) = self.observed.get(&acker.member) else { return false };

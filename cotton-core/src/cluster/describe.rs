@@ -30,6 +30,7 @@ impl Cluster {
             last_failover: self.last_failover.clone(),
             switchover: self.latest_switchover.clone(),
             reasons,
+            refusals: Vec::new(), // the fleet knows them
         }
     }
 
@@ -41,7 +42,7 @@ impl Cluster {
             task: TaskId::of(self.name(), id, member.run),
             agent: member.agent.clone(),
             endpoint: member.endpoint.clone(),
-            role: report.map_or("unknown", |r| r.role.name()),
+            role: if member.resting { "resting" } else { report.map_or("unknown", |r| r.role.name()) },
             healthy: observed.is_some_and(|o| self.is_healthy(now, id, o)),
             leaving: member.leaving.is_some(),
             epoch: report.map(|r| r.epoch).unwrap_or_default(),
@@ -127,6 +128,9 @@ impl Cluster {
             let silent = observed.silent_ms(now) >= self.timing.silence_ms;
             let text = match &observed.report {
                 _ if observed.unreachable_since.is_some() => "its agent cannot be reached".to_owned(),
+                None if member.resting => {
+                    format!("its task has ended; it waits for an offer of its volume on agent {}", member.agent)
+                }
                 None => "it is being started".to_owned(),
                 Some(_) if silent => format!("it has not been heard of for {} s", observed.silent_ms(now) / 1000),
                 Some(report) => match (&report.trouble, &report.role) {

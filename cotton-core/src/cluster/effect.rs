@@ -24,6 +24,11 @@ pub enum Effect {
         /// Where it is.
         agent: AgentId,
     },
+    /// Destroy the volume of a member that is gone for good, with all its data.
+    Release {
+        /// Whose.
+        member: MemberId,
+    },
     /// Say something to a member's executor.
     Send {
         /// Which member.
@@ -47,7 +52,8 @@ impl Effect {
         match self {
             Self::Launch { task, .. } => Some(task.member),
             Self::Kill { member, .. } | Self::Send { member, .. } => Some(*member),
-            Self::Publish(_) | Self::Withdraw | Self::Log(_) => None,
+            Self::Release { .. } // not for it, but after it
+            | Self::Publish(_) | Self::Withdraw | Self::Log(_) => None,
         }
     }
 
@@ -57,6 +63,7 @@ impl Effect {
             Self::Send { member, message: ToExecutor::Directive(_), .. } => Some(*member),
             Self::Launch { .. }
             | Self::Kill { .. }
+            | Self::Release { .. }
             | Self::Send { message: ToExecutor::Heard { .. } | ToExecutor::LetGo, .. }
             | Self::Publish(_)
             | Self::Withdraw
@@ -69,6 +76,7 @@ impl Effect {
         match self {
             Self::Launch { .. } => "launch",
             Self::Kill { .. } => "kill",
+            Self::Release { .. } => "release",
             Self::Send { .. } => "send",
             Self::Publish(_) => "publish",
             Self::Withdraw => "withdraw",

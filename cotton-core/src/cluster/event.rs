@@ -48,6 +48,25 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// A member's task has ended; the member is run again on its volume.
+    Resting {
+        /// Which member.
+        member: MemberId,
+        /// Why.
+        reason: String,
+    },
+    /// The volume of a member that is gone was destroyed, and its reservations ended.
+    VolumeReleased {
+        /// Whose it was.
+        member: MemberId,
+    },
+    /// Making or releasing a member's volume failed; what is left of it is released later.
+    VolumeFailed {
+        /// Whose it is.
+        member: MemberId,
+        /// Why.
+        reason: String,
+    },
     /// A member's agent cannot be reached.
     Unreachable {
         /// Which member.
@@ -188,6 +207,13 @@ impl fmt::Display for EventKind {
             Self::Launching { member, agent } => write!(f, "member {member} is being launched on {agent}"),
             Self::Running { member, endpoint } => write!(f, "member {member} runs at {endpoint}"),
             Self::Ended { member, reason } => write!(f, "member {member} has ended: {reason}"),
+            Self::Resting { member, reason } => {
+                write!(f, "the task of member {member} has ended, it comes back on its volume: {reason}")
+            }
+            Self::VolumeReleased { member } => write!(f, "the volume of member {member} was released"),
+            Self::VolumeFailed { member, reason } => {
+                write!(f, "the volume of member {member} could not be made or released: {reason}")
+            }
             Self::Unreachable { member } => write!(f, "the agent of member {member} cannot be reached"),
             Self::ServerDown { member, reason } => write!(f, "the server of member {member} is down: {reason}"),
             Self::PrimaryLost { member, reason } => write!(f, "primary {member} is lost: {reason}"),

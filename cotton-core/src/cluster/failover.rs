@@ -14,6 +14,8 @@ pub(super) struct Election {
     pub(super) deadline: Millis,
     /// The old primary may still take writes until then, as far as its lease tells.
     pub(super) lease_until: Option<Millis>,
+    /// When the first replica of the old primary was known to have left it.
+    first_left: Option<Millis>,
     pub(super) waiting: Option<Undecided>,
     announced: Option<Undecided>,
     /// Who shall win, all else being equal: the candidate of a switchover.
@@ -69,7 +71,7 @@ impl Cluster {
 
     /// Why the primary must be replaced, if it must.
     fn why_lost(&mut self, now: Millis, primary: MemberId) -> Option<String> {
-        if !self.state.members.contains_key(&primary) {
+        if !self.has_task(primary) {
             return Some("its task has ended".to_owned());
         }
         let epoch = self.state.epoch;
@@ -161,9 +163,8 @@ impl Cluster {
             self.log(now, EventKind::PrimaryLost { member, reason: reason.to_owned() });
         }
         // A primary that reported its own loss takes no writes; one that is only silent may, until its lease ends.
-        let silent = lost
-            .and_then(|id| self.observed.get(&id))
-            .is_some_and(|o| o.report.as_ref().is_none_or(|r| r.role.may_write()));
+        let silent = lost.filter(|id| self.has_task(*id)).and_then(|id| self.observed.get(&id));
+        let silent = silent.is_some_and(|o| o.report.as_ref().is_none_or(|r| r.role.may_write()));
         let may_write = self.state.spec.durability == Durability::Async && silent;
         let lease_until = may_write.then(|| {
             if !self.state.leased {
@@ -203,6 +204,7 @@ impl Cluster {
             started: now,
             deadline,
             lease_until,
+            first_left: None,
             waiting: None,
             announced: None,
             preferred: None,
@@ -245,6 +247,9 @@ impl Cluster {
             return;
         }
         let ballots = self.ballots(now);
+        if let Some(until) = self.may_be_unnoticed(now, &ballots, lease_until) {
+            return self.wake_at(until);
+        }
         let force = expired && self.state.spec.preference == Preference::Availability;
         let state = &self.state;
         let rules = Rules { ackers: &state.ackers, acks, floor: &state.floor, witnesses: &state.witnesses, force };
@@ -271,6 +276,16 @@ impl Cluster {
             self.wake_at(until);
         }
         awaited && now < until
+    }
+
+    /// While all its replicas are connected, a primary may go on without a lease; that one has left it, it notices a
+    /// moment later. Gives the end of that moment, if it has not come.
+    fn may_be_unnoticed(&mut self, now: Millis, ballots: &[Ballot], lease_until: Option<Millis>) -> Option<Millis> {
+        lease_until.filter(|_| !self.is_frozen_or_gone(self.state.last_primary))?;
+        let left = ballots.iter().any(|ballot| Some(ballot.member) != self.state.last_primary);
+        let election = self.election.as_mut().filter(|_| left)?;
+        let until = election.first_left.get_or_insert(now).after(self.timing.desertion_ms);
+        (now < until).then_some(until)
     }
 
     /// Tells what the election waits for. Answers arrive one by one: only what stays missing for a moment is worth it.
@@ -305,7 +320,7 @@ impl Cluster {
     }
 
     fn is_frozen_or_gone(&self, member: Option<MemberId>) -> bool {
-        let Some(id) = member.filter(|id| self.state.members.contains_key(id)) else { return true };
+        let Some(id) = member.filter(|id| self.has_task(*id)) else { return true };
         let report = self.observed.get(&id).and_then(|o| o.report.as_ref());
         report.is_some_and(|r| !r.role.may_write())
     }
@@ -315,7 +330,8 @@ impl Cluster {
     fn awaits_answers(&mut self, now: Millis, started: Millis) -> bool {
         let (epoch, silence) = (self.state.epoch, self.timing.silence_ms);
         let grace_until = started.after(self.timing.restart_grace_ms);
-        let mut wake = None;
+        let rests = |id: &MemberId| self.state.members.get(id).is_some_and(|member| member.resting);
+        let mut wake = self.state.last_primary.filter(|id| rests(id) && now < grace_until).map(|_| grace_until);
         for (id, observed) in &self.observed {
             let Some(report) = observed.report.as_ref().filter(|_| observed.silent_ms(now) < silence) else { continue };
             let frozen = report.epoch == epoch && report.role == MemberRole::Frozen;

@@ -21,6 +21,7 @@ mod stall;
 pub mod state;
 pub mod switchover;
 pub mod view;
+mod volume;
 
 pub use effect::Effect;
 pub use input::{Input, Placed};
@@ -52,6 +53,9 @@ pub struct Timing {
     pub restart_grace_ms: u64,
     /// How long an asynchronous primary may go on without being answered.
     pub lease_ms: u64,
+    /// After how long a primary whose lease has run out has certainly noticed that a replica has left it. Longer than
+    /// [`ExecutorConfig::replicas_known_ms`](crate::executor::ExecutorConfig::replicas_known_ms).
+    pub desertion_ms: u64,
     /// After how long a kill is repeated.
     pub kill_retry_ms: u64,
     /// After how long a member that is to leave is killed although it has not stopped receiving.
@@ -78,6 +82,8 @@ pub struct Timing {
     pub unreachable_ms: u64,
     /// After how long a member that never reported is replaced.
     pub launch_ms: u64,
+    /// After how long a member is replaced whose task has ended and whose volume is not offered.
+    pub return_ms: u64,
 }
 
 impl Default for Timing {
@@ -88,6 +94,7 @@ impl Default for Timing {
             election_ms: 60_000,
             restart_grace_ms: 3_000,
             lease_ms: 10_000,
+            desertion_ms: 3_000,
             kill_retry_ms: 5_000,
             detach_ms: 10_000,
             stall_ms: 3_000,
@@ -101,6 +108,7 @@ impl Default for Timing {
             leave_retry_ms: 1_000,
             unreachable_ms: 30_000,
             launch_ms: 300_000,
+            return_ms: 120_000,
         }
     }
 }
@@ -292,20 +300,13 @@ impl Cluster {
     /// # Panics
     /// When no member is wanted: see [`Cluster::wanted`].
     pub fn place(&mut self, now: Millis, placed: Placed) -> MemberId {
+        self.place_new(now, placed, false)
+    }
+
+    fn place_new(&mut self, now: Millis, placed: Placed, volume: bool) -> MemberId {
         assert!(self.missing() > 0, "cluster {} wants no member", self.state.name());
         let id = self.state.next_member;
         let Placed { offer, agent, endpoint, zone } = placed;
-        let spec = &self.state.spec;
-        let task = MemberTask {
-            cluster: spec.name.clone(),
-            member: id,
-            endpoint: endpoint.clone(),
-            resources: spec.task_resources(),
-            user: spec.user.clone(),
-            secrets: spec.secrets.clone(),
-            durability: spec.durability,
-            backup_id: spec.backup_id.clone(),
-        };
         let member = Member {
             agent: agent.clone(),
             run: 0,
@@ -313,8 +314,11 @@ impl Cluster {
             zone,
             joined: false,
             attached: crate::Epoch(0),
+            volume,
+            resting: false,
             leaving: None,
         };
+        let task = self.task(id, &member);
         self.change(|state| {
             state.members.insert(id, member);
             state.next_member = id.next();
@@ -324,6 +328,21 @@ impl Cluster {
         self.want(Effect::Launch { offer, agent, task: Box::new(task) });
         self.reconcile(now);
         id
+    }
+
+    /// What a member's executor must know.
+    fn task(&self, id: MemberId, member: &Member) -> MemberTask {
+        let spec = &self.state.spec;
+        MemberTask {
+            cluster: spec.name.clone(),
+            member: id,
+            endpoint: member.endpoint.clone(),
+            resources: spec.task_resources(),
+            user: spec.user.clone(),
+            secrets: spec.secrets.clone(),
+            durability: spec.durability,
+            backup_id: spec.backup_id.clone(),
+        }
     }
 
     /// State to make durable before any further effect, handed out once for each change; then call
@@ -394,7 +413,7 @@ impl Cluster {
     }
 
     fn on_task(&mut self, now: Millis, id: MemberId, task: TaskState, message: String) {
-        let Some(member) = self.state.members.get(&id) else { return };
+        let Some(member) = self.state.members.get(&id).filter(|member| !member.resting) else { return };
         let observed = self.observed.entry(id).or_insert_with(|| Box::new(Observed::new(now)));
         if task.is_terminal() {
             let ran = observed.running || observed.report.as_ref().is_some_and(|r| r.role.is_up());
@@ -403,7 +422,11 @@ impl Cluster {
             if failed && !ran {
                 self.relaunch.failed(now, reason.clone());
             }
-            return self.forget(now, id, reason);
+            // With the agent, its volumes are gone, too.
+            if task != TaskState::Gone && self.shall_return(id, member) {
+                return self.rest(now, id, reason);
+            }
+            return self.forget(now, id, reason, task != TaskState::Gone);
         }
         if task == TaskState::Unreachable {
             if observed.unreachable_since.is_none() {
@@ -424,7 +447,7 @@ impl Cluster {
     }
 
     fn on_report(&mut self, now: Millis, id: MemberId, report: Box<Report>) {
-        if !self.state.members.contains_key(&id) {
+        if !self.has_task(id) {
             return;
         }
         let observed = self.observed.entry(id).or_insert_with(|| Box::new(Observed::new(now)));
@@ -463,14 +486,17 @@ impl Cluster {
         u32::try_from(size.saturating_sub(staying).min(room)).expect("bounded by the size, which is a u32")
     }
 
-    /// A member's task has ended: nothing may come out for it any more, least of all a launch that is still withheld.
-    fn forget(&mut self, now: Millis, member: MemberId, reason: String) {
+    /// A member's task has ended: nothing may come out for it any more, least of all a launch that is still withheld. Its
+    /// volume is released when there may be one.
+    fn forget(&mut self, now: Millis, member: MemberId, reason: String, release: bool) {
         self.observed.remove(&member);
         self.effects.retain(|(_, effect)| effect.member() != Some(member));
-        self.change(|state| {
-            state.members.remove(&member);
-        });
+        let mut volume = false;
+        self.change(|state| volume = state.members.remove(&member).is_some_and(|member| member.volume));
         self.log(now, EventKind::Ended { member, reason });
+        if volume && release {
+            self.want(Effect::Release { member });
+        }
     }
 
     fn leave(&mut self, now: Millis, members: &BTreeSet<MemberId>, why: Leaving) {
@@ -493,7 +519,8 @@ impl Cluster {
             if let Some(observed) = self.observed.get_mut(&member) {
                 observed.leaving_since = Some(now);
             }
-            self.log(now, EventKind::Leaving { member, reason: why.reason().to_owned() });
+            let keepsake = self.state.members.get(&member).map_or("", |member| member.keepsake(why));
+            self.log(now, EventKind::Leaving { member, reason: format!("{}{keepsake}", why.reason()) });
         }
     }
 
@@ -516,7 +543,12 @@ impl Cluster {
                 return;
             }
             Effect::Publish(_) => self.effects.retain(|(_, queued)| !matches!(queued, Effect::Publish(_))),
-            Effect::Launch { .. } | Effect::Kill { .. } | Effect::Send { .. } | Effect::Withdraw | Effect::Log(_) => {}
+            Effect::Launch { .. }
+            | Effect::Kill { .. }
+            | Effect::Release { .. }
+            | Effect::Send { .. }
+            | Effect::Withdraw
+            | Effect::Log(_) => {}
         }
         self.effects.push_back((self.revision, effect));
     }

@@ -19,6 +19,8 @@ pub(super) struct Observed {
     pub(super) sent: Option<((Epoch, Stage), Millis)>,
     /// What the primary had when this member attached; once this member has it too, its copy is complete.
     pub(super) join_mark: Option<GtidSet>,
+    /// Since when its task is missed; until it has reported again.
+    pub(super) missed_since: Option<Millis>,
     /// When something was last sent that renews the lease of an asynchronous primary.
     pub(super) lease_renewed: Option<Millis>,
 }
@@ -41,6 +43,7 @@ impl Observed {
             killed_at: None,
             sent: None,
             join_mark: None,
+            missed_since: None,
             lease_renewed: None,
         }
     }
@@ -53,6 +56,7 @@ impl Observed {
         }
         self.heard = now;
         self.unreachable_since = None;
+        self.missed_since = self.missed_since.filter(|_| !report.role.is_up());
         if !matches!(report.role, MemberRole::Following { .. }) {
             self.join_mark = None;
         }

@@ -47,12 +47,13 @@ impl Cluster {
 
     /// Marks the members that are to leave: too many, in the way of a replacement, or lost.
     fn reconcile_size(&mut self, now: Millis) {
+        self.leave_missing(now);
         let primary = self.state.primary;
         let open = self.is_open();
         let (mut errant, mut unstable) = (BTreeSet::new(), BTreeSet::new());
         let (mut unreachable, mut stuck) = (BTreeSet::new(), BTreeSet::new());
         let mut wake = None;
-        for (id, _) in self.state.staying().filter(|(id, _)| Some(*id) != primary) {
+        for (id, _) in self.state.staying().filter(|(id, m)| Some(*id) != primary && !m.resting) {
             let Some(observed) = self.observed.get(&id) else { continue };
             let errant_now = observed.report_in(self.state.epoch).and_then(|r| r.trouble.as_ref());
             if open && matches!(errant_now, Some(Trouble::Errant { .. })) {
@@ -97,7 +98,7 @@ impl Cluster {
     /// fail may make others fail, too, and their data may be needed.
     fn leave_one_by_one(&mut self, now: Millis, unstable: &BTreeSet<MemberId>) {
         let Some(first) = unstable.first() else { return };
-        if self.state.members.values().all(|member| member.joined && member.leaving.is_none()) {
+        if self.state.members.values().all(|member| member.joined && !member.resting && member.leaving.is_none()) {
             self.leave(now, &BTreeSet::from([*first]), Leaving::Unstable);
         }
     }
@@ -149,7 +150,10 @@ impl Cluster {
         let Some(agent) = self.state.members.get(&member).map(|m| m.agent.clone()) else { return };
         let withheld = |effect: &Effect| matches!(effect, Effect::Launch { task, .. } if task.member == member);
         if self.effects.iter().any(|(_, effect)| withheld(effect)) {
-            return self.forget(now, member, "it was not launched yet".to_owned());
+            return self.forget(now, member, "it was not launched yet".to_owned(), true);
+        }
+        if !self.has_task(member) {
+            return self.forget(now, member, "its task had ended before".to_owned(), true);
         }
         let observed = self.observed.entry(member).or_insert_with(|| Box::new(Observed::new(now)));
         let due = observed.killed_at.map_or(now, |at| at.after(self.timing.kill_retry_ms));

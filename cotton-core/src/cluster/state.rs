@@ -46,7 +46,7 @@ pub struct State {
     /// Who shall take its place, while it is to step down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switchover: Option<MemberId>,
-    /// Members that have a task, by number.
+    /// Members that have a task, or data that outlived it, by number.
     pub members: BTreeMap<MemberId, Member>,
     /// Number of the next member.
     pub next_member: MemberId,
@@ -104,10 +104,10 @@ pub struct Acker {
     pub boot: u64,
 }
 
-/// One member that has a task.
+/// One member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// Where its task is.
+    /// Where its task is, or was.
     pub agent: AgentId,
     /// Which run of it that task is, counted from 0.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -124,6 +124,12 @@ pub struct Member {
     /// primary's.
     #[serde(default)]
     pub attached: Epoch,
+    /// Whether its data is on a volume, which outlives its tasks.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub volume: bool,
+    /// Whether its last task has ended, and it is to be run again on its volume.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub resting: bool,
     /// Why it is to leave, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
@@ -148,8 +154,24 @@ pub enum Leaving {
     Unreachable,
     /// It did not start in time.
     Stuck,
+    /// Its volume has not been offered for too long.
+    Missing,
     /// The cluster is being deleted.
     Deleted,
+}
+
+impl Member {
+    /// What becomes of its data when it leaves for this reason, as far as that is worth saying.
+    pub const fn keepsake(&self, why: Leaving) -> &'static str {
+        match (why, self.volume) {
+            (Leaving::Errant | Leaving::Unstable, false) => "; its data is kept in its sandbox",
+            (Leaving::Errant | Leaving::Unstable, true) => "; its volume is released with what it has",
+            (
+                Leaving::ScaleDown | Leaving::Unreachable | Leaving::Stuck | Leaving::Missing | Leaving::Deleted,
+                true | false,
+            ) => "",
+        }
+    }
 }
 
 impl Leaving {
@@ -157,9 +179,10 @@ impl Leaving {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::ScaleDown => "fewer members are wanted",
-            Self::Errant => "it holds transactions that the primary lacks; its data is kept in its sandbox",
-            Self::Unstable => "its server failed too often; its data is kept in its sandbox",
+            Self::Errant => "it holds transactions that the primary lacks",
+            Self::Unstable => "its server failed too often",
             Self::Unreachable => "its agent could not be reached for too long",
+            Self::Missing => "its volume has not been offered for too long",
             Self::Stuck => "it did not start in time",
             Self::Deleted => "the cluster is being deleted",
         }

@@ -123,9 +123,13 @@ impl Cluster {
 
     /// Why a replica cannot take over now.
     fn why_not_ready(&self, now: Millis, id: MemberId) -> Option<String> {
-        let (member, observed) = (self.state.members.get(&id)?, self.observed.get(&id)?);
+        let (Some(member), Some(observed)) = (self.state.members.get(&id), self.observed.get(&id)) else {
+            return Some("it has never been heard of".to_owned());
+        };
         let report = observed.report.as_ref();
-        Some(if let Some(leaving) = member.leaving {
+        Some(if member.resting {
+            "its task has ended, and its volume waits for another".to_owned()
+        } else if let Some(leaving) = member.leaving {
             format!("it is leaving, since {}", leaving.reason())
         } else if report.is_some_and(|r| r.asked_to_leave) {
             "its agent wants it to end".to_owned()

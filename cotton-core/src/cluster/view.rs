@@ -59,7 +59,8 @@ pub struct MemberView {
     pub agent: AgentId,
     /// Where its server listens.
     pub endpoint: Endpoint,
-    /// `primary`, `replica`, `idle`, `frozen`, `promoting`, `stepped_down`, `starting`, `down`, or `unknown` before its first report.
+    /// `primary`, `replica`, `idle`, `frozen`, `promoting`, `stepped_down`, `starting`, `down`, `resting` while its data
+    /// waits on its volume for another task, or `unknown` before its first report.
     pub role: &'static str,
     /// Whether it is what it shall be, connected, and heard of lately.
     pub healthy: bool,
@@ -116,6 +117,19 @@ impl SwitchoverView {
     }
 }
 
+/// An offer that is not used for a member that is wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RefusedOffer {
+    /// Its agent.
+    pub agent: AgentId,
+    /// Its host.
+    pub host: String,
+    /// Why, for programs: see [`Refusal::code`](crate::Refusal::code).
+    pub code: &'static str,
+    /// Why, for people.
+    pub text: String,
+}
+
 /// One cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ClusterView {
@@ -127,6 +141,9 @@ pub struct ClusterView {
     pub status: ClusterStatus,
     /// Why it is not healthy; empty when it is.
     pub reasons: Vec<Reason>,
+    /// Offers of the latest rounds that were not used for it while it wants a member, at most
+    /// [`REFUSALS_KEPT`](crate::placement::REFUSALS_KEPT).
+    pub refusals: Vec<RefusedOffer>,
     /// Members wanted.
     pub size: u32,
     /// What each member gets.

@@ -11,6 +11,8 @@ pub struct ExecutorConfig {
     pub probe_interval_ms: u64,
     /// So many failed probes in a row, and the server counts as hung: it is killed.
     pub probe_failures_max: u32,
+    /// For how long a primary without a lease believes what it saw of its replicas.
+    pub replicas_known_ms: u64,
     /// Pause before the first repetition of a failed operation; doubles with each further one.
     pub retry_ms_min: u64,
     /// Longest pause before the repetition of a failed operation.
@@ -43,6 +45,7 @@ impl Default for ExecutorConfig {
             report_interval_ms: 2_000,
             probe_interval_ms: 1_000,
             probe_failures_max: 3,
+            replicas_known_ms: 2_000,
             retry_ms_min: 50,
             retry_ms_max: 2_000,
             recheck_ms: 10_000,

@@ -33,8 +33,10 @@ impl Executor {
                 None => self.ignore(),
             },
             Input::Message(ToExecutor::Directive(directive)) => self.on_directive(directive),
-            Input::Message(ToExecutor::Heard { incarnation, seq, nonce, report_now }) => {
-                self.on_heard(incarnation, seq, nonce, report_now);
+            Input::Message(ToExecutor::Heard { incarnation, seq, nonce, report_now, others }) => {
+                self.on_heard(incarnation, seq, others);
+                self.nonce = self.nonce.max(nonce);
+                self.fresh_wanted |= report_now;
             }
             Input::Message(ToExecutor::LetGo) => self.let_go = true,
             Input::Finished { id, outcome } => self.on_finished(id, outcome),
@@ -55,6 +57,7 @@ impl Executor {
             self.ignore();
         } else {
             self.task = Some(task);
+            self.server.hold_from(self.now);
             self.tell(TaskState::Starting, "");
         }
     }
@@ -105,6 +108,8 @@ impl Executor {
         }
         let rank = Rank::of(&directive);
         let promotes = matches!(directive.order, Order::Promote { .. } | Order::Reopen { .. });
+        let acknowledged =
+            matches!(directive.order, Order::Promote { acks, .. } | Order::Reopen { acks, .. } if acks > 0);
         if self.state.obeyed.is_some_and(|obeyed| rank < obeyed) {
             self.reports.owed = true; // whoever sent this should know what is obeyed here
             return self.ignore();
@@ -121,6 +126,7 @@ impl Executor {
                 state.obeyed = Some(rank);
                 if promotes {
                     state.promoted = Some(rank.epoch);
+                    state.tail = acknowledged.then_some(rank.epoch);
                 }
             });
             self.ranks.push_back((self.revision, rank));
@@ -170,12 +176,10 @@ impl Executor {
         self.retry = super::retry::Retry::default();
     }
 
-    fn on_heard(&mut self, incarnation: u64, seq: u64, nonce: u64, report_now: bool) {
-        if incarnation != self.state.incarnation || !self.lease.on_heard(seq) {
+    fn on_heard(&mut self, incarnation: u64, seq: u64, others: u32) {
+        if incarnation != self.state.incarnation || !self.lease.on_heard(seq, others) {
             self.ignore(); // renews nothing, but was said all the same
         }
-        self.nonce = self.nonce.max(nonce);
-        self.fresh_wanted |= report_now;
     }
 
     fn on_finished(&mut self, id: CallId, outcome: Outcome) {
@@ -295,6 +299,9 @@ impl Executor {
                 self.server.standing = Standing::Following { epoch, following, connected: false, broken: None };
                 self.attach_probes = 0;
                 self.next_probe = self.now.after(ATTACH_PROBES_MS[0]);
+                if self.state.tail.is_some() {
+                    self.change(|state| state.tail = None);
+                }
                 // Forgotten when a probe finds it connected: setting up alone proves nothing.
                 return;
             }
@@ -369,6 +376,7 @@ impl Executor {
             return;
         }
         self.server.on_status(status, probe.nonce);
+        self.server.looked = probe.started;
         let quiet = !probe.beside && self.running.is_none();
         self.next_probe = probe.started.after(self.config.probe_interval_ms);
         if quiet {

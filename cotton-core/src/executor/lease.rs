@@ -15,6 +15,8 @@ const REPORTS_MAX: usize = 64;
 pub(super) struct Lease {
     sent: VecDeque<(u64, Millis)>,
     answered: Option<Millis>,
+    /// How many members there were beside this one when the latest answer was given.
+    others: u32,
 }
 
 impl Lease {
@@ -26,11 +28,19 @@ impl Lease {
         }
     }
 
-    /// A report was answered; false when it is unknown or too old to be remembered.
-    pub(super) fn on_heard(&mut self, seq: u64) -> bool {
+    /// A report was answered, at a time with so many other members; false when it is unknown or too old to be remembered.
+    pub(super) fn on_heard(&mut self, seq: u64, others: u32) -> bool {
         let sent = self.sent.iter().find(|(sent, _)| *sent == seq).map(|(_, at)| *at);
-        self.answered = self.answered.max(sent);
+        if sent > self.answered {
+            (self.answered, self.others) = (sent, others);
+        }
         sent.is_some()
+    }
+
+    /// How many replicas must be connected for nobody else to be primary, when the lease has run out: whoever is elected
+    /// has left its primary before. Fewer would do only if it were known which ones they are.
+    pub(super) fn loyal(&self) -> u32 {
+        self.others.max(1)
     }
 
     /// When a lease of this length ends; `None` while no report was ever answered.
@@ -54,11 +64,12 @@ mod tests {
         assert!(!lease.holds(u64::MAX, Millis(0)), "nothing was answered yet");
         lease.on_sent(1, Millis(100));
         lease.on_sent(2, Millis(200));
-        assert!(!lease.on_heard(3));
-        assert!(lease.on_heard(2));
+        assert!(!lease.on_heard(3, 1));
+        assert!(lease.on_heard(2, 1));
         assert_eq!(lease.until(50), Some(Millis(250)));
-        assert!(lease.on_heard(1), "late answers are known, but shorten nothing");
+        assert!(lease.on_heard(1, 9), "late answers are known, but shorten nothing");
         assert_eq!(lease.until(50), Some(Millis(250)));
+        assert_eq!(lease.loyal(), 1);
         assert!(lease.holds(50, Millis(249)) && !lease.holds(50, Millis(250)));
     }
 
@@ -68,7 +79,7 @@ mod tests {
         for seq in 0..1000 {
             lease.on_sent(seq, Millis(seq));
         }
-        assert!(!lease.on_heard(1000 - 1 - REPORTS_MAX as u64));
-        assert!(lease.on_heard(1000 - REPORTS_MAX as u64));
+        assert!(!lease.on_heard(1000 - 1 - REPORTS_MAX as u64, 1));
+        assert!(lease.on_heard(1000 - REPORTS_MAX as u64, 1));
     }
 }

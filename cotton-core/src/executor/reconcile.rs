@@ -87,11 +87,14 @@ impl Executor {
             return self.kill_server(format!("it is open since epoch {open} and lacks data of epoch {epoch}"), true);
         }
         let Some(until) = lease_ms.map(|ms| self.lease.until(ms).unwrap_or_default()) else { return };
-        let answering = self.server.status.as_ref().filter(|_| self.server.probe_failures == 0);
-        let deserted = answering.is_none_or(|status| status.replicas == 0);
-        // With a replica connected, nobody else can have been elected from it; each probe asks again.
-        if self.has_come(until) && deserted {
-            self.kill_server("its lease has run out and no replica is connected", true);
+        if !self.has_come(until) {
+            return;
+        }
+        // With all replicas connected, nobody else can have been elected from them; each probe asks again.
+        let known = !self.has_come(self.server.looked.after(self.config.replicas_known_ms));
+        let answering = self.server.status.as_ref().filter(|_| known && self.server.probe_failures == 0);
+        if answering.is_none_or(|status| status.replicas < self.lease.loyal()) {
+            self.kill_server("its lease has run out and not all replicas are connected", true);
         }
     }
 

@@ -97,8 +97,9 @@ pub(super) struct Server {
     pub(super) standing: Standing,
     /// Position read in this boot.
     pub(super) seen: Option<Seen>,
-    /// Newest probe of this boot.
+    /// Newest probe of this boot, and when it began.
     pub(super) status: Option<ServerStatus>,
+    pub(super) looked: Millis,
     pub(super) probe_failures: u32,
     /// Last position ever seen, for reports while it is down.
     last_position: GtidSet,
@@ -111,7 +112,9 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) const fn new() -> Self {
+    /// Not started yet. `tail` is the epoch in which it may have been primary when the executor before this one ended.
+    pub(super) fn new(tail: Option<Epoch>, now: Millis) -> Self {
+        let down = || MemberRole::Down { reason: "its executor was started again".to_owned() };
         Self {
             process: Process::Absent,
             boot: 0,
@@ -120,11 +123,19 @@ impl Server {
             standing: Standing::Idle,
             seen: None,
             status: None,
+            looked: now,
             probe_failures: 0,
             last_position: GtidSet::Empty,
             version: String::new(),
-            tail: None,
-            away: (0, MemberRole::Starting),
+            tail: tail.map(|epoch| Tail { epoch, since: now }),
+            away: (0, tail.map_or(MemberRole::Starting, |_| down())),
+        }
+    }
+
+    /// From now on it can be heard that it is down: what it left before the executor was started again waits from now on.
+    pub(super) const fn hold_from(&mut self, now: Millis) {
+        if let Some(tail) = &mut self.tail {
+            tail.since = now;
         }
     }
 

@@ -50,4 +50,8 @@ pub struct ExecutorState {
     /// server that was restarted needs a new election, however often the old order is repeated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub promoted: Option<Epoch>,
+    /// Epoch in which it was last told to be a primary whose commits are acknowledged, until it has followed another: what
+    /// it has beyond the acknowledged ones is then still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<Epoch>,
 }

@@ -1,8 +1,9 @@
 //! Gathering the launches of one offer: an offer can be accepted only once, but the clusters that were placed on it
 //! become durable one by one.
 
+use super::volumes::Use;
 use crate::ports::mesos::Launch;
-use crate::{AgentId, Millis, OfferId, TaskId};
+use crate::{AgentId, Millis, OfferId, TaskId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long the launches that are ready wait for those that are not, in milliseconds. A late one then meets a used
@@ -19,6 +20,7 @@ struct Pending {
     agent: AgentId,
     waiting: BTreeSet<TaskId>,
     launches: Vec<Launch>,
+    releases: Vec<VolumeId>,
     /// Counted from the first launch that is ready: while none is, waiting longer costs nobody anything.
     due: Option<Millis>,
 }
@@ -29,17 +31,22 @@ pub(super) struct Gathered {
     pub(super) offer: OfferId,
     pub(super) agent: AgentId,
     pub(super) launches: Vec<Launch>,
+    pub(super) releases: Vec<VolumeId>,
 }
 
 impl Accepts {
-    pub(super) fn expect(&mut self, offer: OfferId, agent: AgentId, tasks: BTreeSet<TaskId>) {
-        self.pending.insert(offer, Pending { agent, waiting: tasks, launches: Vec::new(), due: None });
+    /// Launches will come for this offer; gives it back at once when it is only to release something.
+    pub(super) fn expect(&mut self, offer: OfferId, used: Use) -> Option<Gathered> {
+        let Use { agent, tasks, releases } = used;
+        let pending = Pending { agent, waiting: tasks, launches: Vec::new(), releases, due: None };
+        self.pending.insert(offer.clone(), pending);
+        self.take_complete(offer)
     }
 
     /// A launch became durable; gives the offer when it was the last for it, or when the offer is used already.
     pub(super) fn ready(&mut self, now: Millis, offer: OfferId, agent: AgentId, launch: Launch) -> Option<Gathered> {
         let Some(pending) = self.pending.get_mut(&offer) else {
-            return Some(Gathered { offer, agent, launches: vec![launch] });
+            return Some(Gathered { offer, agent, launches: vec![launch], releases: Vec::new() });
         };
         pending.waiting.remove(&launch.task);
         pending.launches.push(launch);
@@ -59,6 +66,11 @@ impl Accepts {
             pending.due = None;
         }
         self.take_complete(offer)
+    }
+
+    /// Tasks whose launches are not ready yet.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &TaskId> {
+        self.pending.values().flat_map(|pending| &pending.waiting)
     }
 
     /// An offer whose launches waited long enough.
@@ -82,7 +94,7 @@ impl Accepts {
     }
 
     fn take(&mut self, offer: OfferId) -> Option<Gathered> {
-        let Pending { agent, launches, .. } = self.pending.remove(&offer)?;
-        Some(Gathered { offer, agent, launches })
+        let Pending { agent, launches, releases, .. } = self.pending.remove(&offer)?;
+        Some(Gathered { offer, agent, launches, releases })
     }
 }

@@ -10,24 +10,26 @@ mod offers;
 mod reconciliation;
 mod slot;
 pub mod state;
+mod volumes;
 
 pub use command::CommandError;
 pub use effect::{Checkpoint, Effect, Record};
 
-use crate::cluster::state::State;
+use crate::cluster::state::{Member, State};
 use crate::cluster::{self, Cluster, Timing};
 use crate::placement::{PlacementPolicy, Spread};
 use crate::ports::mesos::{Launch, MesosCall, MesosEvent, Storage, TaskStatus};
 use crate::ports::state_store::StateKey;
 use crate::protocol::{self, Report};
 use crate::{ClusterName, ClusterSpec, ClusterView, FrameworkId, Limits, MemberId, Millis, Reason};
-use crate::{Resources, Revision, TaskId};
+use crate::{Resources, Revision, TaskId, VolumeId};
 use accept::{Accepts, Gathered};
 use offers::OfferFlow;
 use reconciliation::Reconciliation;
 use slot::Slot;
 use state::FleetState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use volumes::Releasing;
 
 /// How a fleet works.
 #[derive(Debug)]
@@ -38,11 +40,14 @@ pub struct Config {
     pub limits: Limits,
     /// Which member goes where.
     pub placement: Box<dyn PlacementPolicy>,
+    /// Whether members keep their data on persistent volumes, for which a role is needed to reserve under.
+    pub volumes: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { timing: Timing::default(), limits: Limits::default(), placement: Box::<Spread>::default() }
+        let (timing, limits) = (Timing::default(), Limits::default());
+        Self { timing, limits, placement: Box::<Spread>::default(), volumes: false }
     }
 }
 
@@ -101,6 +106,7 @@ pub struct Fleet {
     calls: VecDeque<Effect>,
     accepts: Accepts,
     flow: OfferFlow,
+    releasing: Releasing,
     reconciliation: Reconciliation,
     counters: Counters,
 }
@@ -138,6 +144,7 @@ impl Fleet {
             calls: VecDeque::new(),
             accepts: Accepts::default(),
             flow: OfferFlow::default(),
+            releasing: Releasing::default(),
             reconciliation: Reconciliation::default(),
             counters: Counters::default(),
         };
@@ -181,6 +188,7 @@ impl Fleet {
         while let Some(gathered) = self.accepts.overdue(now) {
             self.accept(gathered);
         }
+        self.releasing.handle_timeout(now);
         if self.connected {
             if let Some(call) = self.reconciliation.due(now) {
                 self.calls.push_back(Effect::Mesos(call));
@@ -192,8 +200,13 @@ impl Fleet {
     /// When [`Fleet::handle_timeout`] wants to be called next.
     pub fn poll_timeout(&self) -> Option<Millis> {
         let cluster = self.deadlines.first().map(|(at, _)| *at);
-        let mesos =
-            self.connected.then(|| crate::time::earliest(self.reconciliation.next(), self.flow.next())).flatten();
+        let mesos = self
+            .connected
+            .then(|| {
+                let calls = crate::time::earliest(self.reconciliation.next(), self.flow.next());
+                crate::time::earliest(calls, self.releasing.next(self.now))
+            })
+            .flatten();
         crate::time::earliest(crate::time::earliest(cluster, mesos), self.accepts.next())
     }
 
@@ -368,9 +381,12 @@ impl Fleet {
     pub fn view(&self, now: Millis, name: &ClusterName) -> Option<ClusterView> {
         let slot = self.slots.get(name)?;
         let mut view = slot.cluster.view(now);
+        let refusals = slot.refused.iter().filter(|_| slot.wanting).flat_map(|refused| &refused.refusals);
+        view.refusals = refusals.map(Into::into).collect();
         if let Some(refused) = slot.refused.as_ref().filter(|_| slot.wanting) {
             view.reasons.push(Reason { code: "not_placed", text: refused.to_string() });
         }
+        view.reasons.extend(slot.cannot_return.clone().map(|text| Reason { code: "cannot_return", text }));
         Some(view)
     }
 
@@ -408,10 +424,10 @@ impl Fleet {
                 self.accepts.clear();
                 self.flow.disconnected();
             }
-            MesosEvent::Offers(offers) => self.on_offers(now, &offers),
+            MesosEvent::Offers(offers) => self.on_offers(now, offers),
+            MesosEvent::Volume { volume, outcome } => self.on_volume(now, &volume, outcome),
             MesosEvent::Rescinded(_)
             | MesosEvent::AgentLost(_) // the tasks' own states follow
-            | MesosEvent::Volume { .. }
             | MesosEvent::Maintenance { .. }
             | MesosEvent::MaintenanceRescinded(_) => {}
             MesosEvent::Status(status) => self.on_status(now, status),
@@ -421,6 +437,9 @@ impl Fleet {
 
     fn on_subscribed(&mut self, now: Millis, framework: FrameworkId) {
         self.connected = true;
+        if self.config.volumes {
+            self.releasing.connected(now);
+        }
         if self.state.framework.as_ref() != Some(&framework) {
             self.state.framework = Some(framework);
             self.revision.0 += 1;
@@ -429,7 +448,8 @@ impl Fleet {
         let mut tasks = Vec::new();
         for slot in self.slots.values() {
             let (name, state) = (slot.cluster.name(), slot.cluster.state());
-            tasks.extend(state.members.iter().map(|(id, m)| (TaskId::of(name, *id, m.run), m.agent.clone())));
+            let running = state.members.iter().filter(|(_, member)| !member.resting);
+            tasks.extend(running.map(|(id, m)| (TaskId::of(name, *id, m.run), m.agent.clone())));
         }
         self.reconciliation.begin(now, tasks);
         let names: Vec<ClusterName> = self.slots.keys().cloned().collect();
@@ -493,14 +513,24 @@ impl Fleet {
         }
     }
 
-    /// A member's present task, or its last one.
+    /// Where a member that is being launched keeps its data.
+    fn storage(&self, name: &ClusterName, member: MemberId) -> Storage {
+        let known = self.slots.get(name).and_then(|slot| slot.cluster.state().members.get(&member));
+        match known {
+            Some(Member { volume: true, run: 0, .. }) => Storage::NewVolume(VolumeId::of(name, member)),
+            Some(Member { volume: true, .. }) => Storage::Volume(VolumeId::of(name, member)),
+            Some(Member { volume: false, .. }) | None => Storage::Sandbox,
+        }
+    }
+
+    /// A member's present task.
     fn task_of(&self, name: &ClusterName, member: MemberId) -> Option<TaskId> {
         self.run_of(name, member).map(|run| TaskId::of(name, member, run))
     }
 
-    /// Which run of a member its present task is, or its last one was.
+    /// Which run of a member its present task is.
     fn run_of(&self, name: &ClusterName, member: MemberId) -> Option<u32> {
-        self.slots.get(name)?.cluster.state().members.get(&member).map(|member| member.run)
+        self.slots.get(name)?.cluster.run_of(member)
     }
 
     fn count(&mut self, status: &TaskStatus) {
@@ -534,7 +564,7 @@ impl Fleet {
             slot.deadline = deadline;
             self.deadlines.extend(deadline.map(|at| (at, name.clone())));
         }
-        let (order, missing) = (slot.cluster.state().order, slot.cluster.missing());
+        let (order, missing) = (slot.cluster.state().order, slot.cluster.missing() + slot.cluster.returning_count());
         if missing > slot.missing {
             self.flow.wanted_more();
         }
@@ -544,12 +574,28 @@ impl Fleet {
             self.wanting.insert((order, name.clone()));
         } else {
             self.wanting.remove(&(order, name.clone()));
-            slot.refused = None;
+            (slot.refused, slot.cannot_return) = (None, None);
         }
         if slot.has_work() {
             self.to_run.insert(name.clone());
         }
         self.to_save.insert(name.clone());
+        let members = slot.cluster.state().members.len();
+        let fewer = members < std::mem::replace(&mut slot.members, members);
+        if fewer {
+            self.cancel_forgotten(name);
+        }
+    }
+
+    /// What was forgotten before its launch was durable never has one; its offer must not wait for that.
+    fn cancel_forgotten(&mut self, name: &ClusterName) {
+        let forgotten = |task: &&TaskId| {
+            task.parse().is_ok_and(|(of, member, run)| of == *name && self.run_of(name, member) != Some(run))
+        };
+        let forgotten: Vec<TaskId> = self.accepts.waiting().filter(forgotten).cloned().collect();
+        for task in forgotten {
+            self.cancel_launch(&task);
+        }
     }
 
     fn forget(&mut self, now: Millis, name: &ClusterName) {
@@ -573,12 +619,13 @@ impl Fleet {
         let effect = match effect {
             cluster::Effect::Launch { offer, agent, task } => {
                 let Some(id) = self.task_of(name, task.member) else { return };
+                let storage = self.storage(name, task.member);
                 let launch = Launch {
                     task: id,
                     endpoint: task.endpoint.clone(),
                     task_resources: task.resources,
                     executor_resources: Resources::EXECUTOR,
-                    storage: Storage::Sandbox,
+                    storage,
                     data: protocol::encode(&*task).into(),
                 };
                 if let Some(gathered) = self.accepts.ready(self.now, offer, agent, launch) {
@@ -591,6 +638,7 @@ impl Fleet {
                 self.cancel_launch(&task);
                 Effect::Mesos(MesosCall::Kill { task, agent })
             }
+            cluster::Effect::Release { member } => return self.look_for(VolumeId::of(name, member)),
             cluster::Effect::Send { member, agent, message } => {
                 let Some(task) = self.task_of(name, member) else { return };
                 let data = protocol::encode(&message).into();
@@ -612,13 +660,13 @@ impl Fleet {
     }
 
     fn accept(&mut self, gathered: Gathered) {
-        let Gathered { offer, agent, launches } = gathered;
-        if launches.is_empty() {
+        let Gathered { offer, agent, launches, releases } = gathered;
+        if launches.is_empty() && releases.is_empty() {
             return self.decline(vec![offer]);
         }
         self.counters.tasks_launched += launches.len() as u64;
         self.reconciliation.expect(self.now, launches.iter().map(|launch| (launch.task.clone(), agent.clone())));
-        self.calls.push_back(Effect::Mesos(MesosCall::Accept { offer, agent, launches, releases: Vec::new() }));
+        self.calls.push_back(Effect::Mesos(MesosCall::Accept { offer, agent, launches, releases }));
     }
 
     /// A launch that still waits for others must not go out after the kill of its task.
@@ -644,7 +692,9 @@ impl Fleet {
 
     fn place(&mut self, now: Millis, name: &ClusterName, placed: cluster::Placed) -> Option<MemberId> {
         let slot = self.slots.get_mut(name)?;
-        let member = slot.cluster.place(now, placed);
+        let cluster = &mut slot.cluster;
+        let member =
+            if self.config.volumes { cluster.place_on_volume(now, placed) } else { cluster.place(now, placed) };
         self.settle(name);
         Some(member)
     }

@@ -1,11 +1,12 @@
 //! Offers: who gets them, and whether we want any.
 
+use super::volumes::Use;
 use super::{Effect, Fleet};
 use crate::cluster::Wanted;
 use crate::placement::{Assignment, Plan, Want};
 use crate::ports::mesos::{MesosCall, Offer};
-use crate::{AgentId, ClusterName, Millis, OfferId, TaskId};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::{ClusterName, Millis, OfferId};
+use std::collections::BTreeMap;
 
 /// For how long a satisfied fleet does not want the same resources offered again, in milliseconds.
 const DECLINE_SATISFIED_MS: u64 = 3_600_000;
@@ -65,45 +66,52 @@ impl Fleet {
         if !self.connected {
             return;
         }
-        if let Some(call) = self.flow.decide(now, !self.wanting.is_empty()) {
+        if let Some(call) = self.flow.decide(now, self.wants_offers(now)) {
             self.calls.push_back(Effect::Mesos(call));
         }
     }
 
-    pub(super) fn on_offers(&mut self, now: Millis, offers: &[Offer]) {
+    fn wants_offers(&self, now: Millis) -> bool {
+        !self.wanting.is_empty() || self.releasing.is_looking(now)
+    }
+
+    pub(super) fn on_offers(&mut self, now: Millis, mut offers: Vec<Offer>) {
         self.counters.resource_offers += offers.len() as u64;
-        if self.wanting.is_empty() {
+        let uses = self.use_volumes(now, &mut offers);
+        if self.wanting.is_empty() && uses.is_empty() {
             self.decline(offers.iter().map(|offer| offer.id.clone()).collect());
             return self.ask_for_offers(now);
         }
         let wanting = self.wanting.iter().filter_map(|(_, name)| Some((name, self.slots.get(name)?.cluster.wanted()?)));
         let wanted: Vec<(&ClusterName, Wanted)> = wanting.collect();
         let wants: Vec<Want<'_>> = wanted.iter().map(|(cluster, wanted)| Want { cluster, wanted }).collect();
-        let plan = self.config.placement.place(&wants, offers);
-        if let Err(error) = plan.verify(&wants, offers) {
+        let plan = self.config.placement.place(&wants, &offers);
+        if let Err(error) = plan.verify(&wants, &offers) {
             panic!("the placement policy broke a rule: {error}");
         }
-        self.carry_out(now, plan);
+        self.carry_out(now, plan, uses);
         self.ask_for_offers(now);
     }
 
-    fn carry_out(&mut self, now: Millis, plan: Plan) {
-        let mut accepts: BTreeMap<OfferId, (AgentId, BTreeSet<TaskId>)> = BTreeMap::new();
+    fn carry_out(&mut self, now: Millis, plan: Plan, mut uses: BTreeMap<OfferId, Use>) {
         for Assignment { cluster, member, place } in plan.assignments {
             let (offer, agent) = (place.offer.clone(), place.agent.clone());
             let given = self.place(now, &cluster, place);
             assert!(given == Some(member), "the placement policy gives ids in order, which verify() checks");
-            accepts.entry(offer).or_insert_with(|| (agent, BTreeSet::new())).1.extend(self.task_of(&cluster, member));
+            uses.entry(offer).or_insert_with(|| Use::of(agent)).tasks.extend(self.task_of(&cluster, member));
         }
-        for (offer, (agent, tasks)) in accepts {
-            self.accepts.expect(offer, agent, tasks);
+        let unused = plan.unused.into_iter().filter(|offer| !uses.contains_key(offer)).collect();
+        for (offer, used) in uses {
+            if let Some(gathered) = self.accepts.expect(offer, used) {
+                self.accept(gathered);
+            }
         }
         for unplaced in plan.unplaced {
             if let Some(slot) = self.slots.get_mut(&unplaced.cluster) {
                 slot.refused = Some(unplaced);
             }
         }
-        self.decline(plan.unused);
+        self.decline(unused);
     }
 
     pub(super) fn decline(&mut self, offers: Vec<OfferId>) {
@@ -111,7 +119,7 @@ impl Fleet {
             return;
         }
         self.counters.offers_unused += offers.len() as u64;
-        let filter_ms = if self.wanting.is_empty() { DECLINE_SATISFIED_MS } else { DECLINE_UNFIT_MS };
+        let filter_ms = if self.wants_offers(self.now) { DECLINE_UNFIT_MS } else { DECLINE_SATISFIED_MS };
         self.calls.push_back(Effect::Mesos(MesosCall::Decline { offers, filter_ms }));
     }
 }

@@ -17,8 +17,12 @@ pub(super) struct Slot {
     pub(super) removing: bool,
     pub(super) wanting: bool,
     pub(super) missing: u32,
+    /// How many members it had when it was last looked at.
+    pub(super) members: usize,
     /// Why its members found no place in the latest round of offers.
     pub(super) refused: Option<Unplaced>,
+    /// Why a resting member could not return to its volume when that was last offered.
+    pub(super) cannot_return: Option<String>,
     /// News to acknowledge once what followed from them is durable.
     acknowledgements: VecDeque<(Revision, MesosCall)>,
 }
@@ -32,7 +36,9 @@ impl Slot {
             removing: false,
             wanting: false,
             missing: 0,
+            members: 0,
             refused: None,
+            cannot_return: None,
             acknowledgements: VecDeque::new(),
         }
     }

@@ -4,7 +4,7 @@ use super::Want;
 use crate::cluster::{Placed, Wanted};
 use crate::ports::mesos::Offer;
 use crate::resources::MIB;
-use crate::{AgentId, ClusterName, MemberId, OfferId, Ports, ResourceKind, Resources};
+use crate::{AgentId, ClusterName, MemberId, OfferId, Ports, RefusedOffer, ResourceKind, Resources};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -235,11 +235,29 @@ impl Tally {
 }
 
 impl Refusal {
+    /// A name for programs: `agent_taken`, `too_little_cpus`, `too_little_mem`, `too_little_disk`, `no_port` or `rule`.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::AgentTaken => "agent_taken",
+            Self::Lacks { kind: ResourceKind::Cpus, .. } => "too_little_cpus",
+            Self::Lacks { kind: ResourceKind::Mem, .. } => "too_little_mem",
+            Self::Lacks { kind: ResourceKind::Disk, .. } => "too_little_disk",
+            Self::NoPort => "no_port",
+            Self::Rule(_) => "rule",
+        }
+    }
+
     /// What an offer with `left` left lacks for `wanted`, if anything.
     pub fn lacks(left: &Resources, wanted: &Resources) -> Option<Self> {
         let pairs = left.amounts().into_iter().zip(wanted.amounts());
         let mut short = pairs.filter(|((_, have), (_, want))| have < want);
         short.next().map(|((kind, have), (_, want))| Self::Lacks { kind, have, want })
+    }
+}
+
+impl From<&OfferRefusal> for RefusedOffer {
+    fn from(OfferRefusal { agent, host, why }: &OfferRefusal) -> Self {
+        Self { agent: agent.clone(), host: host.clone(), code: why.code(), text: why.to_string() }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A [`Mesos`] in memory: agents are numbers, and executors do what a test says, or obey by themselves.
 
-use crate::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, TaskState, TaskStatus};
+use crate::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, Storage, TaskState, TaskStatus, VolumeOutcome};
 use crate::{AgentId, FrameworkId, OfferId, PortError, Ports, Resources, TaskId};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -164,7 +164,12 @@ impl Mesos for MemoryMesos {
 impl State {
     fn call(&mut self, call: MesosCall) {
         match call {
-            MesosCall::Accept { offer, agent, launches, releases: _ } => self.accept(&offer, &agent, launches),
+            MesosCall::Accept { offer, agent, launches, releases } => {
+                self.accept(&offer, &agent, launches);
+                let outcome = VolumeOutcome::Failed { reason: "there are no volumes here".to_owned() };
+                let failed = |volume| MesosEvent::Volume { volume, outcome: outcome.clone() };
+                self.events.extend(releases.into_iter().map(failed));
+            }
             MesosCall::Decline { offers, filter_ms } => {
                 let declined = self.agents.values_mut();
                 for agent in declined.filter(|agent| agent.offer.as_ref().is_some_and(|id| offers.contains(id))) {
@@ -211,7 +216,8 @@ impl State {
         let is_valid = self.agents.get_mut(id).is_some_and(|agent| agent.offer.take_if(|made| made == offer).is_some());
         for launch in launches {
             let wanted = launch.task_resources.plus(&launch.executor_resources);
-            let agent = self.agents.get_mut(id).filter(|agent| is_valid && agent.ports.contains(launch.endpoint.port));
+            let is_fine = is_valid && launch.storage == Storage::Sandbox; // there are no volumes here
+            let agent = self.agents.get_mut(id).filter(|agent| is_fine && agent.ports.contains(launch.endpoint.port));
             let Some((agent, left)) = agent.and_then(|agent| agent.free.checked_sub(&wanted).map(|left| (agent, left)))
             else {
                 self.answer(launch.task, Some(id.clone()), TaskState::Dropped);

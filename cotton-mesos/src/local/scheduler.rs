@@ -6,7 +6,7 @@ use super::world::{Action, Health, Phase, World};
 use crate::wire::common::Base64;
 use crate::wire::executor::{Event, Message};
 use bytes::Bytes;
-use cotton_core::ports::mesos::{Launch, MesosCall, MesosEvent, TaskState};
+use cotton_core::ports::mesos::{Launch, MesosCall, MesosEvent, Storage, TaskState};
 use cotton_core::{AgentId, OfferId, TaskId};
 use tokio::time::Instant;
 
@@ -37,7 +37,7 @@ impl World {
 
     pub(super) fn call(&mut self, now: Instant, call: MesosCall) {
         match call {
-            MesosCall::Accept { offer, agent, launches, releases: _ } => self.on_accept(&offer, &agent, launches),
+            MesosCall::Accept { offer, agent, launches, releases: _ } => self.on_accept(&offer, &agent, launches), // nothing is ever held
             MesosCall::Decline { offers, filter_ms } => self.on_decline(now, &offers, filter_ms),
             MesosCall::Kill { task, agent } => self.on_kill(now, &task, &agent),
             MesosCall::Acknowledge { task, agent, uuid } => self.on_acknowledge(now, &task, &agent, &uuid),
@@ -79,6 +79,8 @@ impl World {
                 Some("the agent is shutting down")
             } else if !is_file_name(launch.task.as_str()) {
                 Some("the task id cannot be the name of a directory")
+            } else if launch.storage != Storage::Sandbox {
+                Some("there are no persistent volumes on one machine: sandboxes are kept anyway")
             } else if left.lacks(&wanted).is_some() {
                 Some("it needs more than was offered")
             } else if !ports.contains(port) {

@@ -12,8 +12,13 @@ use cotton_core::Endpoint;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, LOCATION};
 use reqwest::{Response, StatusCode};
 use secrecy::ExposeSecret;
+use serde::Serialize;
+use serde_json::Value;
 use std::time::Duration;
 use tokio::time::timeout;
+
+/// Where operators make calls.
+const OPERATOR_PATH: &str = "/api/v1";
 
 /// Makes calls.
 #[derive(Debug)]
@@ -57,7 +62,7 @@ impl Client {
         #[cfg(feature = "tls")]
         let (builder, scheme) = match &config.ca_file {
             Some(path) => (builder.tls_certs_only(super::tls::authorities(path)?).https_only(true), "https"),
-            None => (builder, "http"),
+            None => (builder.tls_certs_only([]), "http"),
         };
         #[cfg(not(feature = "tls"))]
         let scheme = "http";
@@ -106,22 +111,38 @@ impl Client {
         timeout(self.call_timeout, exchange).await.unwrap_or(Err(Refusal::Unknown(SchedulerError::Silent)))
     }
 
+    /// Asks the operator API something.
+    pub(super) async fn operator(&self, master: &Endpoint, call: &Value) -> Result<Value, SchedulerError> {
+        let failed = |error| SchedulerError::http("ask the master", error);
+        let exchange = async {
+            let response = self.post(master, OPERATOR_PATH, call).send().await.map_err(failed)?;
+            if !response.status().is_success() {
+                return Err(self.refused(response).await);
+            }
+            let body = response.bytes().await.map_err(failed)?;
+            serde_json::from_slice(&body).map_err(|_| SchedulerError::NotAMaster("its answer is not JSON"))
+        };
+        timeout(self.call_timeout, exchange).await.unwrap_or(Err(SchedulerError::Silent))
+    }
+
     fn request(&self, master: &Endpoint, call: &Call, stream_id: Option<&HeaderValue>) -> reqwest::RequestBuilder {
+        let request = self.post(master, PATH, call);
+        match stream_id {
+            Some(stream_id) => request.header(STREAM_ID, stream_id.clone()),
+            None => request,
+        }
+    }
+
+    fn post(&self, master: &Endpoint, path: &str, call: &impl Serialize) -> reqwest::RequestBuilder {
         let json = serde_json::to_vec(call).expect("calls have only string keys");
-        let mut request = self.http.post(self.url(master)).header(CONTENT_TYPE, "application/json");
+        let Endpoint { host, port } = master;
+        let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
+        let url = format!("{}://{open}{host}{close}:{port}{path}", self.scheme);
+        let mut request = self.http.post(url).header(CONTENT_TYPE, "application/json");
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization.clone());
         }
-        if let Some(stream_id) = stream_id {
-            request = request.header(STREAM_ID, stream_id.clone());
-        }
         request.header(ACCEPT, "application/json").body(json)
-    }
-
-    fn url(&self, master: &Endpoint) -> String {
-        let Endpoint { host, port } = master;
-        let (open, close) = if host.contains(':') { ("[", "]") } else { ("", "") };
-        format!("{}://{open}{host}{close}:{port}{PATH}", self.scheme)
     }
 
     async fn refused(&self, response: Response) -> SchedulerError {

@@ -44,6 +44,12 @@ impl SchedulerConfig {
             call_timeout: Duration::from_secs(10),
         }
     }
+
+    /// Who we are to Mesos.
+    pub(super) fn principal(&self) -> Option<&str> {
+        let proven = self.credential.as_ref().map(|credential| credential.principal.as_str());
+        proven.or(self.framework.principal.as_deref())
+    }
 }
 
 /// A framework, as masters know it. Everything but the principal may be changed between two subscriptions; a master refuses

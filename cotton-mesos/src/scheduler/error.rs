@@ -92,6 +92,19 @@ pub enum SchedulerError {
         /// Who the master says we are.
         found: FrameworkId,
     },
+    /// Volumes would be out of reach.
+    #[error(
+        "framework {framework} holds volumes under role '{role}', one of them on {agent}, and would never be offered them \
+         again without that role: give it that role again, or first delete what uses them"
+    )]
+    RoleInUse {
+        /// Who we are.
+        framework: FrameworkId,
+        /// The role that is missing.
+        role: String,
+        /// Host of an agent with such a volume.
+        agent: String,
+    },
     /// The framework was torn down by [`HttpMesos::teardown`](super::HttpMesos::teardown).
     #[error("framework {0} was torn down as asked for")]
     TornDown(FrameworkId),
@@ -115,6 +128,9 @@ pub enum SchedulerError {
     /// The principal or the secret has characters that cannot be sent.
     #[error("a principal must not contain ':'")]
     Principal,
+    /// The operating system gives no random numbers.
+    #[error("no random numbers from the operating system")]
+    Random(#[source] getrandom::Error),
 }
 
 impl SchedulerError {
@@ -129,11 +145,13 @@ impl SchedulerError {
             | Self::Removed(_)
             | Self::Superseded(_)
             | Self::OtherFramework { .. }
+            | Self::RoleInUse { .. }
             | Self::TornDown(_)
             | Self::Master(_)
             | Self::Call(_)
             | Self::Ca { .. }
-            | Self::Principal => true,
+            | Self::Principal
+            | Self::Random(_) => true,
             Self::Detector(error) => !error.is_temporary(),
             Self::Status { status, .. } => {
                 let passing = [StatusCode::NOT_FOUND, StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
@@ -157,7 +175,9 @@ impl SchedulerError {
         match self {
             Self::Denied { .. } => ErrorKind::Denied,
             Self::Removed(_) => ErrorKind::NotFound,
-            Self::Superseded(_) | Self::OtherFramework { .. } | Self::TornDown(_) => ErrorKind::Conflict,
+            Self::Superseded(_) | Self::OtherFramework { .. } | Self::RoleInUse { .. } | Self::TornDown(_) => {
+                ErrorKind::Conflict
+            }
             Self::Status { status, .. } if *status == StatusCode::FORBIDDEN => ErrorKind::Denied,
             Self::Status { status, .. } if status.is_client_error() => ErrorKind::Invalid,
             Self::Master(_) | Self::Call(_) | Self::Ca { .. } | Self::Principal => ErrorKind::Invalid,
@@ -173,6 +193,7 @@ impl SchedulerError {
             | Self::LeaderChanged
             | Self::Stale(_)
             | Self::NotConnected => ErrorKind::Unreachable,
+            Self::Random(_) => ErrorKind::Other,
         }
     }
 

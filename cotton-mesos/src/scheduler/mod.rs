@@ -17,25 +17,39 @@
 //! - **It is given up for good**, in words, when credentials are wrong, or a master sends an `ERROR`: when the framework was
 //!   removed, another scheduler took its place, or what it says of itself (role, user, principal) is not allowed.
 //! - **Offers** of one agent and role are joined into one; see `offers.rs`. What is reserved for our role is used beside and
-//!   before what is not reserved; each part of a task says which it is. Volumes, revocable and shared resources, and what
-//!   was reserved under labels are not touched.
+//!   before what is not reserved; each part of a task says which it is. Revocable and shared resources, disks with a
+//!   source, volumes of others and what others have reserved under labels are not touched.
+//! - **Volumes** are made by one `ACCEPT` with `RESERVE`, `CREATE` and `LAUNCH`. Everything that the task and its executor
+//!   use is reserved for the volume, the port included, so that the task can come back as it was; what an operator has
+//!   reserved for the role is used as it is. Marks in the reservations and the volume's id (`marks.rs`) say whose they are, so
+//!   that what is left of a sequence that failed half way is found in offers, and nothing has to be remembered here.
+//!   Operations have ids (`operations.rs`), their news are acknowledged at once, as offers tell the same later, and told
+//!   once. After a subscription, those without an answer are asked for.
 //! - **Launches** that cannot be right are not posted: with an offer that is void, or for more than it has. Their tasks are
 //!   told to be dropped, as Mesos would. A task that was launched before is not launched again.
 //! - **Executors**: one for each task, under the task's id, started from [`ExecutorConfig`]. Mesos never ends executors that
 //!   are not its own, so one that told the end of its task gets a `SHUTDOWN` when that was acknowledged.
-//! - **Inverse offers** (maintenance) are declined explicitly and logged: nothing moves a member away yet, and an operator
-//!   sees in the maintenance status that this framework does not.
+//! - **Inverse offers** (maintenance) are answered by the port's user; without an answer, the operator sees that this
+//!   framework has not agreed yet.
+//! - **Flags that changed** since the framework was last here are taken over by Mesos, or refused or logged in words; see
+//!   `roles.rs`.
 //! - **News** is acknowledged only by the port's user, and only when Mesos repeats it (that is, when it has a uuid). News
 //!   made by a master has none.
 
+mod accept;
 mod client;
 mod config;
 mod detector;
 mod error;
 mod inbox;
+mod maintenance;
+mod marks;
 mod offers;
+mod operations;
 mod pool;
+mod roles;
 mod state;
+mod stock;
 mod subscription;
 #[cfg(feature = "tls")]
 mod tls;
@@ -54,6 +68,7 @@ use cotton_core::{FrameworkId, PortError};
 use inbox::Inbox;
 use state::{Session, State};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -83,10 +98,16 @@ impl HttpMesos {
     /// Prepares a connection; [`Mesos::subscribe`] makes it.
     ///
     /// # Errors
-    /// When the principal cannot be sent, or the file with the authority's certificates is of no use.
+    /// When the principal cannot be sent, the file with the authority's certificates is of no use, or there are no random
+    /// numbers.
     pub fn new(config: SchedulerConfig, detector: Arc<dyn MasterDetector>) -> Result<Self, SchedulerError> {
         let client = Client::new(&config)?;
-        let (inbox, state, posting) = <(Inbox, Mutex<State>, tokio::sync::Mutex<()>)>::default();
+        let began = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let salt = getrandom::u32().map_err(SchedulerError::Random)?;
+        // Two that begin within the same moment differ, too.
+        let process = (u64::try_from(began).unwrap_or(0) << 16) | u64::from(salt & 0xffff);
+        let (inbox, posting) = <(Inbox, tokio::sync::Mutex<()>)>::default();
+        let state = Mutex::new(State::new(process));
         let shared = Arc::new(Shared { config, client, detector, inbox, state, posting });
         Ok(Self { shared, keeper: Mutex::default(), changing: tokio::sync::Mutex::default() })
     }

@@ -5,23 +5,25 @@
 //! and one takes its place that stands for both. All offers of one `ACCEPT` must be for the same role, so only such are
 //! joined. The parts, with their reservations, stay here; the port knows sums.
 
-use super::pool::Pool;
+use super::maintenance;
+use super::stock::Stock;
 use crate::wire::common::Id;
 use crate::wire::resource::{Attribute, Range, Resource, Scalar};
 use crate::wire::scheduler::event::Offer as WireOffer;
 use cotton_core::ports::mesos::{MesosEvent, Offer};
-use cotton_core::{AgentId, OfferId};
+use cotton_core::{AgentId, FrameworkId, OfferId};
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 /// Offers that are out.
 #[derive(Debug, Default)]
 pub(super) struct Offers {
     /// By the id that the port knows: that of the newest part.
-    held: BTreeMap<OfferId, Held>,
+    out: BTreeMap<OfferId, Joined>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct Joined {
     agent: AgentId,
     role: Option<String>,
     /// Oldest first.
@@ -39,42 +41,49 @@ struct Part {
 pub(super) struct Taken {
     /// What Mesos knows it as.
     pub(super) ids: Vec<Id>,
+    /// For which role it is.
+    pub(super) role: Option<String>,
     /// What can be used of it.
-    pub(super) pool: Pool,
+    pub(super) stock: Stock,
     /// It was joined with others meanwhile: what of that is to be given back, and what the port is to be told.
     pub(super) undone: Option<(Vec<Id>, MesosEvent)>,
 }
 
 impl Offers {
     /// Takes new offers in; gives what the port is to be told.
-    pub(super) fn add(&mut self, offers: Vec<WireOffer>) -> Vec<MesosEvent> {
+    pub(super) fn add(
+        &mut self,
+        framework: Option<&FrameworkId>,
+        offers: Vec<WireOffer>,
+        now: SystemTime,
+    ) -> Vec<MesosEvent> {
         let (mut rescinded, mut shown) = (Vec::new(), BTreeMap::new());
         for offer in offers {
             let agent = AgentId::from(offer.agent_id.value.as_str());
             let role = offer.allocation_info.as_ref().map(|info| info.role.clone());
             let id = OfferId::from(offer.id.value.as_str());
-            let joined = self.held.iter().find(|(_, held)| held.agent == agent && held.role == role);
+            let joined = self.out.iter().find(|(_, held)| held.agent == agent && held.role == role);
             let joined = joined.map(|(id, _)| id.clone());
             let mut parts = Vec::new();
             if let Some(old) = joined {
-                parts = self.held.remove(&old).map(|held| held.parts).unwrap_or_default();
+                parts = self.out.remove(&old).map(|held| held.parts).unwrap_or_default();
                 if shown.remove(&old).is_none() {
                     rescinded.push(MesosEvent::Rescinded(old));
                 }
             }
             parts.push(Part { id: offer.id.clone(), resources: offer.resources.clone() });
-            let held = Held { agent: agent.clone(), role, parts };
-            let pool = held.pool();
-            self.held.insert(id.clone(), held);
+            let held = Joined { agent: agent.clone(), role, parts };
+            let stock = held.stock(framework);
+            self.out.insert(id.clone(), held);
             let offer = Offer {
                 id: id.clone(),
                 agent,
                 attributes: attributes(&offer),
-                held: Vec::new(),
-                maintenance_in_ms: None,
+                held: stock.held(),
+                maintenance_in_ms: offer.unavailability.and_then(|when| maintenance::starts_in_ms(&when, now)),
                 host: offer.hostname,
-                resources: pool.amounts(),
-                ports: pool.ports(),
+                resources: stock.pool.amounts(),
+                ports: stock.pool.ports(),
             };
             shown.insert(id, offer);
         }
@@ -85,47 +94,51 @@ impl Offers {
     }
 
     /// Takes an offer out, to use or decline it; `None` when it is void.
-    pub(super) fn take(&mut self, id: &OfferId) -> Option<Taken> {
-        if let Some(held) = self.held.remove(id) {
-            return Some(Taken { ids: held.ids(), pool: held.pool(), undone: None });
+    pub(super) fn take(&mut self, framework: Option<&FrameworkId>, id: &OfferId) -> Option<Taken> {
+        if let Some(held) = self.out.remove(id) {
+            return Some(held.taken(framework, None));
         }
         // It may have been joined with a newer one while the call was on its way: then it is as good as it was.
-        let is_part = |held: &Held| held.parts.iter().position(|part| part.id.value == id.as_str());
-        let (joined, at) = self.held.iter().find_map(|(joined, held)| Some((joined.clone(), is_part(held)?)))?;
-        let mut held = self.held.remove(&joined)?;
+        let is_part = |held: &Joined| held.parts.iter().position(|part| part.id.value == id.as_str());
+        let (joined, at) = self.out.iter().find_map(|(joined, held)| Some((joined.clone(), is_part(held)?)))?;
+        let mut held = self.out.remove(&joined)?;
         let newer = held.parts.split_off(at + 1).into_iter().map(|part| part.id).collect();
-        Some(Taken { ids: held.ids(), pool: held.pool(), undone: Some((newer, MesosEvent::Rescinded(joined))) })
+        Some(held.taken(framework, Some((newer, MesosEvent::Rescinded(joined)))))
     }
 
     /// Takes an offer out, to decline it. One that was joined with a newer one is not declined: the port is going to
     /// decide about that one.
     pub(super) fn decline(&mut self, id: &OfferId) -> Vec<Id> {
-        self.held.remove(id).map(|held| held.ids()).unwrap_or_default()
+        self.out.remove(id).map(|held| held.ids()).unwrap_or_default()
     }
 
     /// Mesos takes an offer back: gives what the port is to be told, and what was joined with it and is to be given back
     /// to be offered anew.
     pub(super) fn rescind(&mut self, id: &str) -> Option<(MesosEvent, Vec<Id>)> {
-        let has_it = |held: &Held| held.parts.iter().any(|part| part.id.value == id);
-        let joined = self.held.iter().find(|(_, held)| has_it(held)).map(|(joined, _)| joined.clone())?;
-        let mut others = self.held.remove(&joined)?.ids();
+        let has_it = |held: &Joined| held.parts.iter().any(|part| part.id.value == id);
+        let joined = self.out.iter().find(|(_, held)| has_it(held)).map(|(joined, _)| joined.clone())?;
+        let mut others = self.out.remove(&joined)?.ids();
         others.retain(|other| other.value != id);
         Some((MesosEvent::Rescinded(joined), others))
     }
 
     /// The connection is gone, and with it all offers.
     pub(super) fn clear(&mut self) {
-        self.held.clear();
+        self.out.clear();
     }
 }
 
-impl Held {
+impl Joined {
     fn ids(&self) -> Vec<Id> {
         self.parts.iter().map(|part| part.id.clone()).collect()
     }
 
-    fn pool(&self) -> Pool {
-        Pool::new(self.parts.iter().flat_map(|part| part.resources.iter().cloned()))
+    fn stock(&self, framework: Option<&FrameworkId>) -> Stock {
+        Stock::new(framework, self.parts.iter().flat_map(|part| part.resources.iter().cloned()))
+    }
+
+    fn taken(self, framework: Option<&FrameworkId>, undone: Option<(Vec<Id>, MesosEvent)>) -> Taken {
+        Taken { ids: self.ids(), stock: self.stock(framework), role: self.role, undone }
     }
 }
 
@@ -176,6 +189,10 @@ mod tests {
         .expect("an offer")
     }
 
+    fn add(offers: &mut Offers, new: Vec<WireOffer>) -> Vec<MesosEvent> {
+        offers.add(None, new, SystemTime::UNIX_EPOCH)
+    }
+
     fn shown(events: &[MesosEvent]) -> Vec<String> {
         let mut shown = Vec::new();
         for event in events {
@@ -196,28 +213,29 @@ mod tests {
     #[test]
     fn offers_of_one_agent_and_role_are_joined() {
         let mut offers = Offers::default();
-        let first = offers.add(vec![offer("1", "a", "r", 1.0), offer("2", "b", "r", 1.0), offer("3", "a", "s", 4.0)]);
+        let first =
+            add(&mut offers, vec![offer("1", "a", "r", 1.0), offer("2", "b", "r", 1.0), offer("3", "a", "s", 4.0)]);
         assert_eq!(shown(&first), ["1 a 1000", "2 b 1000", "3 a 4000"]);
-        assert_eq!(shown(&offers.add(vec![offer("4", "a", "r", 2.0)])), ["-1", "4 a 3000"]);
-        let at_once = offers.add(vec![offer("5", "c", "r", 1.0), offer("6", "c", "r", 1.0)]);
+        assert_eq!(shown(&add(&mut offers, vec![offer("4", "a", "r", 2.0)])), ["-1", "4 a 3000"]);
+        let at_once = add(&mut offers, vec![offer("5", "c", "r", 1.0), offer("6", "c", "r", 1.0)]);
         assert_eq!(shown(&at_once), ["6 c 2000"]);
-        let taken = offers.take(&OfferId::from("4")).expect("held");
+        let taken = offers.take(None, &OfferId::from("4")).expect("held");
         assert_eq!((ids(&taken.ids), taken.undone.is_none()), (vec!["1", "4"], true));
-        assert!(offers.take(&OfferId::from("4")).is_none() && offers.take(&OfferId::from("1")).is_none());
+        assert!(offers.take(None, &OfferId::from("4")).is_none() && offers.take(None, &OfferId::from("1")).is_none());
         assert_eq!(ids(&offers.decline(&OfferId::from("6"))), ["5", "6"]);
         offers.clear();
-        assert!(offers.take(&OfferId::from("2")).is_none());
+        assert!(offers.take(None, &OfferId::from("2")).is_none());
     }
 
     #[test]
     fn an_offer_that_was_just_joined_can_still_be_used() {
         let mut offers = Offers::default();
-        offers.add(vec![offer("1", "a", "r", 1.0)]);
-        offers.add(vec![offer("2", "a", "r", 2.0)]);
-        offers.add(vec![offer("3", "a", "r", 4.0)]);
+        add(&mut offers, vec![offer("1", "a", "r", 1.0)]);
+        add(&mut offers, vec![offer("2", "a", "r", 2.0)]);
+        add(&mut offers, vec![offer("3", "a", "r", 4.0)]);
         assert!(offers.decline(&OfferId::from("2")).is_empty(), "the joined one is going to be answered");
-        let taken = offers.take(&OfferId::from("2")).expect("as good as it was");
-        assert_eq!((ids(&taken.ids), taken.pool.amounts().cpus_milli), (vec!["1", "2"], 3000));
+        let taken = offers.take(None, &OfferId::from("2")).expect("as good as it was");
+        assert_eq!((ids(&taken.ids), taken.stock.pool.amounts().cpus_milli), (vec!["1", "2"], 3000));
         let (back, event) = taken.undone.expect("the joined one is void");
         assert_eq!((ids(&back), shown(&[event])), (vec!["3"], vec!["-3".to_owned()]));
     }
@@ -225,8 +243,8 @@ mod tests {
     #[test]
     fn a_part_that_is_taken_back_voids_the_whole() {
         let mut offers = Offers::default();
-        offers.add(vec![offer("1", "a", "r", 1.0)]);
-        offers.add(vec![offer("2", "a", "r", 2.0)]);
+        add(&mut offers, vec![offer("1", "a", "r", 1.0)]);
+        add(&mut offers, vec![offer("2", "a", "r", 2.0)]);
         let (event, back) = offers.rescind("1").expect("held");
         assert_eq!((shown(&[event]), ids(&back)), (vec!["-2".to_owned()], vec!["2"]));
         assert!(offers.rescind("2").is_none() && offers.rescind("x").is_none());

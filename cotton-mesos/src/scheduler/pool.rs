@@ -22,6 +22,20 @@ impl Pool {
         Self { resources }
     }
 
+    /// Of all of these resources, those that come first to be taken first.
+    pub(super) fn of(resources: impl IntoIterator<Item = Resource>) -> Self {
+        Self { resources: resources.into_iter().collect() }
+    }
+
+    /// What is left, as it was offered.
+    pub(super) fn into_resources(self) -> Vec<Resource> {
+        let is_there = |resource: &Resource| {
+            let amount = resource.scalar.is_some_and(|scalar| scalar.milli() > 0);
+            amount || resource.ranges.as_ref().is_some_and(|ranges| !ranges.range.is_empty())
+        };
+        self.resources.into_iter().filter(is_there).collect()
+    }
+
     /// The sum of cpus, memory and disk.
     pub(super) fn amounts(&self) -> Resources {
         let milli = |name: &str| {
@@ -53,6 +67,17 @@ impl Pool {
             }
         }
         Some(taken)
+    }
+
+    /// Takes disk out of a single reservation: a volume cannot be made of two.
+    pub(super) fn take_disk(&mut self, wanted: u64) -> Option<Resource> {
+        let wanted = milli_mib(wanted);
+        for resource in self.resources.iter_mut().filter(|resource| resource.name == "disk") {
+            let Some(scalar) = resource.scalar.as_mut().filter(|scalar| scalar.milli() >= wanted) else { continue };
+            *scalar = Scalar::from_milli(scalar.milli() - wanted);
+            return Some(Resource { scalar: Some(Scalar::from_milli(wanted)), ..resource.clone() });
+        }
+        None
     }
 
     /// Takes one port out.

@@ -1,20 +1,24 @@
 //! What is known between calls and events: the subscription, offers, tasks. Decides what is to be posted for a call of the
 //! port, and what an event of Mesos means to the port; does no I/O.
 
+use super::accept::Use;
 use super::config::SchedulerConfig;
-use super::offers::{Offers, Taken};
+use super::offers::Offers;
+use super::operations::{self, Operations};
 use super::translate;
 use crate::wire::common::{Base64, Id, Source};
 use crate::wire::scheduler::call::{
-    Accept, Acknowledge, CallBody, Decline, Filters, Kill, Launch as WireLaunch, Message, Operation, Reconcile,
+    Acknowledge, CallBody, Decline, Filters, Kill, Message, Reconcile, ReconcileOperation, ReconcileOperations,
     ReconcileTask, Shutdown,
 };
 use crate::wire::scheduler::event::{Offer, Update};
+use crate::wire::scheduler::operation::OperationStatus;
 use bytes::Bytes;
-use cotton_core::ports::mesos::{Launch, MesosCall, MesosEvent, TaskState, TaskStatus};
+use cotton_core::ports::mesos::{MesosCall, MesosEvent, TaskState, TaskStatus};
 use cotton_core::{AgentId, Endpoint, FrameworkId, OfferId, TaskId};
 use reqwest::header::HeaderValue;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 use tokio::sync::{mpsc, watch};
 
 /// Longest filter of a decline that makes sense to Mesos, in seconds: a year.
@@ -39,9 +43,14 @@ pub(super) struct State {
     pub(super) session: Option<Session>,
     /// Whether we have asked for our own end.
     pub(super) is_being_torn_down: bool,
-    offers: Offers,
+    /// Whether there was a subscription in this process.
+    pub(super) has_subscribed: bool,
+    pub(super) offers: Offers,
+    /// Inverse offers that are not answered yet.
+    pub(super) inverse_offers: BTreeSet<OfferId>,
+    pub(super) operations: Operations,
     /// Tasks that were launched and have not ended: launching them again changes nothing.
-    launched: BTreeSet<TaskId>,
+    pub(super) launched: BTreeSet<TaskId>,
     /// News of ends that are not acknowledged yet, and whether the executor that told it may still run.
     ends: BTreeMap<(TaskId, Bytes), bool>,
 }
@@ -56,12 +65,18 @@ pub(super) struct Plan {
 }
 
 impl State {
+    /// Of a process with that number.
+    pub(super) fn new(process: u64) -> Self {
+        Self { operations: Operations::new(process), ..Self::default() }
+    }
+
     /// What to do for a call. Called once for each: offers are used up by it.
     pub(super) fn plan(&mut self, config: &SchedulerConfig, framework: &FrameworkId, call: MesosCall) -> Plan {
         let mut plan = Plan::default();
         match call {
-            MesosCall::Accept { offer, agent, launches, releases: _ } => {
-                self.plan_accept(config, framework, &offer, &agent, launches, &mut plan);
+            MesosCall::Accept { offer, agent, launches, releases } => {
+                let asked = Use { offer, agent, launches, releases };
+                self.plan_accept(config, framework, asked, &mut plan);
             }
             MesosCall::Decline { offers, filter_ms } => {
                 let ids: Vec<Id> = offers.iter().flat_map(|offer| self.offers.decline(offer)).collect();
@@ -81,51 +96,11 @@ impl State {
                 let reconcile = Reconcile { tasks: tasks.iter().map(task).collect() };
                 plan.posts.push(CallBody::Reconcile { reconcile });
             }
-            MesosCall::AnswerMaintenance { .. } => {}
+            MesosCall::AnswerMaintenance { id, ready } => plan.posts.extend(self.plan_answer(&id, ready)),
             MesosCall::Suppress => plan.posts.push(CallBody::Suppress),
             MesosCall::Revive => plan.posts.push(CallBody::Revive),
         }
         plan
-    }
-
-    fn plan_accept(
-        &mut self,
-        config: &SchedulerConfig,
-        framework: &FrameworkId,
-        offer: &OfferId,
-        agent: &AgentId,
-        launches: Vec<Launch>,
-        plan: &mut Plan,
-    ) {
-        let launches = launches.into_iter().filter(|launch| !self.launched.contains(&launch.task));
-        let launches: Vec<Launch> = launches.collect();
-        let Some(Taken { ids, mut pool, undone }) = self.offers.take(offer) else {
-            let dropped = |launch: Launch| dropped(launch.task, agent, "the offer is no longer valid");
-            return plan.events.extend(launches.into_iter().map(dropped));
-        };
-        let mut task_infos = Vec::new();
-        for launch in launches {
-            let task = launch.task.clone();
-            match translate::new_task(config, framework, agent, &mut pool, launch) {
-                Ok(new) => {
-                    self.launched.insert(task);
-                    task_infos.push(new);
-                }
-                Err(reason) => plan.events.push(dropped(task, agent, reason)),
-            }
-        }
-        if task_infos.is_empty() {
-            plan.posts.extend(decline(ids, 0));
-        } else {
-            let operations = vec![Operation::Launch { launch: WireLaunch { task_infos } }];
-            // What is left is offered anew at once; the scheduler says for how long it does not want it.
-            let filters = Filters { refuse_seconds: 0.0 };
-            plan.posts.push(CallBody::Accept { accept: Accept { offer_ids: ids, operations, filters } });
-        }
-        if let Some((newer, event)) = undone {
-            plan.events.push(event);
-            plan.posts.extend(decline(newer, 0));
-        }
     }
 
     fn plan_acknowledge(&mut self, task: &TaskId, agent: &AgentId, uuid: Bytes, plan: &mut Plan) {
@@ -145,18 +120,38 @@ impl State {
     /// A call for which [`State::plan`] was asked was refused: what to tell the port.
     pub(super) fn on_refused(&mut self, refused: &CallBody, reason: &str) -> Vec<MesosEvent> {
         let CallBody::Accept { accept } = refused else { return Vec::new() };
-        let launches = accept.operations.iter().flat_map(|Operation::Launch { launch }| &launch.task_infos);
-        let mut events = Vec::new();
-        for task in launches {
-            let (id, agent) = (TaskId::from(task.task_id.value.as_str()), AgentId::from(task.agent_id.value.as_str()));
-            self.launched.remove(&id);
-            events.push(dropped(id, &agent, reason));
-        }
-        events
+        self.on_accept_refused(accept, reason)
     }
 
-    pub(super) fn on_offers(&mut self, offers: Vec<Offer>) -> Vec<MesosEvent> {
-        self.offers.add(offers)
+    /// Gives what to tell the port, and what to post.
+    pub(super) fn on_offers(&mut self, offers: Vec<Offer>, now: SystemTime) -> Plan {
+        let questions = self.operations.on_agents(offers.iter().map(|offer| &offer.agent_id));
+        let events = self.offers.add(self.framework.as_ref(), offers, now);
+        Plan { events, posts: reconcile_operations(questions).into_iter().collect() }
+    }
+
+    /// Gives what to tell the port, and what to post. An earlier process may have asked for what is unknown here, so
+    /// without anything to ask for, all is asked for when the process has just begun.
+    pub(super) fn on_subscribed(&mut self, session: Session) -> Plan {
+        let framework = session.framework.clone();
+        let knew_it = self.framework.replace(framework.clone()).is_some();
+        self.session = Some(session);
+        let questions = self.operations.unanswered();
+        let is_first = !std::mem::replace(&mut self.has_subscribed, true);
+        let asks_for_all = knew_it && is_first;
+        let all = asks_for_all.then(|| CallBody::ReconcileOperations {
+            reconcile_operations: ReconcileOperations { operations: Vec::new() },
+        });
+        let posts = reconcile_operations(questions).into_iter().chain(all).collect();
+        Plan { events: vec![MesosEvent::Subscribed(framework)], posts }
+    }
+
+    /// Gives what to tell the port, and what to post.
+    pub(super) fn on_operation(&mut self, status: OperationStatus) -> Plan {
+        let events = self.operations.on_status(&status).into_iter().collect();
+        let acknowledge = operations::acknowledgement(status)
+            .map(|acknowledge_operation_status| CallBody::AcknowledgeOperationStatus { acknowledge_operation_status });
+        Plan { events, posts: acknowledge.into_iter().collect() }
     }
 
     /// Gives what to tell the port, and what to post.
@@ -180,18 +175,25 @@ impl State {
     /// The subscription is over, and with it all offers. Says whether there was one.
     pub(super) fn disconnect(&mut self) -> bool {
         self.offers.clear();
+        self.inverse_offers.clear();
         self.session.take().is_some()
     }
 }
 
-fn decline(offer_ids: Vec<Id>, filter_ms: u64) -> Option<CallBody> {
+fn reconcile_operations(operations: Vec<ReconcileOperation>) -> Option<CallBody> {
+    let reconcile_operations = ReconcileOperations { operations };
+    let is_empty = reconcile_operations.operations.is_empty();
+    (!is_empty).then_some(CallBody::ReconcileOperations { reconcile_operations })
+}
+
+pub(super) fn decline(offer_ids: Vec<Id>, filter_ms: u64) -> Option<CallBody> {
     #[expect(clippy::cast_precision_loss, reason = "a filter need not be exact")]
     let refuse_seconds = (filter_ms as f64 / 1000.0).min(FILTER_SECS_MAX);
     let decline = Decline { offer_ids, filters: Filters { refuse_seconds } };
     (!decline.offer_ids.is_empty()).then_some(CallBody::Decline { decline })
 }
 
-fn dropped(task: TaskId, agent: &AgentId, reason: &str) -> MesosEvent {
+pub(super) fn dropped(task: TaskId, agent: &AgentId, reason: &str) -> MesosEvent {
     let (agent, message) = (Some(agent.clone()), reason.to_owned());
     MesosEvent::Status(TaskStatus { task, agent, state: TaskState::Dropped, message, uuid: None })
 }

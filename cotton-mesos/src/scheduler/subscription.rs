@@ -2,17 +2,17 @@
 
 use super::Shared;
 use super::error::SchedulerError;
-use super::state::Session;
+use super::state::{Plan, Session};
 use super::translate;
 use crate::stream::RecordStream;
 use crate::wire::common::Id;
-use crate::wire::scheduler::call::{Call, CallBody, DeclineInverseOffers, Filters};
+use crate::wire::scheduler::call::{Call, CallBody};
 use crate::wire::scheduler::event::{Event, Failure, Subscribed};
 use cotton_core::ports::mesos::MesosEvent;
 use cotton_core::{AgentId, Endpoint, FrameworkId};
 use reqwest::header::HeaderValue;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -25,8 +25,6 @@ const GOOD_AFTER: Duration = Duration::from_secs(10);
 const REDIRECTS_MAX: usize = 5;
 /// The pace of heartbeats, when the master does not say.
 const HEARTBEATS_EVERY: Duration = Duration::from_secs(15);
-/// For how long the same request to leave an agent need not be repeated, in seconds.
-const INVERSE_FILTER_SECS: f64 = 3600.0;
 
 /// Who waits to learn whether the first attempt was refused.
 type First = Option<oneshot::Sender<Result<(), SchedulerError>>>;
@@ -97,6 +95,9 @@ impl Shared {
     /// Subscribes and reads events until the end; says why it ended.
     async fn subscription(self: &Arc<Self>, master: &Endpoint, first: &mut First) -> SchedulerError {
         let framework = self.state().framework.clone();
+        if let Err(error) = self.check_roles(master, framework.as_ref()).await {
+            return error;
+        }
         let subscribe = translate::subscribe(&self.config, framework.as_ref());
         let framework_id = framework.map(|id| Id::new(id.as_str()));
         let call = Call { framework_id, body: CallBody::Subscribe { subscribe } };
@@ -140,6 +141,13 @@ impl Shared {
                 let framework = FrameworkId::from(subscribed.framework_id.value.as_str());
                 let (master, stream_id) = (master.clone(), stream_id.clone());
                 let session = Session { framework, master, stream_id, lost: lost.clone(), over: over.clone() };
+                let is_back = {
+                    let state = self.state();
+                    state.framework.as_ref() == Some(&session.framework) && !state.has_subscribed
+                };
+                if is_back {
+                    self.update_framework(&session).await;
+                }
                 if let Err(error) = self.on_subscribed(session) {
                     return error;
                 }
@@ -156,17 +164,16 @@ impl Shared {
         }
     }
 
-    fn on_subscribed(&self, session: Session) -> Result<(), SchedulerError> {
+    fn on_subscribed(self: &Arc<Self>, session: Session) -> Result<(), SchedulerError> {
         let framework = session.framework.clone();
         let mut state = self.state();
         if let Some(expected) = state.framework.clone().filter(|known| *known != framework) {
             return Err(SchedulerError::OtherFramework { expected, found: framework });
         }
         tracing::info!(%framework, master = %session.master, "subscribed");
-        state.framework = Some(framework.clone());
-        state.session = Some(session);
+        let plan = state.on_subscribed(session);
         drop(state);
-        self.inbox.push(MesosEvent::Subscribed(framework));
+        self.follow(plan);
         Ok(())
     }
 
@@ -187,13 +194,12 @@ impl Shared {
     fn on_event(self: &Arc<Self>, event: Event) {
         match event {
             Event::Offers { offers } => {
-                let events = self.state().on_offers(offers.offers);
-                self.inbox.push_all(events);
+                let plan = self.state().on_offers(offers.offers, SystemTime::now());
+                self.follow(plan);
             }
             Event::Rescind { rescind } => {
                 let plan = self.state().on_rescind(&rescind.offer_id.value);
-                self.inbox.push_all(plan.events);
-                plan.posts.into_iter().for_each(|body| self.post_later(body));
+                self.follow(plan);
             }
             Event::Update { update } => {
                 let event = self.state().on_update(update);
@@ -209,22 +215,29 @@ impl Shared {
             // The state of its task says the same, and is repeated until acknowledged.
             Event::Failure { failure } => tracing::debug!(?failure, "an executor ended"),
             Event::InverseOffers { inverse_offers } => {
-                let agents = inverse_offers.inverse_offers.iter().filter_map(|offer| offer.agent_id.as_ref());
-                let agents: Vec<&str> = agents.map(|id| id.value.as_str()).collect();
-                tracing::warn!(?agents, "an operator asks to leave agents for maintenance; nothing is moved by that");
-                let inverse_offer_ids = inverse_offers.inverse_offers.into_iter().map(|offer| offer.id).collect();
-                let filters = Filters { refuse_seconds: INVERSE_FILTER_SECS };
-                let decline_inverse_offers = DeclineInverseOffers { inverse_offer_ids, filters };
-                self.post_later(CallBody::DeclineInverseOffers { decline_inverse_offers });
+                let plan = self.state().on_inverse_offers(inverse_offers.inverse_offers, SystemTime::now());
+                self.follow(plan);
+            }
+            Event::RescindInverseOffer { rescind_inverse_offer } => {
+                let id = rescind_inverse_offer.inverse_offer_id.value;
+                let event = self.state().on_rescind_inverse_offer(&id);
+                self.inbox.push_all(event);
+            }
+            Event::UpdateOperationStatus { update_operation_status } => {
+                let status = update_operation_status.status;
+                tracing::debug!(?status, "news of an operation");
+                let plan = self.state().on_operation(status);
+                self.follow(plan);
             }
             Event::Unknown => tracing::debug!("ignored an event of an unknown type"),
-            // Of no interest, as we ask for no operations; and seen to before.
-            Event::RescindInverseOffer {}
-            | Event::UpdateOperationStatus {}
-            | Event::Subscribed { .. }
-            | Event::Error { .. }
-            | Event::Heartbeat => {}
+            // Seen to before.
+            Event::Subscribed { .. } | Event::Error { .. } | Event::Heartbeat => {}
         }
+    }
+
+    fn follow(self: &Arc<Self>, plan: Plan) {
+        self.inbox.push_all(plan.events);
+        plan.posts.into_iter().for_each(|body| self.post_later(body));
     }
 
     /// Posts what follows from an event. Without success, the offers that it is about come back when they time out.

@@ -6,11 +6,13 @@ use super::translate;
 use crate::wire::common::Id;
 use crate::wire::scheduler::call::{Call, CallBody};
 use crate::wire::scheduler::event::Event;
+use crate::wire::scheduler::operation::OperationState;
 use cotton_core::ports::mesos::{Launch, MesosCall, MesosEvent, Storage, TaskState, TaskStatus};
 use cotton_core::resources::MIB;
 use cotton_core::{AgentId, Endpoint, FrameworkId, OfferId, Resources, TaskId};
 use serde_json::Value;
 use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 /// What a master sent, with shortened ids (the last four lines are made up).
 const EVENTS: &str = include_str!("../wire/golden/scheduler-events.jsonl");
@@ -67,7 +69,7 @@ fn accept(launches: Vec<Launch>) -> MesosCall {
 fn offered() -> State {
     let mut state = State::default();
     let Event::Offers { offers } = event(2) else { panic!("not OFFERS") };
-    assert_eq!(state.on_offers(offers.offers).len(), 1);
+    assert_eq!(state.on_offers(offers.offers, SystemTime::UNIX_EPOCH).events.len(), 1);
     state
 }
 
@@ -128,7 +130,10 @@ fn events_are_understood() {
     assert_eq!((subscribed.framework_id, subscribed.heartbeat_interval_seconds), (Id::new("F-0000"), Some(15.0)));
     assert_eq!(event(1), Event::Heartbeat);
     let Event::Offers { offers } = event(2) else { panic!("not OFFERS") };
-    let MesosEvent::Offers(offers) = State::default().on_offers(offers.offers).remove(0) else { panic!("no offers") };
+    let MesosEvent::Offers(offers) = State::default().on_offers(offers.offers, SystemTime::UNIX_EPOCH).events.remove(0)
+    else {
+        panic!("no offers")
+    };
     let all = Resources { cpus_milli: 3000, mem_bytes: 2560 * MIB, disk_bytes: 10_240 * MIB };
     assert_eq!((offers[0].resources, offers[0].ports.ranges()), (all, &[(31_000, 31_009)][..]));
     let attributes: Vec<String> = offers[0].attributes.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -156,10 +161,11 @@ fn events_are_understood() {
     assert!(matches!(event(11), Event::Rescind { rescind } if rescind.offer_id == Id::new("F-O2")));
     assert!(matches!(event(12), Event::Error { error } if error.message == "Framework has been removed"));
     assert!(matches!(event(13), Event::InverseOffers { inverse_offers } if inverse_offers.inverse_offers.len() == 1));
-    assert_eq!(
-        [event(14), event(15), event(16)],
-        [Event::RescindInverseOffer {}, Event::UpdateOperationStatus {}, Event::Unknown]
-    );
+    let Event::RescindInverseOffer { rescind_inverse_offer } = event(14) else { panic!("not RESCIND_INVERSE_OFFER") };
+    assert_eq!((rescind_inverse_offer.inverse_offer_id, event(16)), (Id::new("F-I0"), Event::Unknown));
+    let Event::UpdateOperationStatus { update_operation_status } = event(15) else { panic!("not of an operation") };
+    let status = update_operation_status.status;
+    assert_eq!((status.state, status.operation_id), (OperationState::OperationFinished, Some(Id::new("op"))));
     assert_eq!(EVENTS.lines().count(), 17);
 }
 

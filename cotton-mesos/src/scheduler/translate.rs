@@ -1,7 +1,7 @@
 //! Between the words of Mesos and those of the port: states of tasks, and tasks to start.
 
 use super::config::{ExecutorUri, SchedulerConfig};
-use super::pool::Pool;
+use super::stock::Share;
 use crate::wire::common::{Base64, DurationInfo, Id, KillPolicy, TaskState as WireState, TaskStatus as WireStatus};
 use crate::wire::resource::Resource;
 use crate::wire::scheduler::call::{Capability, CapabilityType, FrameworkInfo, Subscribe};
@@ -9,12 +9,13 @@ use crate::wire::scheduler::task::{
     CommandInfo, DiscoveryInfo, DiscoveryPort, DiscoveryPorts, Environment, ExecutorInfo, NewTask, Uri, Variable,
 };
 use cotton_core::ports::mesos::{Launch, TaskState, TaskStatus};
-use cotton_core::{AgentId, FrameworkId, Resources, TaskId};
+use cotton_core::{AgentId, FrameworkId, TaskId};
 use std::time::Duration;
 
 /// The state of a task. What Mesos says for programs (`REASON_...`) is added to the words for people.
 pub(super) fn status(status: WireStatus) -> TaskStatus {
-    let words = status.message.unwrap_or_default();
+    // what follows are statistics over many lines, which the agent logs too
+    let words = status.message.as_deref().and_then(|words| words.lines().next()).unwrap_or_default().to_owned();
     let message = match (words.is_empty(), status.reason) {
         (_, None) => words,
         (true, Some(reason)) => reason,
@@ -53,54 +54,46 @@ fn state(state: WireState) -> TaskState {
 
 /// Who subscribes.
 pub(super) fn subscribe(config: &SchedulerConfig, framework: Option<&FrameworkId>) -> Subscribe {
+    Subscribe { framework_info: framework_info(config, framework) }
+}
+
+/// Who we are.
+pub(super) fn framework_info(config: &SchedulerConfig, framework: Option<&FrameworkId>) -> FrameworkInfo {
     let known = &config.framework;
-    let principal = config.credential.as_ref().map(|credential| &credential.principal);
     let capabilities =
         [CapabilityType::MultiRole, CapabilityType::ReservationRefinement, CapabilityType::PartitionAware];
-    Subscribe {
-        framework_info: FrameworkInfo {
-            user: known.user.clone(),
-            name: known.name.clone(),
-            id: framework.map(|id| Id::new(id.as_str())),
-            failover_timeout: known.failover_timeout.as_secs_f64(),
-            checkpoint: true,
-            roles: known.roles.clone(),
-            hostname: known.hostname.clone(),
-            principal: principal.or(known.principal.as_ref()).cloned(),
-            webui_url: known.webui_url.clone(),
-            capabilities: capabilities.map(|kind| Capability { kind }).to_vec(),
-        },
+    FrameworkInfo {
+        user: known.user.clone(),
+        name: known.name.clone(),
+        id: framework.map(|id| Id::new(id.as_str())),
+        failover_timeout: known.failover_timeout.as_secs_f64(),
+        checkpoint: true,
+        roles: known.roles.clone(),
+        hostname: known.hostname.clone(),
+        principal: config.principal().map(str::to_owned),
+        webui_url: known.webui_url.clone(),
+        capabilities: capabilities.map(|kind| Capability { kind }).to_vec(),
     }
 }
 
-/// A task to start, with what it gets out of `pool`.
-///
-/// # Errors
-/// When the pool does not have that; nothing is taken out then.
+/// A task to start, with its share of an offer.
 pub(super) fn new_task(
     config: &SchedulerConfig,
     framework: &FrameworkId,
     agent: &AgentId,
-    pool: &mut Pool,
+    share: Share,
     launch: Launch,
-) -> Result<NewTask, &'static str> {
-    let mut rest = pool.clone();
-    let port = rest.take_port(launch.endpoint.port).ok_or("its port was not offered")?;
-    let mut take = |wanted: &Resources| rest.take(wanted).ok_or("it needs more than was offered");
-    let executor_resources = take(&launch.executor_resources)?;
-    let mut resources = take(&launch.task_resources)?;
-    resources.push(port);
-    *pool = rest;
+) -> NewTask {
     let id = Id::new(launch.task.as_str());
     let grace = DurationInfo::from_millis(millis(config.kill_grace));
     let number = launch.endpoint.port;
     let name = launch.task.parse().map_or_else(|_| id.value.clone(), |(cluster, ..)| cluster.to_string());
-    Ok(NewTask {
+    NewTask {
         name: id.value.clone(),
         task_id: id.clone(),
         agent_id: Id::new(agent.as_str()),
-        resources,
-        executor: executor(config, framework, &launch.task, executor_resources, grace),
+        resources: share.task,
+        executor: executor(config, framework, &launch.task, share.executor, grace),
         data: Base64(launch.data),
         kill_policy: KillPolicy { grace_period: Some(grace) },
         discovery: DiscoveryInfo {
@@ -108,7 +101,7 @@ pub(super) fn new_task(
             name,
             ports: DiscoveryPorts { ports: vec![DiscoveryPort { number, name: "mysql", protocol: "tcp" }] },
         },
-    })
+    }
 }
 
 /// The executor of a task: one each, under the task's id.

@@ -29,7 +29,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 pub struct ElectionConfig {
     /// `<zk>`: all schedulers of one framework have the same.
     pub url: ZkUrl,
-    /// Address of this scheduler's API, as standbys shall tell it to their callers, such as `http://host:port`.
+    /// Address of this scheduler's API, as standbys shall tell it to their callers, such as `http://host:port`. No other
+    /// scheduler has the same: a candidate with this address that is there at the start is what an earlier run left, and is
+    /// removed, since its session would go on for its timeout. (Were it alive, it would lead no more, and stand again.)
     pub api: String,
     /// After this long without contact another scheduler takes over. The servers may grant another one (by default they
     /// have a tick of 2 s, and grant 2 to 20 ticks).
@@ -138,9 +140,9 @@ impl From<ZkError> for End {
 
 impl Campaign {
     async fn run(&self, mut resigned: oneshot::Receiver<()>) {
-        let (mut pause, mut known) = (PAUSE_MIN, String::new());
+        let (mut pause, mut known, mut is_first) = (PAUSE_MIN, String::new(), true);
         loop {
-            let why = match self.stand(&mut resigned, &mut pause).await {
+            let why = match self.stand(&mut resigned, &mut pause, &mut is_first).await {
                 End::Resigned => return self.tell(Standing::Apart { why: "it resigned".to_owned() }),
                 End::Lost(why) => why,
                 End::Failed(error) => {
@@ -161,7 +163,7 @@ impl Campaign {
     }
 
     /// One session: from its beginning to its end.
-    async fn stand(&self, resigned: &mut oneshot::Receiver<()>, pause: &mut Duration) -> End {
+    async fn stand(&self, resigned: &mut oneshot::Receiver<()>, pause: &mut Duration, is_first: &mut bool) -> End {
         let opened = tokio::select! {
             opened = Session::open(&self.config.url, self.config.session_timeout) => opened,
             _ = &mut *resigned => return End::Resigned,
@@ -170,11 +172,11 @@ impl Campaign {
             Ok(session) => session,
             Err(error) => return End::Failed(error),
         };
-        let own = match self.enter(&session).await {
+        let own = match self.enter(&session, *is_first).await {
             Ok(own) => own,
             Err(error) => return End::Failed(error),
         };
-        *pause = PAUSE_MIN;
+        (*pause, *is_first) = (PAUSE_MIN, false);
         let end = loop {
             match self.look(&session, &own, resigned).await {
                 Ok(Some(end)) => break end,
@@ -188,12 +190,15 @@ impl Campaign {
     }
 
     /// Makes our znode, exactly once, and returns its path.
-    async fn enter(&self, session: &Session) -> Result<String, ZkError> {
+    async fn enter(&self, session: &Session, is_first: bool) -> Result<String, ZkError> {
         let url = &self.config.url;
         let dir = url.below(LEADER);
         session.make(&dir, Readers::Schedulers).await?;
         for (below, readers) in state::DIRECTORIES.into_iter().chain(discovery::DIRECTORIES) {
             session.make(&url.below(below), readers).await?;
+        }
+        if is_first {
+            self.clear_earlier_run(session, &dir).await?;
         }
         let uuid = crate::new_uuid().map_err(ZkError::Random)?;
         let id = uuid.iter().fold(0u128, |id, byte| (id << 8) | u128::from(*byte));
@@ -214,6 +219,21 @@ impl Campaign {
         let own = names.into_iter().find(|name| name.starts_with(&prefix)).ok_or(ZkError::Removed)?;
         info!("stands for election as '{own}'");
         Ok(format!("{dir}/{own}"))
+    }
+
+    /// Removes what an earlier run at our address left. Only once: two schedulers that were given the same address by
+    /// mistake must not depose each other again and again.
+    async fn clear_earlier_run(&self, session: &Session, dir: &str) -> Result<(), ZkError> {
+        session.sync(dir).await?;
+        for name in session.children(dir).await?.unwrap_or_default() {
+            let path = format!("{dir}/{name}");
+            let Some((data, _)) = session.get(&path).await? else { continue };
+            if serde_json::from_slice::<Candidate>(&data).is_ok_and(|earlier| earlier.api == self.config.api) {
+                info!("removes '{path}' of an earlier run of this scheduler");
+                session.ask(&path, none_if_missing(session.client().delete(&path, None))).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Looks where we stand and waits until that may have changed.

@@ -2,12 +2,46 @@
 
 use crate::support::{ADMIN_PASSWORD, Member, REPL_PASSWORD, Servers, USER, USER_PASSWORD, cluster, code};
 use cotton_core::ports::mysql::MySql;
-use mysql_async::Conn;
+use cotton_mysql::Administrator;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, OptsBuilder};
 
-on_each_server!(nothing_is_open, a_replica_refuses_the_users_writes, the_user_can_work);
+on_each_server!(
+    nothing_is_open,
+    administrators_come_over_the_socket,
+    a_replica_refuses_the_users_writes,
+    the_user_can_work
+);
 
 const DENIED: u16 = 1045;
+
+/// For unknown users MySQL makes up a way to authenticate, which the driver may not know.
+fn is_denied(attempt: Result<Conn, mysql_async::Error>) -> bool {
+    matches!(&attempt, Err(mysql_async::Error::Driver(_))) || matches!(code(attempt), DENIED | 3118 | 4151)
+}
+
+/// The account that those who run the machines may have: a name of their own, or root.
+async fn administrators_come_over_the_socket(servers: Servers) {
+    let Some(programs) = servers.programs() else { return };
+    for user in ["dba", "root"] {
+        let account = Administrator { user: user.to_owned(), password: "dba' pass".into() };
+        let member = Member::new(programs.clone(), |config| config.administrator = Some(account));
+        member.instance.provision().await.expect("provision");
+        member.instance.start().await.expect("start");
+        let socket = member.instance.socket().expect("it runs").display().to_string();
+        let with = |password: &str| {
+            OptsBuilder::default().socket(Some(&socket)).user(Some(user)).pass(Some(password.to_owned()))
+        };
+        let mut conn = Conn::new(with("dba' pass")).await.expect("over the socket");
+        let grants: Vec<String> = conn.query("SHOW GRANTS").await.expect("its own");
+        assert!(grants.iter().any(|grant| grant.contains("WITH GRANT OPTION")), "{grants:?}");
+        conn.query_drop("SET GLOBAL max_connections = @@max_connections").await.expect("it may do everything");
+        assert_eq!(code(Conn::new(with("wrong")).await), DENIED);
+        assert!(is_denied(Conn::new(member.address(user, "dba' pass")).await), "not over the network");
+        assert!(member.probe().await.position.is_empty(), "made without a trace in the binary log");
+        member.instance.kill().await;
+    }
+}
 
 async fn nothing_is_open(servers: Servers) {
     let Some(programs) = servers.programs() else { return };
@@ -30,11 +64,7 @@ async fn nothing_is_open(servers: Servers) {
     ];
     for (user, password) in attempts {
         let attempt = Conn::new(member.address(user, password)).await;
-        // for unknown users MySQL makes up a way to authenticate, which the driver may not know
-        if !matches!(&attempt, Err(mysql_async::Error::Driver(_))) {
-            let code = code(attempt);
-            assert!(code == DENIED || matches!(code, 3118 | 4151), "{user} {password}: {code}");
-        }
+        assert!(is_denied(attempt), "{user} {password}");
     }
     for (user, password) in [(USER, USER_PASSWORD), ("cotton_repl", REPL_PASSWORD)] {
         let conn = Conn::new(member.address(user, password)).await;

@@ -9,6 +9,7 @@ pub use link::Link;
 
 use crate::{Directory, Failure};
 use server::Server;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -144,4 +145,27 @@ impl ZooKeeper {
         let connected = connected.map_err(|_| Failure::new("no session with ZooKeeper"))?;
         connected.map_err(|error| Failure::because("no session with ZooKeeper", &error))
     }
+}
+
+/// All znodes below `path` with their data, as an independent client sees them.
+///
+/// # Errors
+/// When there is no quorum, or a znode may not be read.
+pub async fn tree(client: &zk::Client, path: &str) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    let mut found = BTreeMap::new();
+    let mut todo = vec![path.to_owned()];
+    while let Some(path) = todo.pop() {
+        match client.get_data(&path).await {
+            Ok((data, _)) => drop(found.insert(path.clone(), data)),
+            Err(zk::Error::NoNode) => continue,
+            Err(error) => return Err(Failure::because(path, &error)),
+        }
+        let names = match client.list_children(&path).await {
+            Ok(names) => names,
+            Err(zk::Error::NoNode) => continue,
+            Err(error) => return Err(Failure::because(path, &error)),
+        };
+        todo.extend(names.iter().map(|name| format!("{path}/{name}")));
+    }
+    Ok(found)
 }

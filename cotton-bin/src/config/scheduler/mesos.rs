@@ -3,10 +3,11 @@
 use super::raw::Raw;
 use super::{FlagError, credentials, invalid};
 use crate::config::duration;
+use cotton_mysql::install::ArchiveSpec;
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long Mesos keeps tasks without a scheduler, when nothing else is asked for.
@@ -26,6 +27,8 @@ pub enum StateStorage {
 pub struct MesosFlags {
     /// Masters: `HOST:PORT`, several with commas, or a `zk://` URL.
     pub master: String,
+    /// File with the certificates of the masters' authority; without it, nothing is encrypted.
+    pub ca_file: Option<PathBuf>,
     /// `zk://[USER:PASSWORD@]SERVERS/PATH`, for discovery and state.
     pub zk_url: SecretString,
     /// Unix user of the executors.
@@ -48,7 +51,7 @@ pub struct MesosFlags {
     pub executor_keypath: String,
     /// File on the agents with the MySQL administrator's account.
     pub admin_keypath: String,
-    /// Passed to the executors' installer.
+    /// The archive with the database server, for the executors' installer; checked.
     pub installer_args: Option<String>,
     /// Passed to the executors' backup store.
     pub backup_store_args: Option<String>,
@@ -57,6 +60,11 @@ pub struct MesosFlags {
 }
 
 impl MesosFlags {
+    /// Whether members keep their data on persistent volumes: where there is a role to reserve resources for.
+    pub fn volumes(&self) -> bool {
+        self.role != "*"
+    }
+
     /// Checks them, in the order in which Apache Cotton did.
     pub(super) fn check(raw: &Raw, master: String, scheduler_keypath: &Path) -> Result<Self, FlagError> {
         let must = |flag, value: &Option<String>| value.clone().ok_or(FlagError::Missing(flag));
@@ -74,10 +82,16 @@ impl MesosFlags {
         let credentials = raw.framework_authentication_file.as_deref();
         let credentials = credentials.map(credentials::FrameworkCredentials::load).transpose();
         let credentials = credentials.map_err(|error| invalid("framework_authentication_file", error))?;
+        let ca_file = raw.mesos_ca_file.as_deref().map(readable).transpose()?;
         let executor_environ = raw.executor_environ.as_deref().map(environ).transpose()?.unwrap_or_default();
+        let installer_args = raw.installer_args.clone().filter(|text| !text.is_empty());
+        if let Some(Err(error)) = installer_args.as_deref().map(str::parse::<ArchiveSpec>) {
+            return Err(invalid("installer_args", error));
+        }
         let key = || scheduler_keypath.display().to_string();
         Ok(Self {
             master,
+            ca_file,
             zk_url: SecretString::from(zk_url),
             user,
             role: raw.framework_role.clone().unwrap_or_else(|| "*".to_owned()),
@@ -89,7 +103,7 @@ impl MesosFlags {
             executor_source_prefix: raw.executor_source_prefix.clone(),
             executor_keypath: raw.executor_keypath.clone().unwrap_or_else(key),
             admin_keypath,
-            installer_args: raw.installer_args.clone(),
+            installer_args,
             backup_store_args: raw.backup_store_args.clone(),
             // anything but 'zk' was local with Apache Cotton
             state_storage: match raw.state_storage.as_deref() {
@@ -98,6 +112,13 @@ impl MesosFlags {
             },
         })
     }
+}
+
+/// Said at the start, not when this scheduler happens to lead.
+fn readable(path: &Path) -> Result<PathBuf, FlagError> {
+    let file = std::fs::File::open(path);
+    let unreadable = |error| invalid("mesos_ca_file", format!("could not read '{}': {error}", path.display()));
+    file.map(|_| path.to_owned()).map_err(unreadable)
 }
 
 fn environ(text: &str) -> Result<BTreeMap<String, String>, FlagError> {

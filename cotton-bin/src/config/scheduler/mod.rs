@@ -117,6 +117,7 @@ fn invalid(flag: &'static str, reason: impl std::fmt::Display) -> FlagError {
 mod tests {
     use super::*;
     use secrecy::ExposeSecret;
+    use std::path::Path;
 
     fn parse(flags: &str) -> Result<SchedulerFlags, String> {
         let arguments = std::iter::once("cotton-scheduler").chain(flags.split_whitespace());
@@ -164,15 +165,17 @@ mod tests {
         assert_eq!((mesos.executor_keypath.as_str(), mesos.admin_keypath.as_str()), ("/k", "/admin.yml"));
         assert_eq!(mesos.failover_timeout, Duration::from_hours(14 * 24));
         assert_eq!(mesos.state_storage, StateStorage::ZooKeeper);
-        assert!(mesos.credentials.is_none() && mesos.executor_environ.is_empty());
+        assert!(mesos.credentials.is_none() && mesos.executor_environ.is_empty() && mesos.ca_file.is_none());
         assert!(!format!("{mesos:?}").contains("u:p"), "the password is not shown");
         let environ = r#"--executor_environ=[{"name":"A","value":"b=c"},{"name":"B","value":""}]"#;
         let more = format!(
-            "{MESOS} --framework_role db --executor_keypath /e/k --framework_failover_timeout 1d --state_storage files {environ}"
+            "{MESOS} --installer_args archive=/opt/x.tar --mesos_ca_file /dev/null --framework_role db --executor_keypath /e/k --framework_failover_timeout 1d --state_storage files {environ}"
         );
         let Master::Mesos(mesos) = parse(&more).expect("all make sense").master else { panic!("not local") };
         assert_eq!((mesos.role.as_str(), mesos.executor_keypath.as_str()), ("db", "/e/k"));
+        assert_eq!(mesos.ca_file.as_deref(), Some(Path::new("/dev/null")));
         assert_eq!(mesos.failover_timeout, Duration::from_hours(24));
+        assert_eq!(mesos.installer_args.as_deref(), Some("archive=/opt/x.tar"));
         assert_eq!(mesos.state_storage, StateStorage::Local);
         assert_eq!(mesos.executor_environ["A"], "b=c");
         assert_eq!(mesos.executor_environ["B"], "");
@@ -200,7 +203,10 @@ mod tests {
         );
         assert!(refused("--nonsense 1").contains("unexpected argument '--nonsense'"));
         for (flags, reason) in [
+            ("--installer_args mysql.tar.gz", "Invalid --installer_args: 'mysql.tar.gz' is neither archive=, sha256="),
+            ("--installer_args archive=http://h/x.tar", "Invalid --installer_args: sha256= is missing"),
             ("--framework_failover_timeout soon", "Invalid --framework_failover_timeout: time must be"),
+            ("--mesos_ca_file /none", "Invalid --mesos_ca_file: could not read '/none'"),
             (
                 "--framework_authentication_file /none",
                 "Invalid --framework_authentication_file: could not read '/none'",

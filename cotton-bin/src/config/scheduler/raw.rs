@@ -32,6 +32,9 @@ pub(super) struct Raw {
     /// Master: HOST:PORT, several with commas, a 'zk://' URL, or 'local' (required)
     #[arg(long = "mesos_master", value_name = "MASTER", env = "COTTON_MESOS_MASTER")]
     pub(super) mesos_master: Option<String>,
+    /// Speak TLS to the masters, and trust only the authorities in this file: certificates in PEM
+    #[arg(long = "mesos_ca_file", value_name = "FILE", env = "COTTON_MESOS_CA_FILE")]
+    pub(super) mesos_ca_file: Option<PathBuf>,
     /// Unix user of the executors (required with Mesos)
     #[arg(long = "framework_user", value_name = "USER", env = "COTTON_FRAMEWORK_USER")]
     pub(super) framework_user: Option<String>,
@@ -72,7 +75,8 @@ pub(super) struct Raw {
     /// How long Mesos keeps our tasks while no scheduler is there [default: 14d]
     #[arg(long = "framework_failover_timeout", value_name = "TIME", env = "COTTON_FRAMEWORK_FAILOVER_TIMEOUT")]
     pub(super) framework_failover_timeout: Option<String>,
-    /// Passed to the executors' installer
+    /// Archive with the database server, unpacked by each executor: archive=PATH-OR-URI,sha256=HEX[,directory=DIR]
+    /// [default: the server that agents have installed]
     #[arg(long = "installer_args", value_name = "ARGS", env = "COTTON_INSTALLER_ARGS")]
     pub(super) installer_args: Option<String>,
     /// Passed to the executors' backup store
@@ -111,6 +115,7 @@ impl Raw {
             config: self.config,
             port: self.port.or(other.port),
             mesos_master: self.mesos_master.or(other.mesos_master),
+            mesos_ca_file: self.mesos_ca_file.or(other.mesos_ca_file),
             framework_user: self.framework_user.or(other.framework_user),
             framework_role: self.framework_role.or(other.framework_role),
             executor_uri: self.executor_uri.or(other.executor_uri),
@@ -135,6 +140,7 @@ impl Raw {
     /// Flags that only mean something with Mesos, and are given.
     pub(super) fn for_mesos_only(&self) -> Option<&'static str> {
         [
+            ("mesos_ca_file", self.mesos_ca_file.is_some()),
             ("framework_user", self.framework_user.is_some()),
             ("framework_role", self.framework_role.is_some()),
             ("executor_uri", self.executor_uri.is_some()),

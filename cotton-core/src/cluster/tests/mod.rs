@@ -11,6 +11,7 @@ mod random;
 mod recovery;
 mod scaling;
 mod toy;
+mod volumes;
 mod world;
 
 use world::{World, spec};

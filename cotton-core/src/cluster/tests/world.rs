@@ -9,7 +9,7 @@ use crate::ports::mesos::TaskState;
 use crate::protocol::{Directive, MemberRole, Order, ToExecutor, Trouble};
 use crate::{
     ClusterSpec, Durability, Endpoint, Epoch, Limits, MemberId, Millis, Preference, Resources, Revision, Sealed,
-    Secrets,
+    Secrets, VolumeId,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -51,6 +51,9 @@ pub(super) struct World {
     opened: Epoch,
     /// Who was told to be primary, by epoch.
     promoted: BTreeMap<Epoch, MemberId>,
+    /// Whether members keep their data on volumes, and what is on those that no task uses.
+    pub(super) volumes: bool,
+    pub(super) rested: BTreeMap<MemberId, Toy>,
     runs: u64,
     revision: Revision,
     pub(super) gone: bool,
@@ -73,6 +76,8 @@ impl World {
             acknowledged: Data::new(),
             opened: Epoch(0),
             promoted: BTreeMap::new(),
+            volumes: false,
+            rested: BTreeMap::new(),
             runs: 1,
             revision: Revision(0),
             gone: false,
@@ -121,8 +126,30 @@ impl World {
                 endpoint: Endpoint::new(format!("h{id}"), 3306),
                 zone: None,
             };
-            assert_eq!(self.cluster.place(self.now, placed), id);
+            let cluster = &mut self.cluster;
+            let placed =
+                if self.volumes { cluster.place_on_volume(self.now, placed) } else { cluster.place(self.now, placed) };
+            assert_eq!(placed, id);
         }
+    }
+
+    /// Offers the volume of a member; false when that does not want it.
+    pub(super) fn offer_volume(&mut self, id: u64) -> bool {
+        let volume = VolumeId::of(self.cluster.name(), MemberId(id));
+        let Some(member) = self.cluster.returning(&volume) else { return false };
+        let (agent, endpoint) = (format!("a{id}").as_str().into(), Endpoint::new(format!("h{id}"), 3306));
+        self.cluster.resume(self.now, member, Placed { offer: "o".into(), agent, endpoint, zone: None });
+        true
+    }
+
+    /// A member's task ends, and its volume stays.
+    pub(super) fn end_task(&mut self, id: u64) {
+        if let Some(mut toy) = self.toys.remove(&MemberId(id)) {
+            toy.crash();
+            toy.restart();
+            self.rested.insert(MemberId(id), toy);
+        }
+        self.up.push_back(status(MemberId(id), TaskState::Failed));
     }
 
     /// Hands out the next checkpoint to the store, which does not save it yet.
@@ -173,7 +200,8 @@ impl World {
         }
         words.push(match effect {
             Effect::Launch { task, .. } => {
-                self.toys.insert(task.member, Toy::new());
+                let toy = self.rested.remove(&task.member).unwrap_or_else(Toy::new);
+                self.toys.insert(task.member, toy);
                 self.up.push_back(status(task.member, TaskState::Running));
                 self.say(task.member);
                 format!("launch {}", task.member)
@@ -181,6 +209,10 @@ impl World {
             Effect::Kill { member, .. } => {
                 self.kill(member.0);
                 format!("kill {member}")
+            }
+            Effect::Release { member } => {
+                assert!(!durable.members.contains_key(&member), "the volume of {member} is still needed");
+                format!("release {member}")
             }
             Effect::Send { member, message, .. } => {
                 let words = self.check_message(member, &message);

@@ -1,6 +1,7 @@
 //! Nobody writes here who must not.
 
 use super::*;
+use crate::ports::mysql::Followed;
 
 #[test]
 fn a_primary_that_is_replaced_is_killed_without_waiting() {
@@ -55,6 +56,35 @@ fn a_crashed_primary_without_a_successor_starts_with_all_it_has() {
     assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2, replaced: false });
     bench.persist();
     assert!(bench.has("freeze"));
+}
+
+#[test]
+fn so_does_one_whose_executor_was_started_again() {
+    let mut bench = Bench::primary(1);
+    bench.persist();
+    let state = bench.machine.checkpoint().map_or_else(|| bench.machine.state.clone(), |(_, state)| state.clone());
+    assert_eq!(state.tail, Some(Epoch(1)));
+    let restarted = || {
+        let mut bench = Bench::with(state.clone());
+        bench.machine.config.restart_hold_ms = 1_500;
+        bench.feed(Input::Connected);
+        bench.feed(Input::Launch { task: task() });
+        bench.finish("provision", Outcome::Done);
+        assert!(!bench.has("start"), "it may have been replaced");
+        assert!(matches!(bench.report().role, MemberRole::Down { .. }));
+        bench
+    };
+    let mut bench = restarted();
+    bench.feed(directive(2, follow()));
+    bench.persist();
+    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 1, replaced: true });
+    bench.finish("follow", Outcome::Followed(Followed::Attached));
+    bench.persist();
+    assert_eq!(bench.machine.state.tail, None, "it has followed another since");
+
+    let mut bench = restarted();
+    bench.pass(1_500);
+    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 1, replaced: false });
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn directive(epoch: u64, order: Order) -> Input {
 }
 
 fn heard(incarnation: u64, seq: u64, nonce: u64, report_now: bool) -> Input {
-    Input::Message(ToExecutor::Heard { incarnation, seq, nonce, report_now })
+    Input::Message(ToExecutor::Heard { incarnation, seq, nonce, report_now, others: 1 })
 }
 
 fn exit() -> Exit {

@@ -15,7 +15,7 @@ use crate::{ClusterName, MemberId};
 /// A task is started.
 pub(crate) fn on_launch(stored: Option<&State>, task: &MemberTask) -> Verdict {
     let known = stored.and_then(|state| state.members.get(&task.member));
-    if known.is_some_and(|member| member.endpoint == task.endpoint) {
+    if known.is_some_and(|member| member.endpoint == task.endpoint && !member.resting) {
         return Ok(());
     }
     Err(format!("R4: member {} of '{}' is launched before that is durable", task.member, task.cluster))
@@ -30,6 +30,16 @@ pub(crate) fn on_kill(stored: Option<&State>, id: MemberId, run: u32) -> Verdict
         return Ok(());
     }
     Err(format!("R4: member {id} of '{}' is killed, and the stored state does not say why", state.name()))
+}
+
+/// A member's volume is destroyed.
+pub(crate) fn on_release(stored: Option<&State>, id: MemberId) -> Verdict {
+    match stored.filter(|state| state.members.contains_key(&id)) {
+        Some(state) => {
+            Err(format!("R4: the volume of member {id} of '{}' is destroyed and still needed", state.name()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// A member is told what to be.
@@ -83,7 +93,7 @@ pub(crate) fn on_withdraw(stored: Option<&State>, name: &ClusterName) -> Verdict
 /// News of a task is confirmed: it will not come again.
 pub(crate) fn on_acknowledge(stored: Option<&State>, id: MemberId, run: u32, news: TaskState) -> Verdict {
     let Some(state) = stored.filter(|_| news.is_terminal()) else { return Ok(()) };
-    if state.members.get(&id).is_some_and(|member| member.run == run) {
+    if state.members.get(&id).is_some_and(|member| member.run == run && !member.resting) {
         return Err(format!("R4: the end of member {id} of '{}' is confirmed before it is stored", state.name()));
     }
     Ok(())

@@ -40,7 +40,9 @@ impl NoMoreThanWanted {
         if !self.running.insert(task.clone()) {
             return Err(format!("R6: task '{task}' is started twice"));
         }
-        if let Some(state) = stored {
+        // A member that comes back to its data was there before: while it is not decided who leads, all may be needed.
+        let returns = task.parse().is_ok_and(|(_, _, run)| run > 0);
+        if let Some(state) = stored.filter(|_| !returns) {
             let surplus = |m: &crate::cluster::state::Member| {
                 matches!(m.leaving, Some(Leaving::ScaleDown | Leaving::Unreachable))
             };

@@ -38,9 +38,9 @@ impl World {
             Fault::DoubleCrash => {
                 let primary = self.victim(Victim::Primary);
                 if let Some(task) = primary {
-                    let destroyed = self.random.chance(400);
-                    self.fail(task, destroyed);
-                    if destroyed {
+                    let ends = self.random.chance(400);
+                    self.fail(task, ends && !self.is_on_volume(task));
+                    if ends {
                         self.crash_executor(task);
                     } else {
                         self.end_server(task, false);
@@ -63,7 +63,7 @@ impl World {
             }
             Fault::ExecutorCrash(victim) => {
                 if let Some(task) = self.victim(victim).filter(|t| self.members[*t].machine.is_some()) {
-                    self.fail(task, true);
+                    self.fail(task, !self.is_on_volume(task));
                     self.crash_executor(task);
                 }
             }
@@ -183,7 +183,11 @@ impl World {
         if !self.agents[agent].alive {
             return;
         }
-        self.fail_all(agent, true);
+        let destroyed = !self.plan.volumes || self.random.chance(300);
+        if destroyed {
+            self.destroy_volumes(agent);
+        }
+        self.fail_all(agent, destroyed);
         self.thaw(agent);
         self.agents[agent].cut += 1;
         for task in 0..self.members.len() {
@@ -330,7 +334,7 @@ impl World {
                 excused: living.is_some_and(|l| l.bereft),
             })?;
         }
-        Ok(())
+        self.check_volumes()
     }
 
     /// Every replica of every healthy cluster holds all that its primary holds.

@@ -9,7 +9,7 @@ use crate::ports::mesos::{Launch, MesosCall, MesosEvent, Offer, TaskState, TaskS
 use crate::protocol::{self, MemberTask};
 use crate::resources::MIB;
 use crate::testkit::invariants::Task;
-use crate::{AgentId, FrameworkId, Millis, OfferId, Ports, Resources, TaskId};
+use crate::{AgentId, FrameworkId, Millis, OfferId, Ports, Resources, TaskId, VolumeId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -136,7 +136,7 @@ impl World {
             return; // it was on the way when the connection broke
         }
         match call {
-            MesosCall::Accept { offer, agent, launches, releases: _ } => self.accept(&offer, &agent, launches),
+            MesosCall::Accept { offer, agent, launches, releases } => self.accept(&offer, &agent, launches, releases),
             MesosCall::Decline { offers, filter_ms } => {
                 for offer in offers {
                     if let Some(agent) = self.master.offers.remove(&offer) {
@@ -163,16 +163,21 @@ impl World {
         }
     }
 
-    fn accept(&mut self, offer: &OfferId, agent: &AgentId, launches: Vec<Launch>) {
+    fn accept(&mut self, offer: &OfferId, agent: &AgentId, launches: Vec<Launch>, releases: Vec<VolumeId>) {
         let index = self.agent_of(agent).expect("the scheduler names agents that were offered");
         let valid = self.master.offers.remove(offer) == Some(index) && self.agents[index].registered;
         if valid {
             self.master.filters.insert(index, self.now.after(5_000));
         }
+        self.release(valid, index, releases);
         for launch in launches {
             let known = self.master.tasks.contains_key(&launch.task);
             if !valid || known {
                 self.send_status(&launch.task, index, TaskState::Dropped, "the offer is no longer valid", None);
+                continue;
+            }
+            if !self.provide(index, &launch) {
+                self.send_status(&launch.task, index, TaskState::Dropped, "its volume is not there", None);
                 continue;
             }
             let why = "the scheduler's launches make sense: checked when they left";
@@ -187,6 +192,7 @@ impl World {
             self.master.tasks.insert(launch.task.clone(), (index, TaskState::Staging));
             let number = self.members.len();
             self.members.push(Member::new(launch.task.clone(), spec, index, &self.plan));
+            self.mount(number, &launch.storage);
             let delay = self.delay(self.plan.network_ms);
             self.after(delay, Event::Launch { agent: index, task: number, launch: Box::new(launch) });
         }
@@ -284,9 +290,12 @@ impl World {
                     ports.remove(member.map_or(0, |m| m.spec.endpoint.port));
                 }
             }
-            if ports.is_empty() {
+            self.without_reserved(index, &mut ports);
+            let held = self.held_on(index);
+            if ports.is_empty() && held.is_empty() {
                 continue;
             }
+            let agent = &self.agents[index];
             let resources = Resources { cpus_milli: 64_000, mem_bytes: 64 << 30, disk_bytes: 1 << 40 };
             let (id, host, zone) = (agent.id.clone(), agent.host.clone(), agent.zone.clone());
             self.numbers += 1;
@@ -300,7 +309,7 @@ impl World {
                 resources,
                 ports,
                 attributes,
-                held: Vec::new(),
+                held,
                 maintenance_in_ms: None,
             });
         }

@@ -9,7 +9,7 @@ use crate::ports::mesos::{MesosEvent, TaskState};
 use crate::ports::mysql::{Exit, Followed, Frozen, Promoted, Promotion, ServerStatus};
 use crate::protocol::{self, MemberTask, ToExecutor};
 use crate::testkit::invariants::{Task, durable_first};
-use crate::{Endpoint, Epoch, ErrorKind, Millis, Revision, TaskId};
+use crate::{Endpoint, Epoch, ErrorKind, Millis, Revision, TaskId, VolumeId};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -29,7 +29,9 @@ pub(super) struct Member {
     pub(super) life: usize,
     pub(super) machine: Option<Executor>,
     /// What lies on its disk.
-    state: ExecutorState,
+    pub(super) state: ExecutorState,
+    /// The volume that this disk is, if it is one.
+    pub(super) volume: Option<VolumeId>,
     saving: bool,
     timer: Option<Millis>,
     pub(super) server: Server,
@@ -62,6 +64,7 @@ impl Member {
             agent,
             machine: None,
             state: ExecutorState::default(),
+            volume: None,
             saving: false,
             timer: None,
             server: Server::new(plan.dialect, server_id),
@@ -266,13 +269,15 @@ impl World {
         self.feed_executor(task, Input::Acknowledged(state));
     }
 
-    /// No process of the task is left, and its data is nobody's any more.
+    /// No process of the task is left, and its data is nobody's any more, unless it is on a volume.
     pub(super) fn end_task(&mut self, task: Task) {
         let member = &mut self.members[task];
         if member.ended {
             return;
         }
         member.ended = true;
+        self.unmount(task);
+        let member = &mut self.members[task];
         member.server.data = None;
         let place = (self.agents[member.agent].id.clone(), member.spec.endpoint.port);
         self.no_more.on_ended(&member.task, &place);
@@ -451,7 +456,11 @@ impl World {
         self.published.on_opened(life, epoch, id);
         let excused = self.lives[life].preference == crate::Preference::Availability && self.lives[life].overwhelmed;
         let data = self.members[task].server.data.as_ref();
-        let lost = self.no_loss.on_opened(life, excused, |txn| data.is_some_and(|d| d.has_id(txn)));
+        // Whoever opens late, after another in a later epoch, is not where anybody's commits are looked for; that it
+        // acknowledges none itself is R1.
+        let late = self.one_writer.latest(life).is_some_and(|(latest, _)| latest > epoch);
+        let has = |txn| data.is_some_and(|d| d.has_id(txn));
+        let lost = if late { Ok(()) } else { self.no_loss.on_opened(life, excused, has) };
         self.hold(verdict);
         self.hold(lost);
     }

@@ -21,6 +21,7 @@ mod random;
 mod replication;
 mod scheduler;
 mod server;
+mod volumes;
 mod world;
 
 use std::fmt;

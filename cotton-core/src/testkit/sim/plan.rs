@@ -15,6 +15,8 @@ pub(super) struct Plan {
     pub(super) agents: usize,
     pub(super) zones: usize,
     pub(super) ports: u16,
+    /// Whether members keep their data on volumes.
+    pub(super) volumes: bool,
     pub(super) timing: Timing,
     pub(super) executor: ExecutorConfig,
     /// Delays in milliseconds: between processes, between servers, of the store, of an operation, of applying.
@@ -171,7 +173,8 @@ impl Plan {
             agents: usize::try_from(r.within(6, 9)).unwrap_or(6), // one more than any cluster has members
             zones: usize::try_from(r.within(1, 3)).unwrap_or(1),
             ports: u16::try_from(r.within(3, 10)).unwrap_or(3),
-            timing: Timing { election_ms: 20_000, launch_ms: 60_000, ..Timing::default() },
+            volumes: seed % 2 == 1,
+            timing: Timing { election_ms: 20_000, launch_ms: 60_000, return_ms: 30_000, ..Timing::default() },
             executor: ExecutorConfig::default(),
             network_ms: scale(r.pick(&[(1, 3), (1, 20), (1, 100)]).unwrap_or((1, 3))),
             link_ms: scale(r.pick(&[(1, 2), (1, 10), (1, 60)]).unwrap_or((1, 2))),

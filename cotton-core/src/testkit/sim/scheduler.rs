@@ -57,7 +57,7 @@ impl World {
             }
         }
         trace!(self, "scheduler: run {} starts with {} clusters", self.runs, clusters.len());
-        let config = Config { timing: self.plan.timing.clone(), ..Config::default() };
+        let config = Config { timing: self.plan.timing.clone(), volumes: self.plan.volumes, ..Config::default() };
         let fleet = Fleet::recover(config, stored, clusters, BTreeSet::new(), Millis(0));
         self.scheduler = Some(Scheduler {
             fleet,
@@ -274,11 +274,20 @@ impl World {
 
     fn judge_call(&mut self, call: &MesosCall) {
         let verdict = match call {
-            MesosCall::Accept { launches, .. } => launches.iter().try_for_each(|launch| {
-                let task = protocol::decode(&launch.data).map_err(|e| format!("a launch makes no sense: {e}"))?;
-                let task: protocol::MemberTask = task;
-                durable_first::on_launch(self.stored(&task.cluster), &task)
-            }),
+            MesosCall::Accept { launches, releases, .. } => launches
+                .iter()
+                .try_for_each(|launch| {
+                    let task = protocol::decode(&launch.data).map_err(|e| format!("a launch makes no sense: {e}"))?;
+                    let task: protocol::MemberTask = task;
+                    durable_first::on_launch(self.stored(&task.cluster), &task)
+                })
+                .and_then(|()| {
+                    releases.iter().try_for_each(|volume| {
+                        let (name, member) =
+                            volume.parse().map_err(|error| format!("a release makes no sense: {error}"))?;
+                        durable_first::on_release(self.stored(&name), member)
+                    })
+                }),
             MesosCall::Kill { task, .. } => match task.parse() {
                 Ok((name, id, run)) => durable_first::on_kill(self.stored(&name), id, run),
                 Err(error) => Err(format!("a task is killed that is not ours: {error}")),

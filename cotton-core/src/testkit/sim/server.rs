@@ -117,6 +117,17 @@ impl Server {
         self.dumps.clear();
     }
 
+    /// It lies on a disk, without anybody to run it; the next executor counts its starts from the beginning.
+    pub(super) fn rest(&mut self) {
+        self.down();
+        self.boot = 0;
+    }
+
+    /// An empty one in its place.
+    pub(super) const fn successor(&self) -> Self {
+        Self::new(self.dialect, self.mark)
+    }
+
     pub(super) fn answers(&self) -> bool {
         self.up && !self.hung
     }

@@ -11,6 +11,7 @@ use super::operator::Operator;
 use super::plan::{Fault, Plan};
 use super::random::Random;
 use super::scheduler::{Scheduler, Store};
+use super::volumes::Volume;
 use crate::cluster::state::State;
 use crate::executor::{CallId, ExecutorState, Outcome};
 use crate::fleet::Checkpoint;
@@ -23,7 +24,7 @@ use crate::testkit::invariants::no_more_than_wanted::NoMoreThanWanted;
 use crate::testkit::invariants::one_writer::OneWriter;
 use crate::testkit::invariants::published_primary::PublishedPrimary;
 use crate::testkit::invariants::{Life, Task, Verdict};
-use crate::{ClusterName, Durability, FrameworkId, Millis, Preference, Revision, TaskId};
+use crate::{ClusterName, Durability, FrameworkId, Millis, Preference, Revision, TaskId, VolumeId};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -127,6 +128,7 @@ pub(super) struct World {
     pub(super) master: Master,
     pub(super) agents: Vec<Agent>,
     pub(super) members: Vec<Member>,
+    pub(super) volumes: BTreeMap<VolumeId, Volume>,
     pub(super) lives: Vec<Living>,
     pub(super) operator: Operator,
     pub(super) numbers: u64,
@@ -176,6 +178,7 @@ impl World {
             master: Master::default(),
             agents,
             members: Vec::new(),
+            volumes: BTreeMap::new(),
             lives: Vec::new(),
             operator: Operator::new(&plan),
             numbers: 0,

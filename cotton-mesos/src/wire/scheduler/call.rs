@@ -1,6 +1,6 @@
 //! What a scheduler says.
 
-use super::task::NewTask;
+use super::operation::Operation;
 use crate::wire::common::{Base64, Id};
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,11 @@ pub enum CallBody {
         /// Who asks.
         subscribe: Subscribe,
     },
+    /// Says anew who the framework is.
+    UpdateFramework {
+        /// Who.
+        update_framework: UpdateFramework,
+    },
     /// Removes the framework and ends all of its tasks.
     Teardown,
     /// Uses offers.
@@ -36,10 +41,15 @@ pub enum CallBody {
         /// Which.
         decline: Decline,
     },
-    /// Says that an agent is not being left.
+    /// Says that agents can be taken down.
+    AcceptInverseOffers {
+        /// Which requests to leave.
+        accept_inverse_offers: AnswerInverseOffers,
+    },
+    /// Says that agents are not left, or not yet.
     DeclineInverseOffers {
         /// Which requests to leave.
-        decline_inverse_offers: DeclineInverseOffers,
+        decline_inverse_offers: AnswerInverseOffers,
     },
     /// Asks for offers, and forgets filters. For all roles of the framework.
     Revive,
@@ -65,6 +75,16 @@ pub enum CallBody {
         /// Of which; of all, when there is none.
         reconcile: Reconcile,
     },
+    /// Confirms news of an operation.
+    AcknowledgeOperationStatus {
+        /// Which.
+        acknowledge_operation_status: AcknowledgeOperation,
+    },
+    /// Asks for the states of operations.
+    ReconcileOperations {
+        /// Of which; of all, when there is none.
+        reconcile_operations: ReconcileOperations,
+    },
     /// Says something to an executor.
     Message {
         /// What, to which.
@@ -77,9 +97,11 @@ impl CallBody {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Subscribe { .. } => "SUBSCRIBE",
+            Self::UpdateFramework { .. } => "UPDATE_FRAMEWORK",
             Self::Teardown => "TEARDOWN",
             Self::Accept { .. } => "ACCEPT",
             Self::Decline { .. } => "DECLINE",
+            Self::AcceptInverseOffers { .. } => "ACCEPT_INVERSE_OFFERS",
             Self::DeclineInverseOffers { .. } => "DECLINE_INVERSE_OFFERS",
             Self::Revive => "REVIVE",
             Self::Suppress => "SUPPRESS",
@@ -87,6 +109,8 @@ impl CallBody {
             Self::Shutdown { .. } => "SHUTDOWN",
             Self::Acknowledge { .. } => "ACKNOWLEDGE",
             Self::Reconcile { .. } => "RECONCILE",
+            Self::AcknowledgeOperationStatus { .. } => "ACKNOWLEDGE_OPERATION_STATUS",
+            Self::ReconcileOperations { .. } => "RECONCILE_OPERATIONS",
             Self::Message { .. } => "MESSAGE",
         }
     }
@@ -95,6 +119,13 @@ impl CallBody {
 /// Who subscribes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Subscribe {
+    /// The framework.
+    pub framework_info: FrameworkInfo,
+}
+
+/// Who a framework is from now on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct UpdateFramework {
     /// The framework.
     pub framework_info: FrameworkInfo,
 }
@@ -159,24 +190,6 @@ pub struct Accept {
     pub filters: Filters,
 }
 
-/// What to do with offers.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(tag = "type", rename_all = "SCREAMING_SNAKE_CASE")]
-pub enum Operation {
-    /// Start tasks.
-    Launch {
-        /// Which.
-        launch: Launch,
-    },
-}
-
-/// Tasks to start.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Launch {
-    /// The tasks.
-    pub task_infos: Vec<NewTask>,
-}
-
 /// What not to offer again for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Filters {
@@ -193,9 +206,9 @@ pub struct Decline {
     pub filters: Filters,
 }
 
-/// Requests to leave an agent that are refused.
+/// Requests to leave an agent that are answered.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct DeclineInverseOffers {
+pub struct AnswerInverseOffers {
     /// Which.
     pub inverse_offer_ids: Vec<Id>,
     /// For how long not to ask again.
@@ -243,6 +256,37 @@ pub struct Reconcile {
 pub struct ReconcileTask {
     /// Which.
     pub task_id: Id,
+    /// Where it should be.
+    pub agent_id: Id,
+}
+
+/// News of an operation that was taken.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AcknowledgeOperation {
+    /// On which agent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_id: Option<Id>,
+    /// Of which resource provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource_provider_id: Option<Id>,
+    /// Of the news.
+    pub uuid: Base64,
+    /// Which operation.
+    pub operation_id: Id,
+}
+
+/// Operations whose state is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReconcileOperations {
+    /// Which; all, when empty.
+    pub operations: Vec<ReconcileOperation>,
+}
+
+/// An operation whose state is asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReconcileOperation {
+    /// Which.
+    pub operation_id: Id,
     /// Where it should be.
     pub agent_id: Id,
 }

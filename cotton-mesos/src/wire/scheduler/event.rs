@@ -1,7 +1,8 @@
 //! What a master says.
 
 use super::call::Message;
-use crate::wire::common::{Id, TaskStatus};
+use super::operation::OperationStatus;
+use crate::wire::common::{DurationInfo, Id, TaskStatus};
 use crate::wire::resource::{AllocationInfo, Attribute, Domain, Resource};
 use serde::Deserialize;
 use serde_json::Value;
@@ -31,14 +32,20 @@ pub enum Event {
         rescind: Rescind,
     },
     /// A request to leave an agent is void.
-    RescindInverseOffer {},
+    RescindInverseOffer {
+        /// Which.
+        rescind_inverse_offer: RescindInverseOffer,
+    },
     /// News of a task.
     Update {
         /// What.
         update: Update,
     },
     /// News of an operation on resources.
-    UpdateOperationStatus {},
+    UpdateOperationStatus {
+        /// What.
+        update_operation_status: UpdateOperationStatus,
+    },
     /// An executor says something.
     Message {
         /// What.
@@ -103,6 +110,9 @@ pub struct Offer {
     /// For which role.
     #[serde(default)]
     pub allocation_info: Option<AllocationInfo>,
+    /// When the agent will not be available, if that is known.
+    #[serde(default)]
+    pub unavailability: Option<Unavailability>,
 }
 
 /// Several requests to leave agents.
@@ -121,6 +131,33 @@ pub struct InverseOffer {
     /// Which agent; resources anywhere, when absent.
     #[serde(default)]
     pub agent_id: Option<Id>,
+    /// When it will not be available.
+    #[serde(default)]
+    pub unavailability: Option<Unavailability>,
+}
+
+/// A request to leave an agent that is void.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct RescindInverseOffer {
+    /// Which.
+    pub inverse_offer_id: Id,
+}
+
+/// When an agent will not be available.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Unavailability {
+    /// From when on.
+    pub start: Time,
+    /// For how long; for ever, when absent.
+    #[serde(default)]
+    pub duration: Option<DurationInfo>,
+}
+
+/// A moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct Time {
+    /// Nanoseconds since 1970.
+    pub nanoseconds: i64,
 }
 
 /// An offer that is void.
@@ -135,6 +172,13 @@ pub struct Rescind {
 pub struct Update {
     /// The news.
     pub status: TaskStatus,
+}
+
+/// News of an operation on resources.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct UpdateOperationStatus {
+    /// The news.
+    pub status: OperationStatus,
 }
 
 /// What failed: with an executor, that one ended; without, the agent was removed.

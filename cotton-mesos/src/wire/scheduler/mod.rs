@@ -2,6 +2,7 @@
 
 pub mod call;
 pub mod event;
+pub mod operation;
 pub mod task;
 
 /// Where calls are posted.

@@ -1,5 +1,7 @@
 //! Tests of the fleet: offers, launches, task states, records.
 
+mod volumes;
+
 use super::{Checkpoint, CommandError, Config, Counters, Effect, Fleet, Input, Record};
 use crate::cluster::state::State;
 use crate::ports::mesos::{Launch, MesosCall, MesosEvent, Offer, TaskState, TaskStatus};
@@ -61,10 +63,14 @@ impl Bench {
     }
 
     fn connected() -> Self {
-        let mut bench = Self::recover(Vec::new(), &[]);
+        Self::recover(Vec::new(), &[]).connect()
+    }
+
+    fn connect(mut self) -> Self {
+        let bench = &mut self;
         bench.mesos(MesosEvent::Subscribed(FrameworkId::from("f")));
         bench.calls();
-        bench
+        self
     }
 
     fn create(&mut self, text: &str, size: u32) -> Result<(), CommandError> {
@@ -241,8 +247,11 @@ fn first_come_first_served() {
     assert_eq!(launched(&bench.calls()), [("o".to_owned(), vec!["mysos-z-0".to_owned()])]);
     let view = bench.fleet.view(bench.now, &name("a")).expect("it exists");
     assert_eq!(view.reasons.last().map(|reason| reason.code), Some("not_placed"));
+    let refusals: Vec<_> = view.refusals.iter().map(|offer| (offer.agent.as_str(), offer.code)).collect();
+    assert_eq!(refusals, [("agent-o", "too_little_cpus")], "{:?}", view.refusals);
     bench.offer(&[("p", 1)]);
     assert_eq!(launched(&bench.calls()), [("p".to_owned(), vec!["mysos-a-0".to_owned()])]);
+    assert!(bench.fleet.view(bench.now, &name("a")).expect("it exists").refusals.is_empty());
 }
 
 #[test]

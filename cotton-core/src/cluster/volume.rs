@@ -1,0 +1,115 @@
+//! Members whose data is on a persistent volume: when their task ends, they stay, and are run again where the volume is.
+//!
+//! Such a member *rests* between two tasks. To its cluster that is the restart of a server that takes a little longer: it
+//! keeps its number, its place among the witnesses, and its data; only its task is another one. A resting member that is
+//! given up leaves like any other, and then its volume is released, as soon as that is durable.
+
+use super::event::EventKind;
+use super::observed::Observed;
+use super::state::{Leaving, Member};
+use super::{Cluster, Effect, Placed};
+use crate::{MemberId, Millis, VolumeId};
+use std::collections::BTreeSet;
+
+impl Cluster {
+    /// Places the next member, like [`Cluster::place`], with its data on a volume that is made for it.
+    ///
+    /// # Panics
+    /// When no member is wanted: see [`Cluster::wanted`].
+    pub fn place_on_volume(&mut self, now: Millis, placed: Placed) -> MemberId {
+        self.place_new(now, placed, true)
+    }
+
+    /// The member that shall be run again on this volume, if it is one of a member that rests.
+    pub fn returning(&self, volume: &VolumeId) -> Option<MemberId> {
+        let (cluster, id) = volume.parse().ok()?;
+        if cluster != *self.name() || self.state.deleting || self.relaunch.waits {
+            return None;
+        }
+        let member = self.state.members.get(&id)?;
+        (member.resting && member.leaving.is_none()).then_some(id)
+    }
+
+    /// Runs a resting member again, where its volume is; its launch comes out as an effect once that is durable.
+    ///
+    /// # Panics
+    /// When that member does not rest: see [`Cluster::returning`].
+    pub fn resume(&mut self, now: Millis, id: MemberId, placed: Placed) {
+        let Placed { offer, agent, endpoint, zone } = placed;
+        let mut task = None;
+        self.change(|state| {
+            let member = state.members.get_mut(&id).filter(|member| member.resting).expect("only who rests returns");
+            (member.agent, member.endpoint, member.zone) = (agent.clone(), endpoint, zone);
+            member.resting = false;
+            member.run += 1;
+            task = Some(member.clone());
+        });
+        let missed_since = self.observed.get(&id).and_then(|observed| observed.missed_since);
+        self.observed.insert(id, Box::new(Observed { missed_since, ..Observed::new(now) }));
+        self.log(now, EventKind::Launching { member: id, agent: agent.clone() });
+        if let Some(member) = task {
+            let task = Box::new(self.task(id, &member));
+            self.want(Effect::Launch { offer, agent, task });
+        }
+        self.reconcile(now);
+    }
+
+    /// How many members wait to be run again.
+    pub(crate) fn returning_count(&self) -> u32 {
+        if self.state.deleting || self.relaunch.waits {
+            return 0;
+        }
+        let resting = self.state.staying().filter(|(_, member)| member.resting).count();
+        u32::try_from(resting).unwrap_or(u32::MAX)
+    }
+
+    /// Which run of a member its task is; `None` when it has none.
+    pub(crate) fn run_of(&self, id: MemberId) -> Option<u32> {
+        self.state.members.get(&id).filter(|member| !member.resting).map(|member| member.run)
+    }
+
+    /// Whether a member has a task, as far as is known.
+    pub(super) fn has_task(&self, id: MemberId) -> bool {
+        self.run_of(id).is_some()
+    }
+
+    /// Whether a member whose task has ended shall come back: its data outlives the task, and is worth it.
+    pub(super) fn shall_return(&self, id: MemberId, member: &Member) -> bool {
+        let holds_data = self.state.opened && (member.joined || self.state.witnesses.contains(&id));
+        member.volume && member.leaving.is_none() && holds_data && !self.state.deleting
+    }
+
+    /// A member's task has ended, and its data is still there.
+    pub(super) fn rest(&mut self, now: Millis, id: MemberId, reason: String) {
+        let missed_since = self.observed.get(&id).and_then(|observed| observed.missed_since).or(Some(now));
+        self.observed.insert(id, Box::new(Observed { missed_since, ..Observed::new(now) }));
+        self.effects.retain(|(_, effect)| effect.member() != Some(id));
+        self.change(|state| {
+            if let Some(member) = state.members.get_mut(&id) {
+                member.resting = true;
+            }
+        });
+        self.log(now, EventKind::Resting { member: id, reason });
+    }
+
+    /// Gives up members whose volumes have not come back for too long; while there is no primary, their data may be
+    /// needed, and nobody else may have it.
+    pub(super) fn leave_missing(&mut self, now: Millis) {
+        if !self.is_open() {
+            return;
+        }
+        let (mut missing, mut wake) = (BTreeSet::new(), None);
+        for (id, _) in self.state.staying().filter(|(_, member)| member.resting) {
+            // A scheduler that has just started has missed nobody yet.
+            let observed = self.observed.entry(id).or_insert_with(|| Box::new(Observed::new(now)));
+            let due = observed.missed_since.get_or_insert(now).after(self.timing.return_ms);
+            if now >= due {
+                missing.insert(id);
+            } else {
+                wake = crate::time::earliest(wake, Some(due));
+            }
+        }
+        self.timeout = crate::time::earliest(self.timeout, wake);
+        self.leave(now, &missing, Leaving::Missing);
+    }
+}

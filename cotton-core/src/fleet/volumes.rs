@@ -1,0 +1,180 @@
+//! Volumes found in offers: whose they are, who returns to them, and which are released.
+//!
+//! What is to become of a volume is decided from durable state alone, whenever it is offered, so that nothing has to be
+//! remembered for it: a scheduler that was killed in between finds it again. A volume is destroyed only when its member
+//! certainly was given up. One of a cluster that is not known and never was deleted is left alone: then it is our state
+//! that is not to be trusted.
+
+use super::Fleet;
+use crate::cluster::Placed;
+use crate::cluster::event::{Event, EventKind};
+use crate::placement::Refusal;
+use crate::ports::mesos::{Held, Offer, VolumeOutcome};
+use crate::{AgentId, ClusterName, Endpoint, MemberId, Millis, OfferId, TaskId, VolumeId};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How long offers are asked for to find a volume that is to be released, in milliseconds. Later it is still released
+/// when it is seen.
+const RELEASE_MS: u64 = 600_000;
+/// How long after its start a scheduler asks for offers to find volumes that an earlier one left, in milliseconds.
+const SWEEP_MS: u64 = 60_000;
+
+/// Volumes that are looked for.
+#[derive(Debug, Default)]
+pub(super) struct Releasing {
+    /// Until when.
+    volumes: BTreeMap<VolumeId, Millis>,
+    /// Until when leftovers of earlier runs are looked for; `None` before the first connection of this run.
+    sweep_until: Option<Millis>,
+}
+
+impl Releasing {
+    /// Whether offers are needed.
+    pub(super) fn is_looking(&self, now: Millis) -> bool {
+        !self.volumes.is_empty() || self.sweep_until.is_some_and(|until| now < until)
+    }
+
+    /// Offers come from now on.
+    pub(super) fn connected(&mut self, now: Millis) {
+        self.sweep_until.get_or_insert(now.after(SWEEP_MS));
+    }
+
+    /// When to stop looking for something.
+    pub(super) fn next(&self, now: Millis) -> Option<Millis> {
+        let sweep = self.sweep_until.filter(|until| now < *until);
+        crate::time::earliest(sweep, self.volumes.values().min().copied())
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Millis) {
+        self.volumes.retain(|_, until| now < *until);
+    }
+}
+
+/// What is done with one offer.
+#[derive(Debug)]
+pub(super) struct Use {
+    pub(super) agent: AgentId,
+    pub(super) tasks: BTreeSet<TaskId>,
+    pub(super) releases: Vec<VolumeId>,
+}
+
+impl Use {
+    pub(super) const fn of(agent: AgentId) -> Self {
+        Self { agent, tasks: BTreeSet::new(), releases: Vec::new() }
+    }
+}
+
+/// What a volume is.
+enum Owner {
+    /// Nobody's: its member is gone, durably.
+    Nobody,
+    /// A resting member's.
+    Resting(ClusterName, MemberId),
+    /// In use, on its way to be, or not ours to judge.
+    Other,
+}
+
+impl Fleet {
+    /// Lets resting members return and releases what belongs to nobody. What that takes is taken out of the offers.
+    pub(super) fn use_volumes(&mut self, now: Millis, offers: &mut [Offer]) -> BTreeMap<OfferId, Use> {
+        let mut uses = BTreeMap::new();
+        for offer in offers {
+            for held in std::mem::take(&mut offer.held) {
+                let owner = self.owner(&held.volume);
+                let task = match &owner {
+                    Owner::Nobody => None,
+                    Owner::Resting(name, member) if held.exists => self.bring_back(now, name, *member, offer, &held),
+                    Owner::Resting(..) | Owner::Other => continue,
+                };
+                if task.is_none() && !matches!(owner, Owner::Nobody) {
+                    continue;
+                }
+                let entry = uses.entry(offer.id.clone()).or_insert_with(|| Use::of(offer.agent.clone()));
+                match task {
+                    Some(task) => drop(entry.tasks.insert(task)),
+                    None => entry.releases.push(held.volume),
+                }
+            }
+        }
+        uses
+    }
+
+    fn owner(&self, volume: &VolumeId) -> Owner {
+        let Ok((name, member)) = volume.parse() else { return Owner::Other };
+        if self.damaged.contains(&name) {
+            return Owner::Other;
+        }
+        let Some(slot) = self.slots.get(&name) else {
+            // Numbers below this one were retired by deletions; any other cluster must be known.
+            let deleted = member < self.state.first_member && self.persisted == self.revision;
+            return if deleted { Owner::Nobody } else { Owner::Other };
+        };
+        let (cluster, state) = (&slot.cluster, slot.cluster.state());
+        if cluster.returning(volume).is_some() {
+            return Owner::Resting(name, member);
+        }
+        let durable = cluster.persisted() == cluster.revision();
+        let known = state.members.contains_key(&member) || member >= state.next_member;
+        if durable && !known { Owner::Nobody } else { Owner::Other }
+    }
+
+    /// Runs a resting member again with what is held for it and what else it needs of the offer.
+    fn bring_back(
+        &mut self,
+        now: Millis,
+        name: &ClusterName,
+        id: MemberId,
+        offer: &mut Offer,
+        held: &Held,
+    ) -> Option<TaskId> {
+        let slot = self.slots.get_mut(name)?;
+        let state = slot.cluster.state();
+        let member = state.members.get(&id)?;
+        let needed = state.spec.resources.less(&held.resources);
+        let Some(left) = offer.resources.checked_sub(&needed) else {
+            let why = Refusal::lacks(&offer.resources, &needed)?;
+            slot.cannot_return = Some(format!("member {id} can not return to its volume on {}: {why}", offer.host));
+            return None;
+        };
+        let mut ports = offer.ports.clone();
+        let own = member.endpoint.port;
+        let port = if held.ports.contains(own) || ports.contains(own) {
+            ports.remove(own);
+            own
+        } else {
+            held.ports.clone().take(id.0).or_else(|| ports.take(id.0))?
+        };
+        (offer.resources, offer.ports) = (left, ports);
+        let endpoint = Endpoint::new(&*offer.host, port);
+        let placed =
+            Placed { offer: offer.id.clone(), agent: offer.agent.clone(), endpoint, zone: member.zone.clone() };
+        slot.cannot_return = None;
+        slot.cluster.resume(now, id, placed);
+        self.settle(name);
+        self.task_of(name, id)
+    }
+
+    /// A member with a volume is gone for good, durably: looks for its volume.
+    pub(super) fn look_for(&mut self, volume: VolumeId) {
+        self.releasing.volumes.insert(volume, self.now.after(RELEASE_MS));
+        self.flow.wanted_more();
+        self.ask_for_offers(self.now);
+    }
+
+    pub(super) fn on_volume(&mut self, now: Millis, volume: &VolumeId, outcome: VolumeOutcome) {
+        if outcome == VolumeOutcome::Released {
+            self.releasing.volumes.remove(volume);
+            self.ask_for_offers(now);
+        }
+        let Ok((name, member)) = volume.parse() else { return };
+        let kind = match outcome {
+            VolumeOutcome::Made => return, // its member's task tells more
+            VolumeOutcome::Released => EventKind::VolumeReleased { member },
+            VolumeOutcome::Failed { reason } => EventKind::VolumeFailed { member, reason },
+        };
+        if let Some(slot) = self.slots.get(&name) {
+            let event = Event { at: now, epoch: slot.cluster.state().epoch, kind };
+            self.calls.push_back(super::Effect::Log(name, event));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What others see of a cluster while it lives, and that they see nothing of it afterwards.
+
+use crate::{Outcome, SOME, STEP, checks, cluster};
+use cotton_core::Endpoint;
+use cotton_tests::{Cluster, Failure, Kazoo, Seen, Stock, Writer, tree};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+/// A reader that is not ours, from before the cluster is there until it is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_see_one_primary_at_a_time_and_every_change() -> Outcome {
+    let Some(stock) = Stock::start(4).await? else { return Ok(()) };
+    let Some(mut watch) = Kazoo::start("watch", &stock.zookeeper.url("", "/mysos/discover/a"))? else { return Ok(()) };
+    let api = stock.api(0);
+    let (client, mut seen) = cluster(&stock, "a", 3).await?;
+    let writer = Writer::start(&api, "a", client.clone(), 2).await?;
+    for round in 0..4 {
+        writer.progress(SOME, STEP).await?;
+        let (old, epoch) = (seen.primary()?.clone(), seen.epoch);
+        let lost = Instant::now();
+        let (_, process) = if round % 2 == 0 { stock.server(&old)? } else { stock.executor(&old)? };
+        process.kill();
+        writer.first_elsewhere(old.endpoint.port, lost, STEP).await?;
+        seen = api.until("a", STEP, "failed over and whole", |c| c.epoch > epoch && c.is_healthy()).await?;
+    }
+    let promoted = |event: cotton_tests::Event| (event.kind == "promoted").then(|| event.endpoint()).flatten();
+    let wanted: Vec<Endpoint> = api.events("a", 0).await?.into_iter().filter_map(promoted).collect();
+    assert!(wanted.len() >= 5, "{wanted:?}");
+    checks::whole(&stock, writer, &seen).await?;
+    api.delete("a", client.password()).await?;
+    api.until_gone("a", STEP).await?;
+    // It would have ended instead, had it ever seen two.
+    let told = watch.until(&Seen::Terminated, STEP).await?;
+    let masters: Vec<String> =
+        told.into_iter().filter_map(|seen| if let Seen::Master(at) = seen { at } else { None }).collect();
+    assert_eq!(masters, wanted.iter().map(ToString::to_string).collect::<Vec<_>>());
+    Ok(())
+}
+
+/// What `ZooKeeper` holds for us; but for one number, which grows with each cluster that there ever was.
+async fn znodes(stock: &Stock) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    let mut all = tree(&stock.zookeeper.client().await?, "/mysos").await?;
+    for data in all.values_mut() {
+        if let Ok(Value::Object(mut record)) = serde_json::from_slice::<Value>(data)
+            && record.remove("first_member").is_some()
+        {
+            *data = json!(record).to_string().into_bytes();
+        }
+    }
+    Ok(all)
+}
+
+/// What Mesos has running and given away: tasks, executors, and by agent what is used and what is reserved.
+async fn in_mesos(stock: &Stock) -> Result<Value, Failure> {
+    let executors = stock.mesos.operator(json!({ "type": "GET_EXECUTORS" })).await?;
+    let executors = executors["get_executors"]["executors"].as_array().map_or(0, Vec::len);
+    let agents = stock.mesos.operator(json!({ "type": "GET_AGENTS" })).await?;
+    let mut by_agent = BTreeMap::new();
+    for agent in agents["get_agents"]["agents"].as_array().into_iter().flatten() {
+        let amount = |what: &str| agent[what].as_array().cloned().unwrap_or_default();
+        let reserved = |resource: &&Value| resource.get("reservations").is_some() || resource["disk"].is_object();
+        let held: Vec<Value> = amount("total_resources").iter().filter(reserved).cloned().collect();
+        by_agent.insert(agent["agent_info"]["id"]["value"].to_string(), (amount("allocated_resources"), held));
+    }
+    Ok(json!({ "tasks": checks::tasks(stock).await?, "executors": executors, "agents": by_agent }))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deleting_leaves_zookeeper_and_mesos_as_they_were() -> Outcome {
+    let Some(stock) = Stock::start(3).await? else { return Ok(()) };
+    let (znodes_before, mesos_before) = (znodes(&stock).await?, in_mesos(&stock).await?);
+    assert_eq!((&mesos_before["tasks"], &mesos_before["executors"]), (&json!([]), &json!(0)));
+    let api = stock.api(0);
+    let (client, seen) = cluster(&stock, "a", 3).await?;
+    // not only what a cluster has that never failed
+    stock.executor(seen.primary()?)?.1.kill();
+    let seen = api.until("a", STEP, "failed over and whole", |c: &Cluster| c.epoch == 2 && c.is_healthy()).await?;
+    assert!(znodes(&stock).await?.len() > znodes_before.len() && in_mesos(&stock).await? != mesos_before);
+
+    api.delete("a", client.password()).await?;
+    api.until_gone("a", STEP).await?;
+    checks::until("nothing in Mesos", &mesos_before, async || in_mesos(&stock).await).await?;
+    assert_eq!(znodes(&stock).await?, znodes_before);
+    for (_, process) in stock.executors(3).into_iter().chain(stock.servers(3)) {
+        process.ended(STEP).await?;
+    }
+    // and the name can be had again
+    let (_, again) = cluster(&stock, "a", 3).await?;
+    assert_eq!(again.epoch, 1);
+    assert!(again.members.iter().all(|new| seen.members.iter().all(|old| old.task != new.task)), "{again:?}");
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! What Mesos thinks of a scheduler that was away.
+
+use crate::{Outcome, SOME, STEP, checks, cluster, loaded};
+use cotton_tests::{Cluster, Failure, MesosOptions, Stock, StockOptions};
+use serde_json::json;
+use std::collections::BTreeSet;
+
+/// How many frameworks Mesos has, and how many it has removed.
+async fn frameworks(stock: &Stock) -> Result<(usize, usize), Failure> {
+    let said = stock.mesos.operator(json!({ "type": "GET_FRAMEWORKS" })).await?;
+    let count = |list: &str| said["get_frameworks"][list].as_array().map_or(0, Vec::len);
+    Ok((count("frameworks"), count("completed_frameworks")))
+}
+
+/// Mesos has ended all tasks by then. A second framework would make every cluster anew, and empty.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheduler_that_was_silent_for_too_long_stops_and_says_why() -> Outcome {
+    let mesos = MesosOptions { agents: 2, ..MesosOptions::default() };
+    let flags = vec![("framework_failover_timeout", "5s".to_owned())];
+    let Some(mut stock) = Stock::start_with(StockOptions { mesos, flags, ..StockOptions::default() }).await? else {
+        return Ok(());
+    };
+    let (_, seen) = cluster(&stock, "a", 2).await?;
+    let servers = seen.members.iter().map(|member| Ok(stock.server(member)?.1));
+    let servers = servers.collect::<Result<Vec<_>, Failure>>()?;
+
+    // Shorter than that is no harm.
+    stock.kill_scheduler(0).await?;
+    stock.start_scheduler(0)?;
+    stock.until_ready(0).await?;
+    assert_eq!(api_tasks(&stock.api(0).until_healthy("a", STEP).await?), api_tasks(&seen));
+
+    stock.kill_scheduler(0).await?;
+    checks::until("Mesos gives the framework up", &(0, 1), async || frameworks(&stock).await).await?;
+    for server in servers {
+        server.ended(STEP).await?;
+    }
+    for _ in 0..2 {
+        stock.start_scheduler(0)?;
+        let status = stock.scheduler_ended(0, STEP).await?;
+        assert_eq!(status.code(), Some(1), "{}", stock.log_end(0));
+        let log = stock.log_end(0);
+        let last = log.lines().last().unwrap_or_default();
+        assert!(last.starts_with("cotton-scheduler: ") && last.contains("removed"), "{last}");
+        assert_eq!(frameworks(&stock).await?, (0, 1), "there is no second one");
+    }
+    Ok(())
+}
+
+fn api_tasks(cluster: &Cluster) -> BTreeSet<&str> {
+    cluster.members.iter().map(|member| member.task.as_str()).collect()
+}
+
+/// While nobody is there to hear it, a task ends, and its agent dies and comes back: news that was never acknowledged is
+/// told again, by the agent and in answer to reconciliation. It counts once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn news_of_a_task_that_nobody_acknowledged_is_told_again_and_counts_once() -> Outcome {
+    let Some(mut stock) = Stock::start(3).await? else { return Ok(()) };
+    let (writer, seen) = loaded(&stock).await?;
+    let old = seen.replicas().next().expect("there are two").clone();
+    let (agent, executor) = stock.executor(&old)?;
+    stock.kill_scheduler(0).await?;
+    executor.kill();
+    let ended = vec!["TASK_FAILED".to_owned()];
+    checks::until("Mesos has the news", &ended, async || states(&stock, &old.task).await).await?;
+    stock.mesos.kill_agent(agent)?;
+    stock.mesos.start_agent(agent)?;
+    stock.mesos.until_active(3).await?;
+    writer.progress(SOME, STEP).await?;
+
+    stock.start_scheduler(0)?;
+    stock.until_ready(0).await?;
+    let api = stock.api(0);
+    let whole = |c: &Cluster| c.is_healthy() && c.member(old.id).is_none();
+    let after = api.until("a", STEP, "whole without it", whole).await?;
+    assert_eq!((after.epoch, after.primary), (1, seen.primary));
+    let log = std::fs::read_to_string(stock.mesos.agent_log(agent))?;
+    let told = |how: &str| log.lines().any(|line| line.contains(how) && line.contains(&old.task));
+    assert!(told("Resending task status update TASK_FAILED"), "it was told again");
+    // Acknowledged, it is forgotten: another scheduler hears nothing of it.
+    let forgotten = Vec::<String>::new();
+    checks::until("Mesos forgets the task", &forgotten, async || states(&stock, &old.task).await).await?;
+    stock.kill_scheduler(0).await?;
+    stock.start_scheduler(0)?;
+    stock.until_ready(0).await?;
+    let again = api.until_healthy("a", STEP).await?;
+    assert_eq!(api_tasks(&again), api_tasks(&after), "one was replaced, once");
+    writer.progress(SOME, STEP).await?;
+    checks::whole(&stock, writer, &again).await
+}
+
+/// The states in which Mesos lists a task that we have not told it to forget.
+async fn states(stock: &Stock, task: &str) -> Result<Vec<String>, Failure> {
+    let said = stock.mesos.operator(json!({ "type": "GET_TASKS" })).await?;
+    let all = said["get_tasks"]["tasks"].as_array().cloned().unwrap_or_default();
+    let its = all.iter().filter(|found| found["task_id"]["value"] == *task);
+    Ok(its.filter_map(|found| found["state"].as_str().map(str::to_owned)).collect())
+}
