@@ -36,3 +36,4 @@ mod copies;
 mod failover;
 mod process;
 mod replication;
+mod step_down;

@@ -10,6 +10,7 @@ mod publish;
 mod random;
 mod recovery;
 mod scaling;
+mod switchover;
 mod toy;
 mod volumes;
 mod world;

@@ -31,6 +31,11 @@ enum Step {
     Pass(u64),
     Recover,
     Scale(u64),
+    /// Somebody asks to hand over, to a certain member or to any.
+    Switchover(Option<u64>),
+    /// An agent is to be taken down, or none.
+    Vacate(Option<u64>),
+    StaysOpen(usize, bool),
     Settle,
     Delete,
 }
@@ -57,10 +62,13 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (n.clone(), any::<bool>()).prop_map(|(i, on)| Step::Linked(i, on)),
         1 => n.clone().prop_map(Step::Unreachable),
         1 => n.clone().prop_map(Step::Kill),
-        6 => n.prop_map(Step::Say),
+        6 => n.clone().prop_map(Step::Say),
         6 => (1..20_000u64).prop_map(Step::Pass),
         2 => Just(Step::Recover),
         1 => (2..6u64).prop_map(Step::Scale),
+        2 => prop::option::of(0..5u64).prop_map(Step::Switchover),
+        1 => prop::option::of(0..5u64).prop_map(Step::Vacate),
+        1 => (n, any::<bool>()).prop_map(|(i, on)| Step::StaysOpen(i, on)),
         3 => Just(Step::Settle),
         1 => Just(Step::Delete),
     ]
@@ -129,6 +137,11 @@ impl Run {
                 let refused = world.cluster.scale(world.now, &Limits::default(), size);
                 assert_eq!(refused, Ok(()));
             }
+            Step::Switchover(to) => drop(world.cluster.switchover(world.now, to.map(MemberId))),
+            Step::Vacate(id) => {
+                let agents = id.map(|id| format!("a{id}").as_str().into());
+                world.cluster.vacate(world.now, agents.into_iter().collect());
+            }
             Step::Settle => {
                 for _ in 0..3 {
                     world.place();
@@ -153,6 +166,7 @@ impl Run {
             | Step::Restart(i)
             | Step::Reachable(i, _)
             | Step::Linked(i, _)
+            | Step::StaysOpen(i, _)
             | Step::Unreachable(i)
             | Step::Kill(i)
             | Step::Say(i) => {
@@ -174,6 +188,7 @@ impl Run {
             Step::Restart(_) => world.restart(id.0),
             Step::Reachable(_, on) => world.toy(id.0).reachable = on,
             Step::Linked(_, on) => world.toy(id.0).linked = on,
+            Step::StaysOpen(_, on) => world.toy(id.0).stays_open = on,
             Step::Unreachable(_) => world.hear(status(id, TaskState::Unreachable)),
             Step::Say(_) => world.say(id),
             Step::Kill(_) if self.kills == 0 => {
@@ -205,7 +220,7 @@ proptest! {
         }
         let Run { mut world, .. } = run;
         for toy in world.toys.values_mut() {
-            (toy.reachable, toy.linked) = (true, true);
+            (toy.reachable, toy.linked, toy.stays_open) = (true, true, false);
         }
         let deleting = world.cluster.state().deleting;
         world.settle();

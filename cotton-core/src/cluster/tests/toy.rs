@@ -120,6 +120,11 @@ impl Toy {
         self.waiting = 0;
     }
 
+    /// Whether others can replicate from it: also from a primary that has stepped down.
+    pub(super) fn serves(&self) -> bool {
+        matches!(self.role, MemberRole::Primary | MemberRole::SteppedDown)
+    }
+
     /// Its source, while it may receive.
     pub(super) fn source(&self) -> Option<MemberId> {
         match (&self.role, &self.order) {

@@ -354,7 +354,7 @@ impl World {
             }
             Order::Promote { .. } | Order::StepDown { .. } | Order::Reopen { .. } => {}
             Order::Follow { .. } => {
-                let source = source.filter(|source| source.linked && source.role == MemberRole::Primary && toy.linked);
+                let source = source.filter(|source| source.linked && source.serves() && toy.linked);
                 let errant = source.as_ref().is_some_and(|source| !contains(&source.data, &toy.data));
                 if errant {
                     toy.trouble = Some(Trouble::Errant { gtids: gtids(&toy.data).to_string() });
@@ -375,7 +375,7 @@ impl World {
             let Some(source) = toy.source() else {
                 continue;
             };
-            let source = self.toys.get(&source).filter(|s| s.linked && toy.linked && s.role == MemberRole::Primary);
+            let source = self.toys.get(&source).filter(|s| s.linked && toy.linked && s.serves());
             let source = source.map(|source| source.data.clone());
             let toy = self.toys.get_mut(&id).expect("looked up above");
             let before = toy.role.clone();

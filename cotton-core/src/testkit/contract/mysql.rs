@@ -48,6 +48,7 @@ const LOOKS_MAX: usize = 500;
 pub async fn mysql(outside: &impl Outside) {
     process(outside).await;
     replication(outside).await;
+    handover(outside).await;
     errant(outside).await;
     if outside.can_copy() {
         copy(outside).await;
@@ -129,6 +130,36 @@ async fn replication(outside: &impl Outside) {
     follow(&primary, &replica).await;
     until(outside, &primary, "the old primary catches up", |status| status.position.contains(&written)).await;
     stop(&[&primary, &replica, &late]).await;
+}
+
+async fn handover(outside: &impl Outside) {
+    let (old, new) = (running(outside).await, running(outside).await);
+    old.server.step_down(1_000).await.expect("a read-only server tells its position");
+    promote(&*old.server, GtidSet::Empty).await;
+    follow(&new, &old).await;
+    assert!(outside.write(&old.endpoint).await);
+    let written = old.server.probe().await.expect("it answers").position;
+    let last = old.server.step_down(1_000).await.expect("a primary steps down").position;
+    assert!(last.contains(&written), "the last position has all that was written");
+    let status = old.server.probe().await.expect("it answers");
+    assert!(!status.writable, "a server that has stepped down is read-only");
+    assert!(!outside.write(&old.endpoint).await, "and refuses writes");
+    let again = old.server.step_down(1_000).await.expect("stepping down may be repeated").position;
+    assert_eq!(again.order(&last), GtidOrder::Equal, "nothing changes any more");
+
+    promote(&*old.server, last.clone()).await;
+    assert!(outside.write(&old.endpoint).await, "promoted again, it takes writes");
+    let last = old.server.step_down(1_000).await.expect("a primary steps down").position;
+    until(outside, &new, "a replica catches up", |status| status.position.contains(&last)).await;
+    let frozen = old.server.freeze().await.expect("freezing needs no restart then");
+    assert_eq!(frozen.position.order(&last), GtidOrder::Equal, "and changes nothing");
+    new.server.freeze().await.expect("it freezes");
+    promote(&*new.server, last).await;
+    assert!(outside.write(&new.endpoint).await, "the successor takes writes");
+    follow(&old, &new).await;
+    let written = new.server.probe().await.expect("it answers").position;
+    until(outside, &old, "the old primary follows", |status| status.position.contains(&written)).await;
+    stop(&[&old, &new]).await;
 }
 
 async fn errant(outside: &impl Outside) {

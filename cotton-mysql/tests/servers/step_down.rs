@@ -1,0 +1,164 @@
+//! An open primary that steps down: nobody's commit is lost, none is answered that nobody has, no restart is needed.
+
+use crate::load::Load;
+use crate::support::{Member, Servers, USER, cluster, code, insert, rows, until};
+use cotton_core::gtid::GtidOrder;
+use cotton_core::ports::mysql::{MySql, Promoted, Promotion};
+use mysql_async::prelude::Queryable;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+on_each_server!(
+    hands_over_under_load,
+    a_long_transaction_is_broken_off,
+    a_long_statement_is_broken_off,
+    a_session_that_waits_is_not_released,
+    it_is_repeated_and_taken_back,
+    a_table_lock_is_broken_off,
+);
+
+/// `ER_OPTION_PREVENTS_STATEMENT`
+const READ_ONLY: u16 = 1290;
+/// What the executor allows running transactions.
+const GRACE_MS: u64 = 1_000;
+/// Within that, the answer must have come, whatever it is.
+const BOUND: Duration = Duration::from_secs(15);
+
+async fn hands_over_under_load(servers: Servers) {
+    let acks = u32::from(servers.has_semi_sync());
+    let Some(members) = cluster(servers, 3, acks).await else { return };
+    let mut members: Vec<Arc<Member>> = members.into_iter().map(Arc::new).collect();
+    let load = Load::start(Arc::clone(&members[0]), 4);
+    for round in 0..3 {
+        load.progress(100).await;
+        let (old, new, other) = (Arc::clone(&members[0]), Arc::clone(&members[1]), Arc::clone(&members[2]));
+        let (pid, start) = (old.instance.pid(), Instant::now());
+        let last = old.instance.step_down(GRACE_MS).await.expect("step down").position;
+        let closed = start.elapsed();
+        let status = old.probe().await;
+        assert_eq!((status.writable, status.waiting), (false, 0));
+        assert_eq!(status.position.order(&last), GtidOrder::Equal, "its last word");
+        until("caught up", || async { new.probe().await.position.contains(&last) }).await;
+        let (own, a, b) = tokio::join!(old.instance.freeze(), new.instance.freeze(), other.instance.freeze());
+        assert_eq!(own.expect("freeze").position.order(&last), GtidOrder::Equal);
+        b.expect("freeze");
+        let must_contain = a.expect("freeze").position;
+        assert!(must_contain.contains(&last));
+        let promoted = new.instance.promote(&Promotion { must_contain, acks }).await.expect("promote");
+        assert!(matches!(promoted, Promoted::Writable(_)), "{promoted:?}");
+        load.turn_to(Arc::clone(&new));
+        old.attach(&new, acks > 0).await;
+        other.attach(&new, acks > 0).await;
+        assert_eq!(old.instance.pid(), pid, "not restarted");
+        load.progress(1).await;
+        eprintln!("{servers:?} round {round}: closed after {closed:.1?}, written after {:.1?}", start.elapsed());
+        members.rotate_left(1);
+    }
+    let acknowledged = load.finish().await;
+    for member in &members {
+        member.until_has(&acknowledged).await;
+    }
+}
+
+async fn a_long_transaction_is_broken_off(servers: Servers) {
+    let Some(members) = cluster(servers, 2, 0).await else { return };
+    let mut conn = members[0].client().await;
+    conn.query_drop("START TRANSACTION").await.expect("begin");
+    insert(&mut conn, 1).await.expect("insert");
+    let last = step_down_in_time(&members[0]).await;
+    assert!(conn.query_drop("COMMIT").await.is_err(), "it was broken off");
+    assert_eq!(members[0].probe().await.position.order(&last), GtidOrder::Equal);
+    let mut reader = members[0].client().await;
+    assert_eq!(rows(&mut reader).await, [] as [u64; 0], "and rolled back");
+    assert_eq!(code(insert(&mut reader, 2).await), READ_ONLY);
+}
+
+async fn a_long_statement_is_broken_off(servers: Servers) {
+    let Some(members) = cluster(servers, 2, 0).await else { return };
+    let mut conn = members[0].client().await;
+    let id: u64 = conn.query_first("SELECT CONNECTION_ID()").await.expect("an answer").expect("one row");
+    let writing = tokio::spawn(async move { conn.query_drop("INSERT INTO app.t SELECT 1, SLEEP(600)").await });
+    until("writing", || async {
+        let sessions: Vec<u64> = members[0]
+            .admin()
+            .await
+            .query(format!(
+                "SELECT id FROM information_schema.processlist WHERE user = '{USER}' AND info LIKE '%SLEEP%'"
+            ))
+            .await
+            .expect("sessions");
+        sessions.contains(&id)
+    })
+    .await;
+    step_down_in_time(&members[0]).await;
+    let written = tokio::time::timeout(Duration::from_secs(5), writing).await.expect("ended").expect("no panic");
+    written.expect_err("it was broken off");
+    assert_eq!(rows(&mut members[0].client().await).await, [] as [u64; 0]);
+}
+
+async fn a_table_lock_is_broken_off(servers: Servers) {
+    let Some(members) = cluster(servers, 2, 0).await else { return };
+    let mut conn = members[0].client().await;
+    conn.query_drop("LOCK TABLES app.t WRITE").await.expect("lock");
+    insert(&mut conn, 1).await.expect("insert");
+    step_down_in_time(&members[0]).await;
+    assert!(insert(&mut conn, 2).await.is_err());
+    assert_eq!(rows(&mut members[0].client().await).await, [1], "what was committed stays");
+}
+
+/// Only a replica may answer it, or nobody.
+async fn a_session_that_waits_is_not_released(servers: Servers) {
+    if !servers.has_semi_sync() {
+        return;
+    }
+    let Some(members) = cluster(servers, 2, 1).await else { return };
+    let mut conn = members[0].client().await;
+    insert(&mut conn, 1).await.expect("acknowledged");
+    members[1].instance.kill().await;
+    let writing = tokio::spawn(async move { insert(&mut conn, 2).await });
+    until("waiting", || async { members[0].probe().await.waiting == 1 }).await;
+    let start = Instant::now();
+    let stepped = tokio::time::timeout(BOUND, members[0].instance.step_down(GRACE_MS)).await.expect("in bounded time");
+    let error = stepped.expect_err("a commit waits");
+    eprintln!("{servers:?}: refused after {:.1?}: {}", start.elapsed(), error.chain());
+    assert!(!writing.is_finished(), "nobody has it, so nobody is told so");
+    assert_eq!(members[0].probe().await.waiting, 1);
+
+    // Taken back: the server is open, and goes on to wait.
+    members[0].promote(1).await;
+    assert!(members[0].probe().await.writable);
+    assert!(!writing.is_finished());
+    members[1].instance.start().await.expect("restart");
+    members[1].attach(&members[0], true).await;
+    let written = tokio::time::timeout(Duration::from_secs(20), writing).await.expect("freed").expect("no panic");
+    written.expect("committed");
+    insert(&mut members[0].client().await, 3).await.expect("open");
+    members[1].until_has(&BTreeSet::from([1, 2, 3])).await;
+
+    // Now that nobody waits, it steps down.
+    step_down_in_time(&members[0]).await;
+}
+
+async fn it_is_repeated_and_taken_back(servers: Servers) {
+    let acks = u32::from(servers.has_semi_sync());
+    let Some(members) = cluster(servers, 2, acks).await else { return };
+    let mut conn = members[0].client().await;
+    insert(&mut conn, 1).await.expect("insert");
+    let last = step_down_in_time(&members[0]).await;
+    let again = step_down_in_time(&members[0]).await;
+    assert_eq!(again.order(&last), GtidOrder::Equal);
+    let status = members[1].probe().await;
+    assert!(status.replication.is_some(), "replicas stay");
+    until("counted", || async { members[0].probe().await.replicas == 1 }).await;
+    members[0].promote(acks).await;
+    insert(&mut members[0].client().await, 2).await.expect("open again");
+    members[1].until_has(&BTreeSet::from([1, 2])).await;
+}
+
+async fn step_down_in_time(member: &Member) -> cotton_core::GtidSet {
+    let stepped = tokio::time::timeout(BOUND, member.instance.step_down(GRACE_MS)).await.expect("in bounded time");
+    let position = stepped.expect("step down").position;
+    assert!(!member.probe().await.writable);
+    position
+}
