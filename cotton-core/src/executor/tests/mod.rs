@@ -6,6 +6,7 @@ mod life;
 mod orders;
 mod random;
 mod reports;
+mod step_down;
 
 use super::*;
 use crate::ports::mysql::{Exit, Following, Frozen, LinkState, Promoted, Replication, ServerStatus};
