@@ -111,6 +111,17 @@ impl Cluster {
         }
     }
 
+    /// Whether the cluster stays open, with as many replicas as must acknowledge, when these agents are taken down.
+    pub fn can_do_without(&self, now: Millis, agents: &BTreeSet<AgentId>) -> bool {
+        let stays = |id: &MemberId| self.state.members.get(id).is_some_and(|member| !agents.contains(&member.agent));
+        let healthy = |id: &MemberId| self.observed.get(id).is_some_and(|o| self.is_healthy(now, *id, o));
+        let open = self.state.primary.filter(|_| self.is_open() && self.switchover.is_none());
+        let replicas =
+            self.state.staying().map(|(id, _)| id).filter(|id| Some(*id) != open && stays(id) && healthy(id));
+        let enough = replicas.count() >= self.state.spec.durability.acks() as usize;
+        self.state.deleting || open.is_some_and(|primary| stays(&primary)) && enough
+    }
+
     /// The primary that can hand over.
     fn may_hand_over(&self) -> Result<MemberId, SwitchoverError> {
         if self.switchover.is_some() || self.latest_switchover.as_ref().is_some_and(SwitchoverView::is_under_way) {

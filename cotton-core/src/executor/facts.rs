@@ -138,7 +138,11 @@ impl Executor {
         let order = match order {
             // The same, but for the rank and the start that it is meant for.
             Order::Reopen { must_contain, acks, lease_ms, .. } => Order::Promote { must_contain, acks, lease_ms },
-            order => order,
+            order @ (Order::Freeze
+            | Order::Promote { .. }
+            | Order::Follow { .. }
+            | Order::StepDown { .. }
+            | Order::Detach) => order,
         };
         match &mut self.goal {
             Some(goal) if goal.rank == rank && goal.order == order => self.reports.owed |= self.is_settled(),

@@ -6,6 +6,7 @@
 mod accept;
 mod command;
 mod effect;
+mod maintenance;
 mod offers;
 mod reconciliation;
 mod slot;
@@ -24,6 +25,7 @@ use crate::protocol::{self, Report};
 use crate::{ClusterName, ClusterSpec, ClusterView, FrameworkId, Limits, MemberId, Millis, Reason};
 use crate::{Resources, Revision, TaskId, VolumeId};
 use accept::{Accepts, Gathered};
+use maintenance::Maintenance;
 use offers::OfferFlow;
 use reconciliation::Reconciliation;
 use slot::Slot;
@@ -107,6 +109,7 @@ pub struct Fleet {
     accepts: Accepts,
     flow: OfferFlow,
     releasing: Releasing,
+    maintenance: Maintenance,
     reconciliation: Reconciliation,
     counters: Counters,
 }
@@ -145,6 +148,7 @@ impl Fleet {
             accepts: Accepts::default(),
             flow: OfferFlow::default(),
             releasing: Releasing::default(),
+            maintenance: Maintenance::default(),
             reconciliation: Reconciliation::default(),
             counters: Counters::default(),
         };
@@ -189,6 +193,7 @@ impl Fleet {
             self.accept(gathered);
         }
         self.releasing.handle_timeout(now);
+        self.expire_maintenance(now);
         if self.connected {
             if let Some(call) = self.reconciliation.due(now) {
                 self.calls.push_back(Effect::Mesos(call));
@@ -207,7 +212,8 @@ impl Fleet {
                 crate::time::earliest(calls, self.releasing.next(self.now))
             })
             .flatten();
-        crate::time::earliest(crate::time::earliest(cluster, mesos), self.accepts.next())
+        let others = crate::time::earliest(self.accepts.next(), self.maintenance.next());
+        crate::time::earliest(crate::time::earliest(cluster, mesos), others)
     }
 
     /// Asks for a new cluster.
@@ -226,7 +232,8 @@ impl Fleet {
             return Err(CommandError::Exists(name));
         }
         let (timing, order, first) = (self.config.timing.clone(), self.next_order, self.state.first_member);
-        let cluster = Cluster::create(timing, &self.config.limits, spec, order, first, self.nonce_base(), now)?;
+        let mut cluster = Cluster::create(timing, &self.config.limits, spec, order, first, self.nonce_base(), now)?;
+        cluster.vacate(now, self.maintenance.agents());
         self.next_order += 1;
         self.order.insert((order, name.clone()));
         self.slots.insert(name.clone(), Slot::new(cluster));
@@ -426,10 +433,10 @@ impl Fleet {
             }
             MesosEvent::Offers(offers) => self.on_offers(now, offers),
             MesosEvent::Volume { volume, outcome } => self.on_volume(now, &volume, outcome),
-            MesosEvent::Rescinded(_)
-            | MesosEvent::AgentLost(_) // the tasks' own states follow
-            | MesosEvent::Maintenance { .. }
-            | MesosEvent::MaintenanceRescinded(_) => {}
+            MesosEvent::AgentLost(agent) => self.end_maintenance(now, &agent), // the tasks' own states follow
+            MesosEvent::Maintenance { id, agent, .. } => self.on_maintenance(now, id, agent),
+            // Every question is answered at once, so none is open.
+            MesosEvent::Rescinded(_) | MesosEvent::MaintenanceRescinded(_) => {}
             MesosEvent::Status(status) => self.on_status(now, status),
             MesosEvent::Message { task, data } => self.on_message(now, &task, &data),
         }

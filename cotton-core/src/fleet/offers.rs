@@ -77,6 +77,7 @@ impl Fleet {
 
     pub(super) fn on_offers(&mut self, now: Millis, mut offers: Vec<Offer>) {
         self.counters.resource_offers += offers.len() as u64;
+        self.note_maintenance(now, &offers);
         let uses = self.use_volumes(now, &mut offers);
         if self.wanting.is_empty() && uses.is_empty() {
             self.decline(offers.iter().map(|offer| offer.id.clone()).collect());

@@ -50,6 +50,11 @@ pub enum Refusal {
     },
     /// Every port of it is taken.
     NoPort,
+    /// Its agent is about to be taken down for maintenance.
+    Maintenance {
+        /// In how many milliseconds.
+        in_ms: u64,
+    },
     /// A rule of another policy, in its own words.
     Rule(String),
 }
@@ -78,6 +83,8 @@ pub struct Tally {
     pub disk: u32,
     /// With no port left.
     pub ports: u32,
+    /// On agents that are about to be taken down.
+    pub maintenance: u32,
     /// By a rule of another policy.
     pub rule: u32,
 }
@@ -215,6 +222,7 @@ impl Unplaced {
             Refusal::Lacks { kind: ResourceKind::Mem, .. } => &mut self.tally.mem,
             Refusal::Lacks { kind: ResourceKind::Disk, .. } => &mut self.tally.disk,
             Refusal::NoPort => &mut self.tally.ports,
+            Refusal::Maintenance { .. } => &mut self.tally.maintenance,
             Refusal::Rule(_) => &mut self.tally.rule,
         };
         *count += 1;
@@ -230,12 +238,13 @@ impl Unplaced {
 impl Tally {
     /// All refusals.
     pub const fn total(&self) -> u32 {
-        self.agent_taken + self.cpus + self.mem + self.disk + self.ports + self.rule
+        self.agent_taken + self.cpus + self.mem + self.disk + self.ports + self.maintenance + self.rule
     }
 }
 
 impl Refusal {
-    /// A name for programs: `agent_taken`, `too_little_cpus`, `too_little_mem`, `too_little_disk`, `no_port` or `rule`.
+    /// A name for programs: `agent_taken`, `too_little_cpus`, `too_little_mem`, `too_little_disk`, `no_port`,
+    /// `maintenance` or `rule`.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::AgentTaken => "agent_taken",
@@ -243,6 +252,7 @@ impl Refusal {
             Self::Lacks { kind: ResourceKind::Mem, .. } => "too_little_mem",
             Self::Lacks { kind: ResourceKind::Disk, .. } => "too_little_disk",
             Self::NoPort => "no_port",
+            Self::Maintenance { .. } => "maintenance",
             Self::Rule(_) => "rule",
         }
     }
@@ -269,6 +279,10 @@ impl fmt::Display for Refusal {
                 write!(f, "too little {kind}: {} left, {} wanted", Amount(*kind, *have), Amount(*kind, *want))
             }
             Self::NoPort => f.write_str("no port left"),
+            Self::Maintenance { in_ms: 0 } => f.write_str("agent is to be taken down for maintenance now"),
+            Self::Maintenance { in_ms } => {
+                write!(f, "agent is to be taken down for maintenance within {} minutes", in_ms / 60_000 + 1)
+            }
             Self::Rule(rule) => f.write_str(rule),
         }
     }
@@ -304,6 +318,7 @@ impl fmt::Display for Unplaced {
         let others = [
             (tally.agent_taken, "on agents that already hold a member"),
             (tally.ports, "without a free port"),
+            (tally.maintenance, "on agents that are about to be taken down"),
             (tally.rule, "refused by rule"),
         ];
         for (offers, what) in others.into_iter().filter(|(offers, _)| *offers > 0) {

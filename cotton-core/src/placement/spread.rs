@@ -16,6 +16,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Sizes that are remembered as not fitting; more would cost more to look through than they save.
 const HOPELESS_MAX: usize = 32;
 
+/// An agent that is to be taken down within so many milliseconds gets no new member: it would have to be copied twice.
+const MAINTENANCE_AHEAD_MS: u64 = 3_600_000;
+
 /// Spreads the members of a cluster over agents, always, and over zones, while there are enough.
 ///
 /// ```
@@ -210,7 +213,7 @@ impl<'a> Board<'a> {
 
     /// Lists an offer as usable, if it is.
     fn open(&mut self, index: usize) {
-        if !self.rooms[index].ports.is_empty() {
+        if !self.rooms[index].ports.is_empty() && goes_down(&self.offers[index]).is_none() {
             let rank = (Reverse(self.measure(&self.rooms[index].left)), index);
             self.rerank(self.rooms[index].zone, |open| open.insert(rank));
         }
@@ -248,6 +251,8 @@ impl<'a> Board<'a> {
         for (offer, room) in self.offers.iter().zip(&self.rooms) {
             let why = if self.holds[room.agent] == self.serving {
                 Refusal::AgentTaken
+            } else if let Some(in_ms) = goes_down(offer) {
+                Refusal::Maintenance { in_ms }
             } else if let Some(lacks) = Refusal::lacks(&room.left, &want.wanted.resources) {
                 lacks
             } else {
@@ -263,4 +268,9 @@ impl<'a> Board<'a> {
         let unused = unused.map(|(offer, _)| offer.id.clone()).collect();
         Plan { assignments: self.assignments, unused, unplaced }
     }
+}
+
+/// In how many milliseconds an offer's agent is to be taken down, when that is soon.
+fn goes_down(offer: &Offer) -> Option<u64> {
+    offer.maintenance_in_ms.filter(|in_ms| *in_ms <= MAINTENANCE_AHEAD_MS)
 }

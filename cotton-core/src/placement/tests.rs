@@ -65,6 +65,20 @@ fn places(wants: &[Owned], offers: &[Offer]) -> Vec<String> {
 const SMALL: [(u16, u16); 1] = [(31000, 31001)];
 
 #[test]
+fn agents_that_are_about_to_go_get_no_new_member() {
+    let due = |agent, in_ms| Offer { maintenance_in_ms: in_ms, ..offer(agent, size(8, 8000, 8000), &SMALL) };
+    let wants = [want("x", 3, size(1, 100, 100))];
+    let offers = [due("a", Some(0)), due("b", Some(600_000)), due("c", Some(86_400_000)), due("d", None)];
+    assert_eq!(places(&wants, &offers), ["x/0@c:31000", "x/1@d:31001"]);
+    let unplaced = &plan(&wants, &offers).unplaced[0];
+    assert!(unplaced.to_string().contains("2 offers on agents that are about to be taken down"), "{unplaced}");
+    let texts: Vec<String> = unplaced.refusals.iter().map(ToString::to_string).collect();
+    assert_eq!(texts[0], "host-a: agent is to be taken down for maintenance now");
+    assert_eq!(texts[1], "host-b: agent is to be taken down for maintenance within 11 minutes");
+    assert_eq!(unplaced.refusals[1].why.code(), "maintenance");
+}
+
+#[test]
 fn one_member_of_a_cluster_per_agent() {
     let offers = [offer("a", size(8, 8000, 8000), &SMALL), offer("b", size(8, 8000, 8000), &SMALL)];
     assert_eq!(places(&[want("x", 3, size(1, 100, 100))], &offers), ["x/0@a:31000", "x/1@b:31001"]);
@@ -263,7 +277,7 @@ proptest! {
                         let own = |one: &Assignment| one.cluster == *name && one.place.agent == offer.agent;
                         done.assignments.iter().any(own) || want.occupied.iter().any(|(agent, _)| *agent == offer.agent)
                     }
-                    Refusal::Rule(_) => false,
+                    Refusal::Maintenance { .. } | Refusal::Rule(_) => false,
                 };
                 prop_assert!(holds, "{}", refusal);
             }

@@ -91,10 +91,15 @@ async fn a_long_statement_is_broken_off(servers: Servers) {
         sessions.contains(&id)
     })
     .await;
-    step_down_in_time(&members[0]).await;
+    let last = step_down_in_time(&members[0]).await;
     let written = tokio::time::timeout(Duration::from_secs(5), writing).await.expect("ended").expect("no panic");
     written.expect_err("it was broken off");
-    assert_eq!(rows(&mut members[0].client().await).await, [] as [u64; 0]);
+    let present = rows(&mut members[0].client().await).await;
+    // To 5.6 a sleep that is broken off has a value, and the statement goes on to its end: before the last position.
+    assert!(present.is_empty() || servers == Servers::MySql56 && present == [1], "{present:?}");
+    assert_eq!(members[0].probe().await.position.order(&last), GtidOrder::Equal);
+    members[1].until_caught_up(&members[0]).await;
+    assert_eq!(rows(&mut members[1].client().await).await, present, "replicas have the same");
 }
 
 async fn a_table_lock_is_broken_off(servers: Servers) {

@@ -26,6 +26,7 @@ pub(super) fn merge(a: &mut Data, b: &Data) {
 
 /// One member's executor and server.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fault or a fact of its own")]
 pub(super) struct Toy {
     pub(super) incarnation: u64,
     pub(super) boot: u64,

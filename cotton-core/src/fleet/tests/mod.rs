@@ -1,5 +1,6 @@
 //! Tests of the fleet: offers, launches, task states, records.
 
+mod maintenance;
 mod volumes;
 
 use super::{Checkpoint, CommandError, Config, Counters, Effect, Fleet, Input, Record};

@@ -1,0 +1,97 @@
+//! Agents that are taken down.
+
+use super::{Bench, name, names};
+use crate::ports::mesos::{MesosCall, MesosEvent, TaskState};
+use crate::protocol::{MemberRole, Order, ToExecutor};
+use crate::{AgentId, MemberId};
+
+fn ask(bench: &mut Bench, agent: &str) -> Vec<MesosCall> {
+    bench.mesos(MesosEvent::Maintenance { id: "i".into(), agent: agent.into(), starts_in_ms: 60_000 });
+    bench.calls()
+}
+
+fn answer(calls: &[MesosCall]) -> Option<bool> {
+    calls
+        .iter()
+        .find_map(|call| if let MesosCall::AnswerMaintenance { ready, .. } = call { Some(*ready) } else { None })
+}
+
+/// Whether somebody is told to step down.
+fn steps_down(calls: &[MesosCall]) -> bool {
+    let told = |data: &[u8]| match crate::protocol::decode(data) {
+        Ok(ToExecutor::Directive(directive)) => matches!(directive.order, Order::StepDown { .. }),
+        Ok(ToExecutor::Heard { .. } | ToExecutor::LetGo) | Err(_) => false,
+    };
+    calls.iter().any(|call| matches!(call, MesosCall::Message { data, .. } if told(data)))
+}
+
+/// A cluster of three, primary 0 on `agent-o0`, all healthy.
+fn running() -> (Bench, Vec<String>) {
+    let mut bench = Bench::connected();
+    bench.create("a", 3).expect("a new cluster");
+    bench.calls();
+    bench.offer(&[("o0", 1), ("o1", 1), ("o2", 1)]);
+    bench.calls();
+    for id in 0..3 {
+        bench.status(&format!("mysos-a-{id}"), TaskState::Running);
+    }
+    report(&mut bench, 0, MemberRole::Idle, 0);
+    report(&mut bench, 0, MemberRole::Primary, 1);
+    for _ in 0..2 {
+        for id in 1..3 {
+            report(&mut bench, id, MemberRole::Following { connected: true }, 1);
+        }
+    }
+    let members = &bench.fleet.cluster(&name("a")).expect("it is there").state().members;
+    let agents = members.values().map(|member| member.agent.to_string()).collect();
+    (bench, agents)
+}
+
+fn report(bench: &mut Bench, id: u64, role: MemberRole, epoch: u64) {
+    bench.now = bench.now.after(1);
+    bench.report(&format!("mysos-a-{id}"), role, epoch);
+    bench.calls();
+}
+
+#[test]
+fn an_agent_that_nobody_uses_is_let_go() {
+    let (mut bench, _) = running();
+    assert_eq!(names(&ask(&mut bench, "other")), ["answer_maintenance"]);
+    assert_eq!(answer(&ask(&mut bench, "other")), Some(true));
+}
+
+#[test]
+fn a_primary_hands_over_first() {
+    let (mut bench, agents) = running();
+    let calls = ask(&mut bench, &agents[0]);
+    assert_eq!((answer(&calls), steps_down(&calls)), (Some(false), true));
+    let calls = ask(&mut bench, &agents[0]);
+    assert_eq!((answer(&calls), steps_down(&calls)), (Some(false), false), "asked again, it is told no more often");
+}
+
+#[test]
+fn replicas_are_let_go_while_enough_are_left() {
+    let (mut bench, agents) = running();
+    assert_eq!(answer(&ask(&mut bench, &agents[1])), Some(true), "one replica suffices");
+    assert_eq!(answer(&ask(&mut bench, &agents[2])), Some(false), "not without the other, too");
+    assert_eq!(answer(&ask(&mut bench, &agents[1])), Some(true), "as was said");
+    bench.mesos(MesosEvent::AgentLost(AgentId::from(agents[1].as_str())));
+    assert_eq!(answer(&ask(&mut bench, &agents[2])), Some(true), "what it was agreed for has come and gone");
+}
+
+#[test]
+fn what_does_not_come_up_again_is_forgotten() {
+    let (mut bench, agents) = running();
+    assert_eq!(answer(&ask(&mut bench, &agents[1])), Some(true));
+    let mut offered = super::offer("p", 1);
+    offered.agent = agents[1].as_str().into();
+    bench.mesos(MesosEvent::Offers(vec![offered]));
+    bench.calls();
+    assert_eq!(answer(&ask(&mut bench, &agents[2])), Some(true), "the other one was offered without an end");
+    assert_eq!(bench.fleet.maintenance.agents().len(), 1);
+    let cluster = bench.fleet.cluster(&name("a")).expect("it is there");
+    assert_eq!(cluster.state().primary, Some(MemberId(0)));
+    bench.fleet.expire_maintenance(bench.now.after(7_200_000));
+    assert_eq!(bench.fleet.maintenance.agents().len(), 0);
+    assert_eq!(bench.fleet.maintenance.next(), None);
+}
