@@ -41,7 +41,7 @@ impl Maintenance {
 
 impl Fleet {
     /// An agent is to be taken down: its primaries hand over, and it is let go when nobody needs it.
-    pub(super) fn on_maintenance(&mut self, now: Millis, id: OfferId, agent: AgentId) {
+    pub(super) fn on_maintenance(&mut self, now: Millis, id: OfferId, agent: &AgentId) {
         let notice = Notice { until: now.after(REFUSED_MS), agreed: false };
         if self.maintenance.agents.insert(agent.clone(), notice).is_none() {
             self.vacate(now);
@@ -49,10 +49,10 @@ impl Fleet {
         let agreed = self.maintenance.agents.iter().filter(|(_, notice)| notice.agreed).map(|(agent, _)| agent.clone());
         let without: BTreeSet<AgentId> = agreed.chain([agent.clone()]).collect();
         let ready = self.slots.values().all(|slot| {
-            let concerned = slot.cluster.state().members.values().any(|member| member.agent == agent);
+            let concerned = slot.cluster.state().members.values().any(|member| member.agent == *agent);
             !concerned || slot.cluster.can_do_without(now, &without)
         });
-        if let Some(notice) = self.maintenance.agents.get_mut(&agent).filter(|_| ready) {
+        if let Some(notice) = self.maintenance.agents.get_mut(agent).filter(|_| ready) {
             *notice = Notice { until: now.after(AGREED_MS), agreed: true };
         }
         self.calls.push_back(Effect::Mesos(MesosCall::AnswerMaintenance { id, ready }));

@@ -434,7 +434,7 @@ impl Fleet {
             MesosEvent::Offers(offers) => self.on_offers(now, offers),
             MesosEvent::Volume { volume, outcome } => self.on_volume(now, &volume, outcome),
             MesosEvent::AgentLost(agent) => self.end_maintenance(now, &agent), // the tasks' own states follow
-            MesosEvent::Maintenance { id, agent, .. } => self.on_maintenance(now, id, agent),
+            MesosEvent::Maintenance { id, agent, .. } => self.on_maintenance(now, id, &agent),
             // Every question is answered at once, so none is open.
             MesosEvent::Rescinded(_) | MesosEvent::MaintenanceRescinded(_) => {}
             MesosEvent::Status(status) => self.on_status(now, status),
