@@ -230,6 +230,16 @@ async fn routes_of_v1() {
     }
     story.json("PATCH /api/v1/clusters/nothing", r#"{"size": 2}"#).await;
 
+    story.title("handing over");
+    story.ask("POST /api/v1/clusters/c/switchover", &[], "").await;
+    for body in ["{}", r#"{"to": 1}"#, r#"{"to": 0}"#, r#"{"to": 9}"#, r#"{"to": "1"}"#, r#"{"from": 1}"#] {
+        story.json("POST /api/v1/clusters/c/switchover", body).await;
+    }
+    story.json("PATCH /api/v1/clusters/a", r#"{"size": 1}"#).await;
+    story.json("POST /api/v1/clusters/a/switchover", "{}").await;
+    story.json("PATCH /api/v1/clusters/a", r#"{"size": 2}"#).await;
+    story.json("POST /api/v1/clusters/nothing/switchover", "{}").await;
+
     story.title("what is refused");
     for name in ["A", "-a", "a.b", "%2e%2e", "%ff", "%00", &"x".repeat(64)] {
         story.json(&format!("POST /api/v1/clusters/{name}"), r#"{"user": "jane"}"#).await;

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{Handle, LoggedEvent, Metrics};
-use cotton_core::{ClusterName, ClusterSpec, ClusterView, CommandError};
+use cotton_core::{ClusterName, ClusterSpec, ClusterView, CommandError, MemberId};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -16,6 +16,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     async fn create(&self, spec: ClusterSpec) -> Result<(), CommandError>;
     /// See [`Handle::scale`].
     async fn scale(&self, name: &ClusterName, size: u64) -> Result<(), CommandError>;
+    /// See [`Handle::switchover`].
+    async fn switchover(&self, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError>;
     /// See [`Handle::delete`].
     async fn delete(&self, name: &ClusterName) -> Result<(), CommandError>;
     /// See [`Handle::view`].
@@ -41,6 +43,9 @@ impl ControlPlane for Handle {
     }
     async fn scale(&self, name: &ClusterName, size: u64) -> Result<(), CommandError> {
         Self::scale(self, name, size).await
+    }
+    async fn switchover(&self, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError> {
+        Self::switchover(self, name, to).await
     }
     async fn delete(&self, name: &ClusterName) -> Result<(), CommandError> {
         Self::delete(self, name).await

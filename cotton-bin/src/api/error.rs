@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use cotton_core::cluster::switchover::SwitchoverError;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::{CommandError, IdError, SpecError};
 use serde_json::json;
@@ -51,15 +52,18 @@ codes! {
     InvalidDurability, "invalid_durability", BAD_REQUEST, "There is no such durability, or not for that size";
     InvalidPreference, "invalid_preference", BAD_REQUEST, "There is no such preference";
     InvalidBackup, "invalid_backup", BAD_REQUEST, "The backup id makes no sense";
+    InvalidMember, "invalid_member", BAD_REQUEST, "That is no number of a member";
     InvalidSpec, "invalid_spec", BAD_REQUEST, "The cluster cannot be as asked for";
     WrongPassword, "wrong_password", FORBIDDEN, "The password is missing or wrong";
     ForeignOrigin, "foreign_origin", FORBIDDEN, "The request comes from another web site";
     ClusterNotFound, "cluster_not_found", NOT_FOUND, "There is no such cluster";
+    MemberNotFound, "member_not_found", NOT_FOUND, "There is no such member";
     RouteNotFound, "route_not_found", NOT_FOUND, "There is no such route";
     MethodNotAllowed, "method_not_allowed", METHOD_NOT_ALLOWED, "The route does not take this method";
     ClusterExists, "cluster_exists", CONFLICT, "A cluster of that name exists";
     ClusterDeleting, "cluster_deleting", CONFLICT, "The cluster is being deleted";
     ClusterDamaged, "cluster_damaged", CONFLICT, "The stored state of the cluster is damaged";
+    CannotSwitchOver, "cannot_switch_over", CONFLICT, "The primary cannot hand over at the moment";
     BodyTimeout, "body_timeout", REQUEST_TIMEOUT, "The body did not come in time";
     BodyTooLarge, "body_too_large", PAYLOAD_TOO_LARGE, "The body is larger than 1 MB";
     UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body is of another kind than expected";
@@ -111,6 +115,8 @@ impl From<CommandError> for Problem {
             CommandError::Deleting(_) => Code::ClusterDeleting,
             CommandError::Damaged(_) => Code::ClusterDamaged,
             CommandError::Invalid(error) => return error.clone().into(),
+            CommandError::Switchover(SwitchoverError::NoMember(_)) => Code::MemberNotFound,
+            CommandError::Switchover(_) => Code::CannotSwitchOver,
             CommandError::NotSaved(_) => Code::NotSaved,
             CommandError::Stopped => Code::Stopped,
             _ => Code::Internal, // a newer core may know more

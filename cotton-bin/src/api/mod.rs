@@ -91,6 +91,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
         ("/api/v1/openapi.json", get(v1::openapi)),
         ("/api/v1/clusters", get(v1::list)),
         ("/api/v1/clusters/{name}", get(v1::show).post(v1::create).patch(v1::scale).delete(v1::delete)),
+        ("/api/v1/clusters/{name}/switchover", post(v1::switchover)),
         ("/api/v1/clusters/{name}/events", get(v1::cluster_events)),
         ("/api/v1/events", get(v1::events)),
         ("/api/v1/events/stream", get(v1::stream)),

@@ -14,7 +14,7 @@ use axum::response::sse::{self, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use cotton_core::driver::LoggedEvent;
 use cotton_core::spec::validate_password;
-use cotton_core::{ClusterName, Durability, Preference, Resources};
+use cotton_core::{ClusterName, Durability, MemberId, Preference, Resources};
 use futures::{Stream, StreamExt, stream};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
@@ -95,6 +95,30 @@ pub(super) async fn scale(
     };
     let size = request::size(size, &api.limits)?;
     api.control.scale(&name, size.into()).await?;
+    Ok((StatusCode::ACCEPTED, Json(view(&api, &name).await?)).into_response())
+}
+
+/// `POST /api/v1/clusters/{name}/switchover`
+pub(super) async fn switchover(
+    State(api): State<Arc<Api>>,
+    path: PathName,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let name = name(path)?;
+    // Whom to hand over to may be left to us, and then there is nothing to say.
+    let empty = body.as_ref().is_ok_and(Bytes::is_empty);
+    let fields = if empty { Map::new() } else { request::json(&headers, body, &["to"])? };
+    let to = match fields.get("to") {
+        None | Some(Value::Null) => None,
+        Some(to) => Some(MemberId(to.as_u64().ok_or_else(|| {
+            Problem::new(
+                Code::InvalidMember,
+                "'to' must be the number of a member, such as 2; without it, one is chosen",
+            )
+        })?)),
+    };
+    api.control.switchover(&name, to).await?;
     Ok((StatusCode::ACCEPTED, Json(view(&api, &name).await?)).into_response())
 }
 

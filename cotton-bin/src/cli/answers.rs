@@ -57,6 +57,12 @@ pub(super) struct Failover {
 }
 
 #[derive(Clone, Debug, Deserialize)]
+pub(super) struct Switchover {
+    pub(super) state: String,
+    pub(super) reason: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct RefusedOffer {
     pub(super) host: String,
     pub(super) text: String,
@@ -77,6 +83,8 @@ pub(super) struct Cluster {
     pub(super) endpoint: Option<Endpoint>,
     pub(super) members: Vec<Member>,
     pub(super) last_failover: Option<Failover>,
+    #[serde(default)]
+    pub(super) switchover: Option<Switchover>,
 }
 
 impl Cluster {

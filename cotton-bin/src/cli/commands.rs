@@ -54,6 +54,17 @@ pub(super) struct Scale {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Switchover {
+    /// Name of the cluster
+    name: String,
+    /// Number of the member that shall be primary [default: the replica that suits best]
+    #[arg(long, value_name = "MEMBER")]
+    to: Option<u64>,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Delete {
     /// Name of the cluster
     name: String,
@@ -143,6 +154,25 @@ pub(super) async fn scale(client: &Client, scale: Scale, json: bool) -> Result<(
         print(&text::show(&parse(answer)?));
     } else {
         print(&format!("cluster '{}' is being scaled to {} members", scale.name, scale.size));
+    }
+    Ok(())
+}
+
+pub(super) async fn switchover(client: &Client, wanted: Switchover, json: bool) -> Result<(), CliError> {
+    let path = cluster_path(&wanted.name);
+    let body = wanted.to.map_or_else(|| json!({}), |to| json!({ "to": to }));
+    let mut answer = client.send(Method::POST, &format!("{path}/switchover"), Some(body)).await?;
+    if wanted.waiting.wait {
+        wait::until_handed_over(client, &wanted.name, wanted.waiting.timeout).await?;
+        answer = client.get(&path).await?;
+    }
+    if json {
+        print_json(&answer);
+    } else if wanted.waiting.wait {
+        print(&text::show(&parse(answer)?));
+    } else {
+        let (from, to) = (&answer["switchover"]["from"], &answer["switchover"]["to"]);
+        print(&format!("primary {from} of cluster '{}' is handing over to member {to}", wanted.name));
     }
     Ok(())
 }

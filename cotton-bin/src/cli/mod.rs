@@ -64,6 +64,8 @@ enum Command {
     },
     /// Change the number of members of a cluster
     Scale(commands::Scale),
+    /// Let the primary of a cluster hand over to a replica
+    Switchover(commands::Switchover),
     /// Delete a cluster with all its data
     Delete(commands::Delete),
     /// Print what happened, to one cluster or to all
@@ -125,7 +127,7 @@ impl CliError {
                 "cluster_not_found" => 3,
                 "wrong_password" => 5,
                 "not_connected" | "stopped" => 7,
-                "cluster_exists" | "cluster_deleting" | "cluster_damaged" => 6,
+                "cluster_exists" | "cluster_deleting" | "cluster_damaged" | "cannot_switch_over" => 6,
                 _ => 1,
             },
             Self::Unreachable(_) => 7,
@@ -158,6 +160,7 @@ impl Cli {
             Command::List => commands::list(&client()?, json).await,
             Command::Show { name } => commands::show(&client()?, &name, json).await,
             Command::Scale(scale) => commands::scale(&client()?, scale, json).await,
+            Command::Switchover(switchover) => commands::switchover(&client()?, switchover, json).await,
             Command::Delete(delete) => commands::delete(&client()?, delete, json).await,
             Command::Events { name, follow: false } => events::list(&client()?, name.as_deref(), json).await,
             Command::Events { name, follow: true } => events::follow(&client()?, name.as_deref(), json).await,

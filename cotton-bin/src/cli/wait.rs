@@ -23,6 +23,24 @@ pub(super) async fn until_writable(client: &Client, name: &str, timeout: Duratio
     last.ok_or_else(|| CliError::Failed(format!("cluster '{name}' is gone"))) // cannot be: it is writable
 }
 
+/// Waits until the primary has handed over, or has not.
+pub(super) async fn until_handed_over(client: &Client, name: &str, timeout: Duration) -> Result<(), CliError> {
+    let over = |found: &Option<Cluster>| {
+        found.as_ref().is_some_and(|cluster| cluster.switchover.as_ref().is_none_or(|it| it.state != "under_way"))
+    };
+    let last = until(client, name, timeout, over).await?.and_then(|cluster| cluster.switchover);
+    match last {
+        Some(it) if it.state == "done" => Ok(()),
+        Some(it) => Err(CliError::Failed(format!(
+            "the primary of cluster '{name}' did not hand over: {}",
+            it.reason.unwrap_or_default()
+        ))),
+        None => Err(CliError::Failed(format!(
+            "the scheduler was restarted meanwhile: see 'cotton show {name}' for the present primary"
+        ))),
+    }
+}
+
 /// Waits until the cluster is no more.
 pub(super) async fn until_gone(client: &Client, name: &str, timeout: Duration) -> Result<(), CliError> {
     until(client, name, timeout, Option::is_none).await.map(|_| ())

@@ -4,6 +4,7 @@
 
 use async_trait::async_trait;
 use cotton_bin::api::ControlPlane;
+use cotton_core::cluster::switchover::SwitchoverError;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{LoggedEvent, Metrics};
 use cotton_core::spec::{Limits, validate_size};
@@ -110,6 +111,18 @@ impl ControlPlane for Fake {
         Ok(())
     }
 
+    async fn switchover(&self, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError> {
+        let shared = self.running()?;
+        let (spec, deleting) = shared.clusters.get(name).ok_or_else(|| CommandError::NotFound(name.clone()))?;
+        match to {
+            _ if *deleting => Err(CommandError::Deleting(name.clone())),
+            _ if spec.size == 1 => Err(SwitchoverError::Alone.into()),
+            Some(MemberId(0)) => Err(SwitchoverError::IsPrimary(MemberId(0)).into()),
+            Some(to) if to.0 >= spec.size.into() => Err(SwitchoverError::NoMember(to).into()),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     async fn delete(&self, name: &ClusterName) -> Result<(), CommandError> {
         {
             let mut shared = self.running()?;
@@ -201,6 +214,7 @@ fn view((spec, deleting): &(ClusterSpec, bool)) -> ClusterView {
         primary: Some(MemberId(0)),
         endpoint: Some(members[0].endpoint.clone()),
         members,
+        switchover: None,
         last_failover: troubled.then_some(Timeline {
             epoch: Epoch(1),
             from: Some(MemberId(3)),

@@ -3,7 +3,7 @@
 use crate::cluster::event::Event;
 use crate::cluster::view::ClusterView;
 use crate::fleet::CommandError;
-use crate::{ClusterName, ClusterSpec};
+use crate::{ClusterName, ClusterSpec, MemberId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -31,6 +31,7 @@ pub type Metrics = BTreeMap<&'static str, u64>;
 pub(crate) enum Request {
     Create(Box<ClusterSpec>, oneshot::Sender<Result<(), CommandError>>),
     Scale(ClusterName, u64, oneshot::Sender<Result<(), CommandError>>),
+    Switchover(ClusterName, Option<MemberId>, oneshot::Sender<Result<(), CommandError>>),
     Delete(ClusterName, oneshot::Sender<Result<(), CommandError>>),
     View(ClusterName, oneshot::Sender<Option<ClusterView>>),
     List(oneshot::Sender<Vec<ClusterView>>),
@@ -79,6 +80,15 @@ impl Handle {
     /// When there is no such cluster, it is being deleted, the number is out of bounds, or the scheduler stopped.
     pub async fn scale(&self, name: &ClusterName, size: u64) -> Result<(), CommandError> {
         self.ask(|answer| Request::Scale(name.clone(), size, answer)).await?
+    }
+
+    /// Asks the primary of a cluster to hand over to `to`, or to the replica that suits best. That it has begun is
+    /// durable when this returns; how it ended is told by [`Handle::view`].
+    ///
+    /// # Errors
+    /// When there is no such cluster, it is being deleted, the primary cannot hand over, or the scheduler stopped.
+    pub async fn switchover(&self, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError> {
+        self.ask(|answer| Request::Switchover(name.clone(), to, answer)).await?
     }
 
     /// Asks to delete a cluster with all its data. Checking the password is the caller's part, see [`Handle::spec`].

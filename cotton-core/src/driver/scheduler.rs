@@ -390,6 +390,10 @@ impl Running {
                 let result = self.fleet.scale(now, &name, size);
                 self.answer_when_durable(name, result, answer);
             }
+            Request::Switchover(name, to, answer) => {
+                let result = self.fleet.switchover(now, &name, to);
+                self.answer_when_durable(name, result, answer);
+            }
             Request::Delete(name, answer) => {
                 let result = self.fleet.delete(now, &name);
                 self.answer_when_durable(name, result, answer);
