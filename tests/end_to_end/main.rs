@@ -9,6 +9,7 @@ mod lifecycle;
 mod other_servers;
 mod recovery;
 mod scaling;
+mod switchover;
 
 use cotton_tests::{Api, Client, Cluster, Directory, Failure, Flavour, Member, Options, Process, RealCotton, Wanted};
 use std::collections::BTreeMap;

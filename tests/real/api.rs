@@ -264,6 +264,15 @@ impl Api {
         self.ask(Method::PATCH, &format!("/api/v1/clusters/{name}"), Some(&json!({ "size": size }))).await
     }
 
+    /// Asks for a switchover.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn switchover(&self, name: &str, to: Option<u64>) -> Result<(), Failure> {
+        let path = format!("/api/v1/clusters/{name}/switchover");
+        self.ask::<Cluster>(Method::POST, &path, Some(&json!({ "to": to }))).await.map(drop)
+    }
+
     /// Asks to delete a cluster.
     ///
     /// # Errors
