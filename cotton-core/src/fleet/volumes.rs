@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How long offers are asked for to find a volume that is to be released, in milliseconds. Later it is still released
 /// when it is seen.
-const RELEASE_MS: u64 = 600_000;
+const RELEASE_MS: u64 = 120_000;
 /// How long a scheduler asks for offers to find volumes that were left, in milliseconds: at its start, and then...
 const SWEEP_MS: u64 = 60_000;
 /// ... every so often: agents come back that were away when their members were given up.
