@@ -270,8 +270,11 @@ impl World {
             Step::Repeat(which) => {
                 if !self.inputs.is_empty() {
                     let input = self.inputs[which % self.inputs.len()].clone();
-                    // The end of a start is only told after it ended.
-                    if !matches!(&input, Input::Exited { boot, .. } if self.process == Some(*boot)) {
+                    // The end of a start is only told after it ended, that of a kill only when that is done; one that was
+                    // made up before may fit by now.
+                    let untrue = matches!(&input, Input::Exited { boot, .. } if self.process == Some(*boot))
+                        || matches!(&input, Input::Killed { id } if self.kill == Some(*id));
+                    if !untrue {
                         self.feed(input);
                     }
                 }
