@@ -115,7 +115,7 @@ const QUIET: Summary =
 
 /// Puts a bug back, and expects a violation of one of these rules within a thousand seeds.
 fn is_found(mutation: Mutation, rules: &[&str]) {
-    let Err(failure) = run_all(0, 1_000, Some(mutation)) else { panic!("{mutation:?} is not found") };
+    let Err(failure) = run_all(0, 4_000, Some(mutation)) else { panic!("{mutation:?} is not found") };
     let found = rules.iter().any(|rule| failure.violation.starts_with(rule));
     assert!(found, "{mutation:?} is found by another rule than expected: {failure}");
 }

@@ -32,6 +32,11 @@ impl Dirs {
         self.root.join("data")
     }
 
+    /// Where a data directory is that is being replaced, until its successor has its name.
+    pub(crate) fn replaced(&self) -> PathBuf {
+        self.root.join("data.replaced")
+    }
+
     /// Where a data directory grows until it is complete.
     pub(crate) fn building(&self) -> PathBuf {
         self.root.join("data.building")

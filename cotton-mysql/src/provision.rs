@@ -18,6 +18,7 @@ pub(crate) async fn provision(
     dirs: &Dirs,
     server: &Server,
 ) -> Result<(), Error> {
+    restore(dirs)?;
     if dirs.data().exists() {
         return Ok(());
     }
@@ -37,19 +38,35 @@ pub(crate) async fn provision(
     finished
 }
 
+/// Finishes or takes back a replacement of the data directory that was interrupted.
+fn restore(dirs: &Dirs) -> Result<(), Error> {
+    let (data, old) = (dirs.data(), dirs.replaced());
+    if !old.exists() {
+        return Ok(());
+    }
+    if data.exists() {
+        return remove_dir(&old);
+    }
+    fs::rename(&old, &data).map_err(|e| Error::file("put back", &old, e))
+}
+
 /// Makes a complete directory durable and gives it its name, in place of what has that name; its server gets a new
 /// `server_id`.
 pub(crate) async fn finish(config: &InstanceConfig, dirs: &Dirs, building: &Path) -> Result<(), Error> {
     let _ = fs::remove_file(building.join("auto.cnf")); // MySQL then makes a new uuid
-    let (from, to, root) = (building.to_owned(), dirs.data(), dirs.root.clone());
+    let (from, to, old, root) = (building.to_owned(), dirs.data(), dirs.replaced(), dirs.root.clone());
     dirs.next_server_id(config.server_id)?;
     let rename = move || {
         sync_tree(&from)?;
         if to.exists() {
-            fs::remove_dir_all(&to)?;
+            if old.exists() {
+                fs::remove_dir_all(&old)?;
+            }
+            fs::rename(&to, &old)?; // at any moment, there is one of them
         }
         fs::rename(&from, &to)?;
-        sync_dir(&root)
+        sync_dir(&root)?;
+        if old.exists() { fs::remove_dir_all(&old) } else { Ok(()) }
     };
     let done = tokio::task::spawn_blocking(rename).await.map_err(io::Error::other).flatten();
     done.map_err(|e| Error::file("make durable", building, e))

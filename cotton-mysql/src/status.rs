@@ -1,6 +1,7 @@
 //! What a server says about itself: rows turned into facts.
 
 use crate::Error;
+use crate::accounts::REPLICATION;
 use crate::dialect::Dialect;
 use crate::sql::{Link, Record};
 use cotton_core::ports::mysql::{Frozen, LinkState, Replication};
@@ -213,8 +214,12 @@ impl Reader {
             };
             return Ok((value(&clients), value(&waiting)));
         }
-        let sql = "SELECT COUNT(*) AS n FROM information_schema.processlist WHERE COMMAND LIKE 'Binlog Dump%'";
-        let row = link.row("count replicas", sql, limit).await?;
+        // Others may read the binary logs, too: they are not who could be elected.
+        let sql = format!(
+            "SELECT COUNT(*) AS n FROM information_schema.processlist WHERE COMMAND LIKE 'Binlog Dump%' AND USER = \
+             '{REPLICATION}'"
+        );
+        let row = link.row("count replicas", &sql, limit).await?;
         Ok((row.number("n").and_then(|n| n.try_into().ok()).unwrap_or_default(), 0))
     }
 }

@@ -55,10 +55,7 @@ async fn a_lost_machine_is_made_good() -> Outcome {
     let old = seen.primary()?.clone();
     let (agent, _) = stock.server(&old)?;
     let lost = Instant::now();
-    stock.mesos.kill_agent(agent)?;
-    for process in stock.mesos.task_processes(agent) {
-        process.kill();
-    }
+    stock.kill_machine(agent)?;
     writer.first_elsewhere(old.endpoint.port, lost, STEP).await?;
     // It is replaced on another agent, and remembered: Mesos does not say that it has ended, only that it cannot be reached.
     let replaced = |c: &Cluster| c.is_healthy() && c.member(old.id).is_none_or(|m| m.leaving);

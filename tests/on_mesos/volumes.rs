@@ -64,10 +64,7 @@ async fn a_member_comes_back_to_its_data() -> Outcome {
     let old = seen.primary()?.clone();
     let (agent, _) = stock.server(&old)?;
     let lost = Instant::now();
-    stock.mesos.kill_agent(agent)?;
-    for process in stock.mesos.task_processes(agent) {
-        process.kill();
-    }
+    stock.kill_machine(agent)?;
     writer.first_elsewhere(old.endpoint.port, lost, STEP).await?;
     stock.mesos.start_agent(agent)?;
     let seen = api.until("a", STEP, "whole with it", |c| is_back(c, &old)).await?;
@@ -124,10 +121,7 @@ async fn volumes_of_members_that_leave_are_released() -> Outcome {
     let whole = api.until("a", STEP, "larger", |c| c.size == 3 && c.is_healthy()).await?;
     let old = whole.primary()?.clone();
     let (agent, _) = stock.server(&old)?;
-    stock.mesos.kill_agent(agent)?;
-    for process in stock.mesos.task_processes(agent) {
-        process.kill();
-    }
+    stock.kill_machine(agent)?;
     let without = |c: &Cluster| c.is_healthy() && c.member(old.id).is_none_or(|member| member.leaving);
     api.until("a", STEP, "whole without it", without).await?;
     stock.mesos.start_agent(agent)?;

@@ -4,6 +4,7 @@ use crate::processes::kill_below;
 use crate::{Failure, Process, below};
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File};
+use std::net::TcpListener;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -111,8 +112,10 @@ fn claim_ports() -> Result<((u16, u16), File), Failure> {
     let firsts = PORTS.step_by(PORTS_EACH.into()).filter(|first| first + PORTS_EACH <= PORTS.end);
     for first in firsts {
         let file = File::options().create(true).truncate(false).write(true).open(dir.join(first.to_string()))?;
-        if file.try_lock().is_ok() {
-            return Ok(((first, first + PORTS_EACH - 1), file));
+        let last = first + PORTS_EACH - 1;
+        // What a test that was killed left running still has its ports.
+        if file.try_lock().is_ok() && (first..=last).all(|port| TcpListener::bind(("0.0.0.0", port)).is_ok()) {
+            return Ok(((first, last), file));
         }
     }
     Err(Failure::new(format!("other tests use all ports: see the locks in {}", dir.display())))

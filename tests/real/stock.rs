@@ -179,6 +179,18 @@ impl Stock {
         Ok(child.wait()?)
     }
 
+    /// SIGKILL to an agent and everything that runs there, as a machine that loses its power.
+    ///
+    /// # Errors
+    /// When the agent does not run.
+    pub fn kill_machine(&mut self, agent: u16) -> Result<(), Failure> {
+        self.mesos.kill_agent(agent)?;
+        for process in self.mesos.task_processes(agent) {
+            process.kill();
+        }
+        Ok(())
+    }
+
     /// The last lines that a scheduler logged.
     pub fn log_end(&self, number: usize) -> String {
         let path = self.directory.path().join(format!("scheduler-{number}.log"));

@@ -146,8 +146,7 @@ impl Cluster {
         if let Some(observed) = self.observed.get_mut(&member) {
             observed.lease_renewed = Some(now);
         }
-        let others = self.state.members.iter().filter(|(id, other)| **id != member && !other.resting).count();
-        let others = u32::try_from(others).unwrap_or(u32::MAX);
+        let others = u32::try_from(self.state.members.len()).unwrap_or(u32::MAX).saturating_sub(1);
         self.send(member, ToExecutor::Heard { incarnation, seq, nonce, report_now: false, others });
     }
 

@@ -47,6 +47,13 @@ impl Cluster {
         report.is_some_and(|r| r.role == MemberRole::Primary)
     }
 
+    /// The same, heard of lately: then others may be given up. A primary that is silent may be dead, and what is given up
+    /// on its last word may be the last copy.
+    pub(super) fn is_open_for_sure(&self, now: Millis) -> bool {
+        let primary = self.state.primary.and_then(|id| self.observed.get(&id));
+        self.is_open() && primary.is_some_and(|primary| primary.silent_ms(now) < self.timing.silence_ms)
+    }
+
     pub(super) fn reconcile_primary(&mut self, now: Millis) {
         // A member that obeys a higher epoch than ours shows that our state is older than the world.
         let highest = self.observed.values().filter_map(|o| o.report.as_ref()).map(|r| r.epoch).max();

@@ -421,6 +421,8 @@ impl Cluster {
             let reason = if message.is_empty() { format!("{task:?}").to_lowercase() } else { message };
             if failed && !ran {
                 self.relaunch.failed(now, reason.clone());
+            } else if task == TaskState::Dropped && !ran {
+                self.relaunch.dropped(now, reason.clone());
             }
             // With the agent, its volumes are gone, too.
             if task != TaskState::Gone && self.shall_return(id, member) {
@@ -491,11 +493,11 @@ impl Cluster {
     fn forget(&mut self, now: Millis, member: MemberId, reason: String, release: bool) {
         self.observed.remove(&member);
         self.effects.retain(|(_, effect)| effect.member() != Some(member));
-        let mut volume = false;
-        self.change(|state| volume = state.members.remove(&member).is_some_and(|member| member.volume));
+        let mut gone = None;
+        self.change(|state| gone = state.members.remove(&member));
         self.log(now, EventKind::Ended { member, reason });
-        if volume && release {
-            self.want(Effect::Release { member });
+        if let Some(gone) = gone.filter(|gone| gone.volume && release) {
+            self.let_go_of_volume(member, &gone);
         }
     }
 

@@ -37,6 +37,7 @@ impl Cluster {
         if !self.state.members.is_empty() || self.withdrawn {
             return;
         }
+        self.release_kept();
         let retry = self.timing.kill_retry_ms;
         if self.withdraw_sent.is_none_or(|at| now.since(at) >= retry) {
             self.withdraw_sent = Some(now);
@@ -49,7 +50,7 @@ impl Cluster {
     fn reconcile_size(&mut self, now: Millis) {
         self.leave_missing(now);
         let primary = self.state.primary;
-        let open = self.is_open();
+        let open = self.is_open_for_sure(now);
         let (mut errant, mut unstable) = (BTreeSet::new(), BTreeSet::new());
         let (mut unreachable, mut stuck) = (BTreeSet::new(), BTreeSet::new());
         let mut wake = None;
@@ -83,7 +84,7 @@ impl Cluster {
         self.timeout = crate::time::earliest(self.timeout, wake);
         self.leave(now, &errant, Leaving::Errant);
         self.leave_one_by_one(now, &unstable);
-        self.leave(now, &unreachable, Leaving::Unreachable);
+        self.leave_unreachable(now, &unreachable);
         self.leave(now, &stuck, Leaving::Stuck);
         // While there is no primary, every copy may be needed: scaling down waits.
         let surplus = self.state.staying().count().saturating_sub(self.state.spec.size as usize);
@@ -100,6 +101,15 @@ impl Cluster {
         let Some(first) = unstable.first() else { return };
         if self.state.members.values().all(|member| member.joined && !member.resting && member.leaving.is_none()) {
             self.leave(now, &BTreeSet::from([*first]), Leaving::Unstable);
+        }
+    }
+
+    /// Replaces unreachable members one after another: all at once, it is more likely the network than the machines.
+    fn leave_unreachable(&mut self, now: Millis, unreachable: &BTreeSet<MemberId>) {
+        let Some(first) = unreachable.first() else { return };
+        let complete = self.state.staying().all(|(id, member)| member.joined || unreachable.contains(&id));
+        if complete && self.state.staying().count() >= self.state.spec.size as usize {
+            self.leave(now, &BTreeSet::from([*first]), Leaving::Unreachable);
         }
     }
 
@@ -135,7 +145,7 @@ impl Cluster {
             let Some(observed) = self.observed.get_mut(&id) else { continue };
             let patience_ends = observed.leaving_since.get_or_insert(now).after(self.timing.detach_ms);
             let runs = observed.report.as_ref().is_some_and(|r| r.role.is_up());
-            if self.state.opened && !self.is_open() {
+            if self.state.opened && !self.is_open_for_sure(now) {
                 continue; // nobody's data is spared before another primary is known to have it
             }
             if self.is_acker(id) && runs && now < patience_ends {

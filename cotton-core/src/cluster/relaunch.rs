@@ -11,6 +11,8 @@ const PAUSE_MS_MAX: u64 = 60_000;
 #[derive(Debug, Default)]
 pub(super) struct Relaunch {
     failures: u32,
+    /// Whether the last launch was dropped: once is a stale offer, twice is a reason to wait.
+    dropped: bool,
     not_before: Option<Millis>,
     /// Whether nothing is to be launched for now.
     pub(super) waits: bool,
@@ -19,6 +21,13 @@ pub(super) struct Relaunch {
 }
 
 impl Relaunch {
+    /// A launch was refused.
+    pub(super) fn dropped(&mut self, now: Millis, reason: String) {
+        if std::mem::replace(&mut self.dropped, true) {
+            self.failed(now, reason);
+        }
+    }
+
     pub(super) fn failed(&mut self, now: Millis, reason: String) {
         // Members that were launched together fail together: that counts once.
         if self.not_before.is_none_or(|at| now >= at) {

@@ -48,6 +48,9 @@ pub struct State {
     pub switchover: Option<MemberId>,
     /// Members that have a task, or data that outlived it, by number.
     pub members: BTreeMap<MemberId, Member>,
+    /// Members that are gone and whose volumes are kept, since they may hold commits that nobody else has.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub kept: BTreeSet<MemberId>,
     /// Number of the next member.
     pub next_member: MemberId,
     /// Whether the cluster is to be deleted.
@@ -74,6 +77,7 @@ impl State {
             turn: 0,
             switchover: None,
             members: BTreeMap::new(),
+            kept: BTreeSet::new(),
             next_member: first_member,
             deleting: false,
         }
@@ -165,7 +169,7 @@ impl Member {
     pub const fn keepsake(&self, why: Leaving) -> &'static str {
         match (why, self.volume) {
             (Leaving::Errant | Leaving::Unstable, false) => "; its data is kept in its sandbox",
-            (Leaving::Errant | Leaving::Unstable, true) => "; its volume is released with what it has",
+            (Leaving::Errant | Leaving::Unstable, true) => "; its volume is kept",
             (
                 Leaving::ScaleDown | Leaving::Unreachable | Leaving::Stuck | Leaving::Missing | Leaving::Deleted,
                 true | false,

@@ -11,6 +11,9 @@ use super::{Cluster, Effect, Placed};
 use crate::{MemberId, Millis, VolumeId};
 use std::collections::BTreeSet;
 
+/// Most volumes that are kept of members that are gone; then the oldest is released.
+const KEPT_MAX: usize = 2;
+
 impl Cluster {
     /// Places the next member, like [`Cluster::place`], with its data on a volume that is made for it.
     ///
@@ -54,6 +57,34 @@ impl Cluster {
         self.reconcile(now);
     }
 
+    /// A member that had a volume is gone: releases that, or keeps it while it may hold what nobody else has.
+    pub(super) fn let_go_of_volume(&mut self, id: MemberId, gone: &Member) {
+        let keep = matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable)) && !self.state.deleting;
+        if !keep {
+            return self.want(Effect::Release { member: id });
+        }
+        let mut outdated = None;
+        self.change(|state| {
+            state.kept.insert(id);
+            outdated = if state.kept.len() > KEPT_MAX { state.kept.pop_first() } else { None };
+        });
+        if let Some(member) = outdated {
+            self.want(Effect::Release { member });
+        }
+    }
+
+    /// The cluster is deleted, with everything that was kept.
+    pub(super) fn release_kept(&mut self) {
+        if self.state.kept.is_empty() {
+            return;
+        }
+        let mut kept = BTreeSet::new();
+        self.change(|state| kept = std::mem::take(&mut state.kept));
+        for member in kept {
+            self.want(Effect::Release { member });
+        }
+    }
+
     /// How many members wait to be run again.
     pub(crate) fn returning_count(&self) -> u32 {
         if self.state.deleting || self.relaunch.waits {
@@ -75,8 +106,13 @@ impl Cluster {
 
     /// Whether a member whose task has ended shall come back: its data outlives the task, and is worth it.
     pub(super) fn shall_return(&self, id: MemberId, member: &Member) -> bool {
-        let holds_data = self.state.opened && (member.joined || self.state.witnesses.contains(&id));
-        member.volume && member.leaving.is_none() && holds_data && !self.state.deleting
+        if !member.volume || !self.state.opened || self.state.deleting {
+            return false;
+        }
+        // While there is no primary, everything that ever ran may be needed, be it by a person.
+        let ran = member.run > 0 || self.observed.get(&id).is_some_and(|observed| observed.report.is_some());
+        let complete = member.joined || self.state.witnesses.contains(&id);
+        (complete && member.leaving.is_none()) || (ran && !self.is_open())
     }
 
     /// A member's task has ended, and its data is still there.
@@ -95,7 +131,7 @@ impl Cluster {
     /// Gives up members whose volumes have not come back for too long; while there is no primary, their data may be
     /// needed, and nobody else may have it.
     pub(super) fn leave_missing(&mut self, now: Millis) {
-        if !self.is_open() {
+        if !self.is_open_for_sure(now) {
             return;
         }
         let (mut missing, mut wake) = (BTreeSet::new(), None);

@@ -69,6 +69,11 @@ pub struct Scheduler {
 pub async fn start(config: Config, ports: Ports, wall_clock: WallClock) -> Result<Scheduler, PortError> {
     let started = Instant::now();
     let loaded = load(&*ports.state).await?;
+    if loaded.fleet.is_none() && !loaded.clusters.is_empty() {
+        let what = "there are clusters and no record of the framework: another one would be registered, and theirs would \
+                    be lost; restore that record, or remove those of the clusters";
+        return Err(PortError::permanent(ErrorKind::Corrupt, "load the state", what));
+    }
     let framework = loaded.fleet.as_ref().and_then(|f| f.framework.clone());
     let clusters = loaded.clusters.len();
     let fleet = Fleet::recover(config, loaded.fleet, loaded.clusters, loaded.damaged, Millis(0));

@@ -38,7 +38,8 @@ impl Lease {
     }
 
     /// How many replicas must be connected for nobody else to be primary, when the lease has run out: whoever is elected
-    /// has left its primary before. Fewer would do only if it were known which ones they are.
+    /// has left its primary before. Fewer would do only if it were known which ones they are; more than there were show
+    /// that what is known is old.
     pub(super) fn loyal(&self) -> u32 {
         self.others.max(1)
     }

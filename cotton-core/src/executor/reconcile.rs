@@ -93,7 +93,7 @@ impl Executor {
         // With all replicas connected, nobody else can have been elected from them; each probe asks again.
         let known = !self.has_come(self.server.looked.after(self.config.replicas_known_ms));
         let answering = self.server.status.as_ref().filter(|_| known && self.server.probe_failures == 0);
-        if answering.is_none_or(|status| status.replicas < self.lease.loyal()) {
+        if answering.is_none_or(|status| status.replicas != self.lease.loyal()) {
             self.kill_server("its lease has run out and not all replicas are connected", true);
         }
     }

@@ -157,7 +157,7 @@ impl Fleet {
             this.next_order = this.next_order.max(state.order + 1);
             this.order.insert((state.order, name.clone()));
             if state.deleting {
-                this.retire_numbers(state.next_member);
+                this.retire_numbers(state.name(), state.next_member);
             }
             let cluster = Cluster::recover(this.config.timing.clone(), state, this.nonce_base(), now);
             this.slots.insert(name.clone(), Slot::new(cluster));
@@ -192,7 +192,9 @@ impl Fleet {
         while let Some(gathered) = self.accepts.overdue(now) {
             self.accept(gathered);
         }
-        self.releasing.handle_timeout(now);
+        if self.releasing.handle_timeout(now) && self.flow.is_suppressed() {
+            self.flow.wanted_more();
+        }
         self.expire_maintenance(now);
         if self.connected {
             if let Some(call) = self.reconciliation.due(now) {
@@ -282,7 +284,7 @@ impl Fleet {
         let slot = self.slots.get_mut(name).ok_or(missing)?;
         slot.cluster.delete(now);
         let next = slot.cluster.state().next_member;
-        self.retire_numbers(next);
+        self.retire_numbers(name, next);
         self.settle(name);
         Ok(())
     }
@@ -685,9 +687,10 @@ impl Fleet {
 
     /// Lets no later cluster use the numbers below `next`. Durable before the record of the cluster that used them is
     /// removed, since the withdrawal that goes before waits for it.
-    fn retire_numbers(&mut self, next: MemberId) {
-        if self.state.first_member < next {
-            self.state.first_member = next;
+    fn retire_numbers(&mut self, name: &ClusterName, next: MemberId) {
+        let deleted = self.config.volumes && self.state.remember_deleted(name, next);
+        if self.state.first_member < next || deleted {
+            self.state.first_member = self.state.first_member.max(next);
             self.revision.0 += 1;
         }
     }

@@ -35,6 +35,11 @@ impl OfferFlow {
         *self = Self { more: true, ..Self::default() };
     }
 
+    /// Whether Mesos was told not to offer.
+    pub(super) fn is_suppressed(&self) -> bool {
+        self.offering == Some(false)
+    }
+
     pub(super) const fn next(&self) -> Option<Millis> {
         self.next
     }

@@ -15,38 +15,49 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How long offers are asked for to find a volume that is to be released, in milliseconds. Later it is still released
 /// when it is seen.
-const RELEASE_MS: u64 = 600_000;
-/// How long after its start a scheduler asks for offers to find volumes that an earlier one left, in milliseconds.
+const RELEASE_MS: u64 = 120_000;
+/// How long a scheduler asks for offers to find volumes that were left, in milliseconds: at its start, and then...
 const SWEEP_MS: u64 = 60_000;
+/// ... every so often: agents come back that were away when their members were given up.
+const SWEEP_EVERY_MS: u64 = 3_600_000;
 
 /// Volumes that are looked for.
 #[derive(Debug, Default)]
 pub(super) struct Releasing {
     /// Until when.
     volumes: BTreeMap<VolumeId, Millis>,
-    /// Until when leftovers of earlier runs are looked for; `None` before the first connection of this run.
-    sweep_until: Option<Millis>,
+    /// Since when leftovers are looked for, or from when on again; `None` before the first connection of this run.
+    sweep_from: Option<Millis>,
 }
 
 impl Releasing {
     /// Whether offers are needed.
     pub(super) fn is_looking(&self, now: Millis) -> bool {
-        !self.volumes.is_empty() || self.sweep_until.is_some_and(|until| now < until)
+        !self.volumes.is_empty() || self.sweep_from.is_some_and(|from| from <= now)
     }
 
     /// Offers come from now on.
     pub(super) fn connected(&mut self, now: Millis) {
-        self.sweep_until.get_or_insert(now.after(SWEEP_MS));
+        self.sweep_from.get_or_insert(now);
     }
 
     /// When to stop looking for something.
     pub(super) fn next(&self, now: Millis) -> Option<Millis> {
-        let sweep = self.sweep_until.filter(|until| now < *until);
+        let sweep = self.sweep_from.map(|from| if from <= now { from.after(SWEEP_MS) } else { from });
         crate::time::earliest(sweep, self.volumes.values().min().copied())
     }
 
-    pub(super) fn handle_timeout(&mut self, now: Millis) {
+    /// Says whether something begins to be looked for now.
+    pub(super) fn handle_timeout(&mut self, now: Millis) -> bool {
         self.volumes.retain(|_, until| now < *until);
+        match self.sweep_from {
+            Some(from) if from.after(SWEEP_MS) <= now => {
+                self.sweep_from = Some(from.after(SWEEP_EVERY_MS).max(now));
+                false
+            }
+            Some(from) => from <= now,
+            None => false,
+        }
     }
 }
 
@@ -105,8 +116,7 @@ impl Fleet {
             return Owner::Other;
         }
         let Some(slot) = self.slots.get(&name) else {
-            // Numbers below this one were retired by deletions; any other cluster must be known.
-            let deleted = member < self.state.first_member && self.persisted == self.revision;
+            let deleted = self.state.was_deleted(&name, member) && self.persisted == self.revision;
             return if deleted { Owner::Nobody } else { Owner::Other };
         };
         let (cluster, state) = (&slot.cluster, slot.cluster.state());
@@ -114,7 +124,7 @@ impl Fleet {
             return Owner::Resting(name, member);
         }
         let durable = cluster.persisted() == cluster.revision();
-        let known = state.members.contains_key(&member) || member >= state.next_member;
+        let known = state.members.contains_key(&member) || state.kept.contains(&member) || member >= state.next_member;
         if durable && !known { Owner::Nobody } else { Owner::Other }
     }
 

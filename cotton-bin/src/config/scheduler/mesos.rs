@@ -33,7 +33,7 @@ pub struct MesosFlags {
     pub zk_url: SecretString,
     /// Unix user of the executors.
     pub user: String,
-    /// Role whose resources are used.
+    /// Role whose resources are used, and under which volumes are reserved.
     pub role: String,
     /// How long Mesos keeps our tasks while no scheduler is there.
     pub failover_timeout: Duration,

@@ -38,7 +38,7 @@ pub(super) struct Raw {
     /// Unix user of the executors (required with Mesos)
     #[arg(long = "framework_user", value_name = "USER", env = "COTTON_FRAMEWORK_USER")]
     pub(super) framework_user: Option<String>,
-    /// Role whose resources are used [default: *]
+    /// Role whose resources are used; with one, members keep their data on persistent volumes [default: *]
     #[arg(long = "framework_role", value_name = "ROLE", env = "COTTON_FRAMEWORK_ROLE")]
     pub(super) framework_role: Option<String>,
     /// Where agents get the executor's package from (required with Mesos)

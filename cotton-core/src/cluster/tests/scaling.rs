@@ -60,6 +60,9 @@ fn one_that_does_not_detach_is_killed_in_the_end() {
         world.down.clear();
     }
     world.pass(1_100);
+    assert!(!world.effects().contains(&"kill 2".to_owned()), "the primary is silent: nobody is spared now");
+    world.say(MemberId(0));
+    world.hear_all();
     assert!(world.effects().contains(&"kill 2".to_owned()));
     world.settle();
     world.check_whole();
@@ -241,7 +244,7 @@ fn no_more_tasks_than_wanted_and_the_one_that_is_replaced() {
         world.pass(1_000);
     }
     let wanted = world.cluster.wanted().map(|wanted| wanted.count);
-    assert_eq!(wanted, Some(2), "both leave, and when they end is not up to us");
+    assert_eq!(wanted, Some(1), "one after another, and when it ends is not up to us");
     // Those that can be reached are replaced one at a time.
     let mut world = World::running(3);
     for member in [1, 2] {

@@ -97,6 +97,8 @@ fn who_does_not_come_back_is_replaced_and_its_volume_released() {
     world.settle();
     assert!(rests(&world, 2));
     world.pass(120_000);
+    assert!(rests(&world, 2), "the primary is silent, and may be dead");
+    world.say_all();
     world.hear_all();
     world.persist();
     assert!(world.effects().contains(&"release 2".to_owned()));
@@ -162,4 +164,48 @@ fn a_deletion_does_not_wait_for_them() {
     world.cluster.delete(world.now);
     world.settle();
     assert!(world.gone);
+}
+
+/// It may hold what nobody else has: with asynchronous replication, also what was acknowledged.
+#[test]
+fn volumes_of_those_that_diverged_are_kept_as_long_as_their_cluster_is() {
+    let mut world = running(3);
+    for round in 0..3 {
+        let errant = world.cluster.state().members.keys().copied().last().expect("three members");
+        world.toy(errant.0).data.insert(errant.0, 90 + round);
+        world.settle();
+        world.check_whole();
+        assert!(!world.cluster.state().members.contains_key(&errant));
+    }
+    assert_eq!(world.cluster.state().kept.iter().map(|id| id.0).collect::<Vec<_>>(), [3, 4], "the newest two");
+    world.cluster.delete(world.now);
+    let mut effects = Vec::new();
+    while !world.gone {
+        world.persist();
+        effects.extend(world.effects());
+        world.hear_all();
+        world.pass(1_000);
+        world.gone |= effects.contains(&"withdraw".to_owned());
+    }
+    let released = |id: u64| effects.contains(&format!("release {id}"));
+    assert!((0..5).filter(|id| *id != 2).all(released), "{effects:?}");
+}
+
+#[test]
+fn launches_that_are_refused_again_and_again_are_made_less_often() {
+    let mut world = World::new(spec(1));
+    world.volumes = true;
+    world.persist();
+    world.effects();
+    for round in 0..3 {
+        world.place();
+        world.persist();
+        world.effects();
+        world.toys.clear();
+        world.up.clear();
+        world.hear(status(MemberId(round), TaskState::Dropped));
+        assert_eq!(world.cluster.wanted().is_some(), round == 0, "once is a stale offer");
+        world.pass(10_000);
+    }
+    assert!(world.reasons().contains(&"launch_failed"));
 }

@@ -34,7 +34,7 @@ pub(crate) fn on_kill(stored: Option<&State>, id: MemberId, run: u32) -> Verdict
 
 /// A member's volume is destroyed.
 pub(crate) fn on_release(stored: Option<&State>, id: MemberId) -> Verdict {
-    match stored.filter(|state| state.members.contains_key(&id)) {
+    match stored.filter(|state| state.members.contains_key(&id) || state.kept.contains(&id)) {
         Some(state) => {
             Err(format!("R4: the volume of member {id} of '{}' is destroyed and still needed", state.name()))
         }

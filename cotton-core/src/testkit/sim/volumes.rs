@@ -123,7 +123,7 @@ impl World {
     pub(super) fn check_volumes(&self) -> Verdict {
         for id in self.volumes.keys() {
             let (name, member) = id.parse().map_err(|error| format!("R6: '{id}': {error}"))?;
-            if !self.stored(&name).is_some_and(|state| state.members.contains_key(&member)) {
+            if !self.stored(&name).is_some_and(|s| s.members.contains_key(&member) || s.kept.contains(&member)) {
                 return Err(format!("R6: volume '{id}' is nobody's and still there"));
             }
         }
