@@ -164,6 +164,7 @@ fn idle() -> Report {
         stage: None,
         role: MemberRole::Idle,
         boot: 1,
+        unattached: BTreeSet::new(),
         position: GtidSet::Empty,
         unapplied: 0,
         lag_s: None,

@@ -7,6 +7,7 @@
 use crate::{ClusterName, Durability, Endpoint, Epoch, GtidSet, MemberId, Resources, Secrets};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Version of this protocol; both sides refuse others in words.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -325,6 +326,10 @@ pub struct Report {
     pub role: MemberRole,
     /// Counts the starts of its server process within this incarnation.
     pub boot: u64,
+    /// Starts of its server within this incarnation that have ended, and never replicated nor were opened: they have
+    /// acknowledged nothing. The newest few; the start in [`Self::boot`] is among them only while no later one replicates.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unattached: BTreeSet<u64>,
     /// What the server has received or executed.
     pub position: GtidSet,
     /// How many transactions of that are received and not applied yet; of two equals, the one with fewer opens sooner.

@@ -10,8 +10,8 @@ use crate::dialect::{Dialect, quote};
 use crate::history::{Primary, Verdict, newest, position_text};
 use crate::sql::Link;
 use crate::status::{Facts, Reader, Replica};
-use cotton_core::Endpoint;
 use cotton_core::ports::mysql::{Followed, Following, Frozen, Promoted, Promotion};
+use cotton_core::{Endpoint, GtidSet};
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt::Write;
 use std::time::Duration;
@@ -243,11 +243,12 @@ impl Control<'_> {
             }
         }
         self.attach(&facts, following, password).await?;
-        self.look_for_refusal().await
+        self.look_for_refusal(&own).await
     }
 
-    /// Whether the primary refuses at once, because its binary logs do not reach back. Replication has been started.
-    async fn look_for_refusal(&self) -> Result<Followed, Error> {
+    /// Whether the primary refuses at once, because its binary logs do not reach back. Replication has been started from
+    /// `own`; who has received something since was not refused at once, but has lost its connection later.
+    async fn look_for_refusal(&self, own: &GtidSet) -> Result<Followed, Error> {
         let deadline = Instant::now() + REFUSAL_WAIT;
         let mut pause = Duration::from_millis(1);
         loop {
@@ -257,7 +258,8 @@ impl Control<'_> {
             match &replica.receive_error {
                 Some((1236, text)) => {
                     self.run("stop replication", self.dialect().statements().stop).await?;
-                    return Ok(Followed::HistoryMissing(text.clone()));
+                    let received = self.facts().await?.position != *own;
+                    return Ok(if received { Followed::Attached } else { Followed::HistoryMissing(text.clone()) });
                 }
                 Some(_) => return Ok(Followed::Attached), // it is trying again by itself
                 None if replica.accepted || Instant::now() >= deadline => return Ok(Followed::Attached),

@@ -22,6 +22,7 @@ use cotton_core::{
     Preference, Resources, Sealed, Secrets, TaskId,
 };
 use cotton_tests::{Failure, within};
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -177,6 +178,7 @@ fn report(task: &TaskId) -> Report {
         stage: Some(Stage::Decided),
         role: if is_primary { MemberRole::Primary } else { MemberRole::Following { connected: true } },
         boot: 1,
+        unattached: BTreeSet::new(),
         position: "0-1-123456".parse().map_or(GtidSet::Empty, GtidSet::MariaDb),
         unapplied: 0,
         lag_s: (!is_primary).then_some(0),

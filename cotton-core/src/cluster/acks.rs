@@ -33,6 +33,22 @@ impl Cluster {
         }
     }
 
+    /// Forgets starts of a member that have ended and never replicated, although they were told to: a start that found that
+    /// the primary's logs do not reach back, and was copied over. No later start may be forgotten with them: it stands for
+    /// itself from its first report on, and until then only an epoch keeps it from following in which nobody is primary yet.
+    pub(super) fn forget_unattached(&mut self, id: MemberId) {
+        let Some(report) = self.observed.get(&id).and_then(|o| o.report.as_ref()) else { return };
+        let undecided = self.state.primary.is_none() && report.epoch == self.state.epoch;
+        let forgotten = |a: &Acker| {
+            let ended = a.member == id && a.incarnation == report.incarnation && report.unattached.contains(&a.boot);
+            ended && (a.boot < report.boot || undecided)
+        };
+        let gone: BTreeSet<Acker> = self.state.ackers.iter().copied().filter(forgotten).collect();
+        if !gone.is_empty() {
+            self.change(|state| state.ackers.retain(|a| !gone.contains(a)));
+        }
+    }
+
     /// Counts a member's present server start among those that may acknowledge.
     pub(super) fn count_acker(&mut self, id: MemberId) {
         let start = self.observed.get(&id).and_then(|o| o.start(id));

@@ -48,7 +48,7 @@ impl Cluster {
         let current = report.epoch == self.state.epoch;
         let member = self.state.members.get(&id)?;
         let (stage, obeyed) = match self.state.primary {
-            None => (Stage::Freeze, current && report.role == MemberRole::Frozen),
+            None => (Stage::Freeze, current && matches!(report.role, MemberRole::Frozen | MemberRole::Starting)),
             Some(primary) if primary == id && self.state.turn > 0 => {
                 let stage = Stage::Turn(self.state.turn);
                 let (closed, open) = (
@@ -69,7 +69,8 @@ impl Cluster {
         // A crashed primary stays down for a moment to hear that it follows now. The start that ended is then counted
         // among those that may acknowledge, and stands for the one to come until that has reported itself.
         let hears = match report.role {
-            MemberRole::Starting => false,
+            // One that is being copied must not follow an older primary after that, and says so.
+            MemberRole::Starting => stage == Stage::Freeze && self.is_acker(id),
             MemberRole::Down { .. } => stage != Stage::Detach,
             MemberRole::Idle
             | MemberRole::Frozen

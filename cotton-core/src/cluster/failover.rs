@@ -4,7 +4,7 @@ use super::Cluster;
 use super::event::{EventKind, Timeline};
 use super::observed::Observed;
 use crate::election::{self, Ballot, Rules, Undecided};
-use crate::protocol::{MemberRole, Trouble};
+use crate::protocol::{MemberRole, Stage, Trouble};
 use crate::{Durability, Epoch, GtidSet, MemberId, Millis, Preference, Revision};
 
 /// An election under way; volatile, since recovery starts a new one.
@@ -170,9 +170,7 @@ impl Cluster {
             self.log(now, EventKind::PrimaryLost { member, reason: reason.to_owned() });
         }
         // A primary that reported its own loss takes no writes; one that is only silent may, until its lease ends.
-        let silent = lost.filter(|id| self.has_task(*id)).and_then(|id| self.observed.get(&id));
-        let silent = silent.is_some_and(|o| o.report.as_ref().is_none_or(|r| r.role.may_write()));
-        let may_write = self.state.spec.durability == Durability::Async && silent;
+        let may_write = self.state.spec.durability == Durability::Async && !self.is_frozen_or_gone(lost);
         let lease_until = may_write.then(|| {
             if !self.state.leased {
                 return Millis(u64::MAX);
@@ -326,10 +324,13 @@ impl Cluster {
         progress.map(|progress| progress.lost_at).or(planned).or(self.reopening_since)
     }
 
-    fn is_frozen_or_gone(&self, member: Option<MemberId>) -> bool {
-        let Some(id) = member.filter(|id| self.has_task(*id)) else { return true };
+    /// Whether the last primary takes no writes and will take none. What it was before it was told to be primary says
+    /// nothing about that: it may have obeyed since, unheard.
+    fn is_frozen_or_gone(&self, last_primary: Option<MemberId>) -> bool {
+        let Some(id) = last_primary.filter(|id| self.has_task(*id)) else { return true };
         let report = self.observed.get(&id).and_then(|o| o.report.as_ref());
-        report.is_some_and(|r| !r.role.may_write())
+        let appointed = (self.state.last_epoch, Some(Stage::Decided));
+        report.is_some_and(|r| !r.role.may_write() && (r.epoch, r.stage) >= appointed)
     }
 
     /// Whether a member that will probably answer has not yet done so. An asynchronous election waits for each of

@@ -459,6 +459,7 @@ impl Cluster {
         }
         self.observe_attachment(now, id);
         self.observe_acker(id);
+        self.forget_unattached(id);
         self.answer_report(now, id);
     }
 

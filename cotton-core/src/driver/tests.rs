@@ -13,7 +13,7 @@ use crate::{
     Ports as TcpPorts, Preference, Resources, Sealed, Secrets, TaskId,
 };
 use async_trait::async_trait;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -180,6 +180,7 @@ impl Bench {
             stage: (epoch > 0).then_some(Stage::Decided),
             role,
             boot: 1,
+            unattached: BTreeSet::new(),
             position: GtidSet::Empty,
             unapplied: 0,
             lag_s: None,

@@ -309,8 +309,12 @@ impl Executor {
                 // Forgotten when a probe finds it connected: setting up alone proves nothing.
                 return;
             }
-            (Operation::Follow { .. }, Outcome::Followed(Followed::Errant(gtids))) => Some(Trouble::Errant { gtids }),
+            (Operation::Follow { .. }, Outcome::Followed(Followed::Errant(gtids))) => {
+                self.server.attached = running.attached;
+                Some(Trouble::Errant { gtids })
+            }
             (Operation::Follow { .. }, Outcome::Followed(Followed::HistoryMissing(detail))) => {
+                self.server.attached = running.attached;
                 self.history_missing = Some(detail.clone());
                 Some(Trouble::HistoryMissing { detail })
             }

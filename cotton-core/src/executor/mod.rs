@@ -142,6 +142,8 @@ struct Running {
     /// Boot and gate when it began.
     boot: u64,
     gate: Gate,
+    /// Whether that start might have replicated before.
+    attached: bool,
     /// Highest nonce heard when it began.
     nonce: u64,
 }
@@ -319,9 +321,10 @@ impl Executor {
 
     fn begin(&mut self, operation: Operation) -> Effect {
         assert!(self.running.is_none(), "one operation at a time");
-        let (boot, gate) = (self.server.boot, self.server.gate);
+        let (boot, gate, attached) = (self.server.boot, self.server.gate, self.server.attached);
         match &operation {
             Operation::Promote { epoch, promotion } => {
+                self.server.attached = true;
                 self.server.gate = Gate::Opening(*epoch);
                 self.server.acks = promotion.acks;
             }
@@ -338,13 +341,14 @@ impl Executor {
             }
             Operation::Freeze { .. } | Operation::Follow { .. } => {
                 assert!(gate == Gate::Closed, "a writable server is killed, not demoted");
+                self.server.attached |= matches!(operation, Operation::Follow { .. });
             }
             Operation::Provision | Operation::Start { .. } | Operation::Stop { .. } => {}
         }
         self.calls += 1;
         self.stamp += 1;
         let id = CallId(self.calls);
-        self.running = Some(Running { id, operation: operation.clone(), boot, gate, nonce: self.nonce });
+        self.running = Some(Running { id, operation: operation.clone(), boot, gate, attached, nonce: self.nonce });
         Effect::Operate { id, operation }
     }
 

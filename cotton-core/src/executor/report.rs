@@ -45,8 +45,9 @@ impl Executor {
         }
         let headline = self.headline();
         let changed = self.reports.headline.as_ref().is_none_or(|last| {
-            // While an order is being carried out, its result will tell the new rank within the moment.
-            let settled = self.running.is_none() && self.out.operation.is_none();
+            // While an order is being carried out, its result will tell the new rank within the moment; but a copy takes long.
+            let idle = self.running.is_none() && self.out.operation.is_none();
+            let settled = idle || !self.server.is_up();
             let same = headline.role == last.role
                 && headline.boot == last.boot
                 && headline.trouble == last.trouble
@@ -137,6 +138,7 @@ impl Executor {
             stage: headline.rank.map(|rank| rank.stage),
             role: headline.role.clone(),
             boot: headline.boot,
+            unattached: self.server.unattached(),
             position: self.server.position().clone(),
             unapplied: self.server.seen.as_ref().map_or(0, |seen| seen.unapplied),
             lag_s: status.and_then(|status| status.replication.as_ref()).and_then(|replication| replication.lag_s),

@@ -4,6 +4,10 @@ use super::state::Rank;
 use crate::ports::mysql::{Following, LinkState, Promotion, ServerStatus};
 use crate::protocol::MemberRole;
 use crate::{Epoch, GtidSet, Millis};
+use std::collections::BTreeSet;
+
+/// How many starts are remembered that have acknowledged nothing.
+const UNATTACHED_MAX: usize = 8;
 
 /// The server as a process with data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +98,10 @@ pub(super) struct Server {
     pub(super) gate: Gate,
     /// Acknowledgements that a commit needs since the last promotion.
     pub(super) acks: u32,
+    /// Whether this start may have replicated or been opened.
+    pub(super) attached: bool,
+    /// Starts that have ended without that, the newest few.
+    unattached: BTreeSet<u64>,
     pub(super) standing: Standing,
     /// Position read in this boot.
     pub(super) seen: Option<Seen>,
@@ -120,6 +128,8 @@ impl Server {
             boot: 0,
             gate: Gate::Closed,
             acks: 0,
+            attached: false,
+            unattached: BTreeSet::new(),
             standing: Standing::Idle,
             seen: None,
             status: None,
@@ -148,6 +158,7 @@ impl Server {
         assert!(boot > self.boot, "boot {boot} after {}", self.boot);
         self.clear(Process::Up);
         self.boot = boot;
+        self.attached = false;
         self.tail = None;
     }
 
@@ -248,7 +259,19 @@ impl Server {
         &self.version
     }
 
+    /// Starts that have acknowledged nothing, for a report about [`Self::role_boot`].
+    pub(super) fn unattached(&self) -> BTreeSet<u64> {
+        let replaced = self.is_up() && self.attached; // perhaps by a start that is not reported yet
+        self.unattached.iter().copied().filter(|boot| !replaced || *boot != self.role_boot()).collect()
+    }
+
     fn clear(&mut self, process: Process) {
+        if self.is_up() && !self.attached {
+            self.unattached.insert(self.boot);
+            if self.unattached.len() > UNATTACHED_MAX {
+                self.unattached.pop_first();
+            }
+        }
         self.process = process;
         self.gate = Gate::Closed;
         self.standing = Standing::Idle;

@@ -87,7 +87,7 @@ pub enum Followed {
     Attached,
     /// The server holds these transactions, which the primary lacks. Nothing was changed.
     Errant(String),
-    /// The primary's binary logs do not reach back to what this server has.
+    /// The primary's binary logs do not reach back to what this server has. Nothing was received from it.
     HistoryMissing(String),
 }
 

@@ -111,3 +111,49 @@ fn asynchronous_clusters_count_nobody() {
     assert_eq!(ackers(&world), []);
     world.check_whole();
 }
+
+/// Member 1 found that the primary's logs do not reach back, and is being copied from another.
+fn copied_over(world: &mut World) {
+    world.toy(1).crash();
+    world.toy(1).role = MemberRole::Starting;
+    world.toy(1).unattached.insert(1);
+    world.say(MemberId(1));
+    world.hear_all();
+}
+
+#[test]
+fn a_start_that_never_replicated_is_forgotten_as_soon_as_the_next_one_is_known() {
+    let mut world = World::running(3);
+    copied_over(&mut world);
+    assert_eq!(ackers(&world), [(1, 1), (2, 1)], "it stands for the start that follows by itself after the copy");
+    world.toy(1).restart();
+    world.say(MemberId(1));
+    world.hear_all();
+    assert_eq!(ackers(&world), [(1, 2), (2, 1)]);
+}
+
+#[test]
+fn an_election_does_not_wait_for_the_end_of_a_copy() {
+    let mut world = World::running(3);
+    copied_over(&mut world);
+    world.kill_primary();
+    world.hear_all();
+    world.settle();
+    assert_eq!(world.primary(), Some(2), "{:?}", world.reasons());
+    world.toy(1).restart(); // the copy ends
+    world.say(MemberId(1));
+    world.settle();
+    world.check_whole();
+}
+
+#[test]
+fn an_election_waits_for_a_copied_member_that_may_follow_the_old_primary_by_now() {
+    let mut world = World::running(3);
+    copied_over(&mut world);
+    world.toy(1).reachable = false; // its copy may have ended, and it may have acknowledged what member 2 lacks
+    world.kill_primary();
+    world.hear_all();
+    world.settle();
+    assert_eq!(world.primary(), None);
+    assert!(world.reasons().contains(&"election_waits"), "{:?}", world.reasons());
+}

@@ -136,3 +136,24 @@ fn a_cluster_of_one_whose_data_is_gone_says_so() {
     assert_eq!((view.primary, view.reasons[0].code), (None, "election_waits"));
     assert_eq!(view.reasons[0].text, "no member with the cluster's data has answered");
 }
+
+#[test]
+fn one_that_may_have_opened_unheard_is_waited_for() {
+    let mut world = World::running(2);
+    world.crash(0);
+    while world.cluster.state().primary != Some(MemberId(1)) {
+        rounds(&mut world, 1);
+    }
+    world.persist();
+    world.effects();
+    let told = world.now;
+    world.obey_all();
+    world.up.clear(); // what the scheduler has last heard of member 1 is that it was frozen
+    cut_off(&mut world, 1);
+    world.restart(0);
+    while world.cluster.state().primary != Some(MemberId(0)) {
+        rounds(&mut world, 1);
+        assert!(world.now.since(told) < 20_000, "{:?}", world.reasons());
+    }
+    assert!(world.now.since(told) > 8_000, "member 1 may have taken writes for so long: {}", world.now.since(told));
+}

@@ -2,7 +2,7 @@
 
 use crate::protocol::{MemberRole, Order, Report, Stage, Trouble};
 use crate::{Epoch, GtidSet, MemberId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Transactions by the member that committed them first: all from 1 to the number.
 pub(super) type Data = BTreeMap<u64, u64>;
@@ -44,6 +44,8 @@ pub(super) struct Toy {
     pub(super) trouble: Option<Trouble>,
     /// Sessions that wait for an acknowledgement, while it is primary.
     pub(super) waiting: u32,
+    /// Starts that ended without ever having replicated.
+    pub(super) unattached: BTreeSet<u64>,
     /// Whether its agent wants it to end.
     pub(super) asked_to_leave: bool,
     /// What it has received and not applied.
@@ -72,6 +74,7 @@ impl Toy {
             data: Data::new(),
             applied: Data::new(),
             trouble: None,
+            unattached: BTreeSet::new(),
             waiting: 0,
             asked_to_leave: false,
             unapplied: 0,
@@ -96,6 +99,7 @@ impl Toy {
             stage: self.rank.map(|(_, stage)| stage),
             role: self.role.clone(),
             boot: self.boot,
+            unattached: self.unattached.clone(),
             position: gtids(&self.data),
             unapplied: self.unapplied,
             lag_s: self.lag_s,

@@ -3,6 +3,7 @@
 use super::*;
 use crate::ports::mysql::{Followed, Promotion};
 use crate::protocol::Stage;
+use std::collections::BTreeSet;
 
 fn attached(bench: &mut Bench) -> Operation {
     bench.finish("follow", Outcome::Followed(Followed::Attached))
@@ -303,6 +304,7 @@ fn missing_history_is_copied_from_one_donor_after_the_other() {
     assert_eq!(operation, Operation::CopyFrom { epoch: Epoch(2), donor: endpoint(7), boot: 2 });
     let report = bench.report();
     assert_eq!((report.role, report.position), (MemberRole::Starting, GtidSet::Empty), "its data is gone");
+    assert_eq!(report.unattached, BTreeSet::from([1]), "the start that was copied over never replicated");
     assert!(matches!(report.trouble, Some(Trouble::HistoryMissing { .. })));
     bench.finish("provision", Outcome::Done);
     assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2, replaced: false });
@@ -318,7 +320,9 @@ fn missing_history_is_copied_from_one_donor_after_the_other() {
     bench.probe(following_status(LinkState::Connected));
     let report = bench.report();
     assert_eq!((report.role, report.boot), (MemberRole::Following { connected: true }, 3));
-    assert_eq!(report.trouble, None);
+    assert_eq!((report.trouble, report.unattached), (None, BTreeSet::from([1, 2])));
+    bench.feed(Input::Exited { boot: 3, exit: exit() });
+    assert_eq!(bench.report().unattached, BTreeSet::from([1, 2]), "the third start has replicated");
 }
 
 #[test]
@@ -365,4 +369,17 @@ fn directives_before_the_launch_are_ignored() {
     let mut bench = Bench::new();
     bench.feed(directive(2, freeze()));
     assert_eq!((bench.machine.ignored(), bench.machine.state.obeyed), (1, None));
+}
+
+#[test]
+fn a_start_is_not_called_unattached_while_a_later_one_may_replicate_unseen() {
+    let mut bench = Bench::up();
+    bench.feed(directive(2, follow_from(1, &[7])));
+    bench.finish("follow", Outcome::Followed(Followed::HistoryMissing("purged".into())));
+    bench.finish("copy", Outcome::Done);
+    assert!(bench.has("follow"), "by itself, before anything was read of the new start");
+    bench.feed(directive(3, freeze()));
+    bench.pass(2_000);
+    let report = bench.report();
+    assert_eq!((report.boot, report.unattached), (1, BTreeSet::new()), "start 2 may have acknowledged by now");
 }

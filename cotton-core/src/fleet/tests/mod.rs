@@ -101,6 +101,7 @@ impl Bench {
             stage: None,
             role,
             boot: 1,
+            unattached: BTreeSet::new(),
             position: GtidSet::Empty,
             unapplied: 0,
             lag_s: None,
