@@ -337,11 +337,16 @@ impl World {
         self.check_volumes()
     }
 
-    /// Every replica of every healthy cluster holds all that its primary holds.
+    /// Every replica holds all that its primary holds. One that had lost more than its policy allows for, and waited, may be
+    /// on its way back only now.
     fn check_copies(&self) -> Verdict {
         for (name, wanted) in &self.operator.promised {
             let life = self.life_of(name);
             let (Some(life), Some(_)) = (life, wanted) else { continue };
+            let view = self.scheduler.as_ref().and_then(|s| s.fleet.view(self.local(), name));
+            if self.lives[life].bereft && view.is_none_or(|view| view.status != ClusterStatus::Healthy) {
+                continue;
+            }
             let here = |t: &Task| self.members[*t].life == life && !self.members[*t].ended;
             let tasks: Vec<Task> = (0..self.members.len()).filter(here).collect();
             let Some(primary) = tasks.iter().find(|t| self.members[**t].server.writable) else { continue };
