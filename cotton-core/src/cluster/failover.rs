@@ -370,7 +370,9 @@ impl Cluster {
                 unapplied: report.unapplied,
                 attached: if decided { self.state.last_epoch } else { member.attached },
                 joined: member.joined,
-                leaving: member.leaving.is_some() || matches!(report.trouble, Some(Trouble::Storage { .. })),
+                leaving: member.leaving.is_some()
+                    || matches!(report.trouble, Some(Trouble::Storage { .. }))
+                    || (self.is_about_to_go(*id) && preferred != Some(*id)), // it was asked for by name
                 preferred: preferred == Some(*id),
             })
         };

@@ -20,6 +20,7 @@ mod relaunch;
 mod stall;
 pub mod state;
 pub mod switchover;
+mod vacate;
 pub mod view;
 mod volume;
 
@@ -72,11 +73,11 @@ pub struct Timing {
     pub catch_up_ms: u64,
     /// After how long without success at opening the old primary again another one is elected.
     pub reopen_ms: u64,
-    /// Pause between switchovers away from a primary whose storage fails.
+    /// Pause after a switchover away from a primary whose storage fails; doubled with each failure in a row.
     pub storage_retry_ms: u64,
-    /// Pause between switchovers away from an agent that is to be taken down.
+    /// The same, away from an agent that is to be taken down.
     pub vacate_retry_ms: u64,
-    /// Pause between switchovers away from a primary that its agent wants to end.
+    /// The same, away from an agent that wants the primary to end.
     pub leave_retry_ms: u64,
     /// After how long an unreachable member is replaced.
     pub unreachable_ms: u64,
@@ -105,7 +106,7 @@ impl Default for Timing {
             reopen_ms: 10_000,
             storage_retry_ms: 300_000,
             vacate_retry_ms: 30_000,
-            leave_retry_ms: 1_000,
+            leave_retry_ms: 2_000,
             unreachable_ms: 30_000,
             launch_ms: 300_000,
             return_ms: 120_000,
@@ -157,7 +158,10 @@ pub struct Cluster {
     /// Since when the primary is to open again after a switchover that failed.
     reopening_since: Option<Millis>,
     /// Agents that are to be taken down.
-    vacate: BTreeSet<AgentId>,
+    vacate: BTreeMap<AgentId, Millis>,
+    /// Switchovers in a row that failed, and the pause after the first of them.
+    switchover_failures: u32,
+    switchover_pause_ms: u64,
     published: Option<crate::ports::discovery::Published>,
     withdrawn: bool,
     withdraw_sent: Option<Millis>,
@@ -227,7 +231,9 @@ impl Cluster {
             latest_switchover: None,
             switchover_pause_until: Millis(0),
             reopening_since: None,
-            vacate: BTreeSet::new(),
+            vacate: BTreeMap::new(),
+            switchover_failures: 0,
+            switchover_pause_ms: 0,
             published: None,
             withdrawn: false,
             withdraw_sent: None,
@@ -542,7 +548,8 @@ impl Cluster {
                 }
                 self.effects.retain(|(_, queued)| queued.ordered() != Some(*member));
             }
-            Effect::Kill { .. } | Effect::Withdraw if self.effects.iter().any(|(_, queued)| *queued == effect) => {
+            Effect::Kill { .. } | Effect::Withdraw | Effect::Send { message: ToExecutor::LetGo, .. }
+                if self.effects.iter().any(|(_, queued)| *queued == effect) => {
                 return;
             }
             Effect::Publish(_) => self.effects.retain(|(_, queued)| !matches!(queued, Effect::Publish(_))),

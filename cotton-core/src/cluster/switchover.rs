@@ -11,10 +11,10 @@
 
 use super::event::EventKind;
 use super::view::SwitchoverView;
-use super::{Cluster, Effect};
-use crate::protocol::{MemberRole, Stage, ToExecutor, Trouble};
-use crate::{AgentId, GtidSet, MemberId, Millis};
-use std::collections::BTreeSet;
+use super::Cluster;
+use crate::protocol::{MemberRole, Stage};
+use crate::{GtidSet, MemberId, Millis};
+use std::cmp::Reverse;
 
 /// Longer behind than this, in seconds, and a replica is not tried: it would not catch up in time.
 const LAG_S_MAX: u64 = 5;
@@ -63,21 +63,11 @@ pub(super) struct Switchover {
     pub(super) to: MemberId,
     pub(super) started: Millis,
     /// When the present phase has taken too long.
-    deadline: Millis,
+    pub(super) deadline: Millis,
     /// Where the old primary stands for good.
     position: Option<GtidSet>,
     /// When the candidate was last asked how far it is.
     asked: Option<Millis>,
-}
-
-/// Why a cluster hands over by itself.
-#[derive(Clone, Debug)]
-struct Cause {
-    reason: String,
-    /// How long to wait before the next attempt.
-    pause_ms: u64,
-    /// Whether the primary waits for it and can be let go.
-    waits: bool,
 }
 
 impl Cluster {
@@ -94,36 +84,15 @@ impl Cluster {
                 Some(why) => return Err(SwitchoverError::NotReady { member: to, why }),
                 None => to,
             },
-            None => self.best_successor(now, from, &BTreeSet::new())?,
+            None => self.best_successor(now, from, Millis(0))?,
         };
         self.begin_switchover(now, from, to, "it was asked for");
         self.reconcile(now);
         Ok((from, to))
     }
 
-    /// Says which agents are to be taken down: a primary on one of them hands over as soon as it can, and to no member
-    /// that is on one. Replaces what was said before.
-    pub fn vacate(&mut self, now: Millis, agents: BTreeSet<AgentId>) {
-        if self.vacate != agents {
-            self.vacate = agents;
-            self.switchover_pause_until = Millis(0);
-            self.reconcile(now);
-        }
-    }
-
-    /// Whether the cluster stays open, with as many replicas as must acknowledge, when these agents are taken down.
-    pub fn can_do_without(&self, now: Millis, agents: &BTreeSet<AgentId>) -> bool {
-        let stays = |id: &MemberId| self.state.members.get(id).is_some_and(|member| !agents.contains(&member.agent));
-        let healthy = |id: &MemberId| self.observed.get(id).is_some_and(|o| self.is_healthy(now, *id, o));
-        let open = self.state.primary.filter(|_| self.is_open() && self.switchover.is_none());
-        let replicas =
-            self.state.staying().map(|(id, _)| id).filter(|id| Some(*id) != open && stays(id) && healthy(id));
-        let enough = replicas.count() >= self.state.spec.durability.acks() as usize;
-        self.state.deleting || open.is_some_and(|primary| stays(&primary)) && enough
-    }
-
     /// The primary that can hand over.
-    fn may_hand_over(&self) -> Result<MemberId, SwitchoverError> {
+    pub(super) fn may_hand_over(&self) -> Result<MemberId, SwitchoverError> {
         if self.switchover.is_some() || self.latest_switchover.as_ref().is_some_and(SwitchoverView::is_under_way) {
             return Err(SwitchoverError::UnderWay);
         }
@@ -157,30 +126,33 @@ impl Cluster {
         })
     }
 
-    fn best_successor(
+    /// Who should take over. One whose agent is to be taken down is the last choice, and none if that is at `goes_after`
+    /// or before.
+    pub(super) fn best_successor(
         &self,
         now: Millis,
         from: MemberId,
-        shunned: &BTreeSet<AgentId>,
+        goes_after: Millis,
     ) -> Result<MemberId, SwitchoverError> {
         let here = self.state.members.get(&from).map(|m| &m.agent);
         let (mut ready, mut why) = (Vec::new(), Vec::new());
         for (id, member) in self.state.members.iter().filter(|(id, _)| **id != from) {
-            if shunned.contains(&member.agent) {
+            let goes = self.vacate.get(&member.agent).copied();
+            if goes.is_some_and(|at| at <= goes_after) {
                 why.push(format!("member {id}: its agent is to be taken down, too"));
             } else if let Some(reason) = self.why_not_ready(now, *id) {
                 why.push(format!("member {id}: {reason}"));
             } else {
                 let report = self.observed.get(id).and_then(|o| o.report.as_ref());
                 let behind = report.map_or((0, 0), |r| (r.lag_s.unwrap_or(0), r.unapplied));
-                ready.push((Some(&member.agent) == here, behind, *id));
+                ready.push((goes.is_some(), Reverse(goes), Some(&member.agent) == here, behind, *id));
             }
         }
-        let best = ready.into_iter().min().map(|(_, _, id)| id);
+        let best = ready.into_iter().min().map(|(.., id)| id);
         best.ok_or_else(|| SwitchoverError::NoCandidate { why: why.join("; ") })
     }
 
-    fn begin_switchover(&mut self, now: Millis, from: MemberId, to: MemberId, reason: &str) {
+    pub(super) fn begin_switchover(&mut self, now: Millis, from: MemberId, to: MemberId, reason: &str) {
         self.change(|state| {
             state.turn += 1;
             state.switchover = Some(to);
@@ -203,21 +175,27 @@ impl Cluster {
         } else if self.may_hand_over().is_ok_and(|id| id == primary) {
             self.reopening_since = None;
             self.hand_over_when_needed(now, primary);
-        } else if self.state.turn > 0 && !self.is_open() {
-            // To be told to open again is all that it needs. If that does not help, others may do better.
+        } else if self.reopens(primary) {
+            // To be told to open again is all that it needs. If that does not help, or does not reach it, others do better:
+            // whatever was last heard of it, it may take no writes.
             let since = *self.reopening_since.get_or_insert(now);
             let due = since.after(self.timing.reopen_ms);
-            let steps = self.observed.get(&primary).and_then(|o| o.report.as_ref()).is_some_and(|r| {
-                r.epoch == self.state.epoch && matches!(r.role, MemberRole::SteppedDown | MemberRole::Promoting)
-            });
-            if steps && now >= due {
+            if now >= due {
                 self.begin_election(now, "it could not be opened again after a switchover failed");
-            } else if steps {
+            } else {
                 self.wake_at(due);
             }
         } else if self.state.members.len() == 1 && self.is_open() {
             self.hand_over_when_needed(now, primary);
         }
+    }
+
+    /// Whether the primary was told to open again, and has not said that it did.
+    fn reopens(&self, primary: MemberId) -> bool {
+        let report = self.observed.get(&primary).and_then(|o| o.report_in(self.state.epoch));
+        let steps = |role: &MemberRole| matches!(role, MemberRole::SteppedDown | MemberRole::Promoting);
+        let closed = report.is_some_and(|r| steps(&r.role));
+        self.state.turn > 0 && (closed || self.reopening_since.is_some())
     }
 
     fn advance_switchover(&mut self, now: Millis) {
@@ -282,6 +260,7 @@ impl Cluster {
         let Some(latest) = self.latest_switchover.as_mut().filter(|latest| latest.is_under_way()) else { return };
         latest.fail(reason);
         let (from, to) = (latest.from, latest.to);
+        self.pause_switchovers(now);
         self.log(now, EventKind::SwitchoverFailed { from, to, reason: reason.to_owned() });
     }
 
@@ -291,63 +270,10 @@ impl Cluster {
         let (from, to) = (latest.from, latest.to);
         if primary == to {
             latest.succeed(ms);
+            self.switchover_failures = 0;
             self.log(now, EventKind::SwitchedOver { from, to, ms });
         } else {
             self.switchover_failed(now, &format!("member {primary} was elected instead"));
         }
-    }
-
-    /// Why the primary should hand over without being asked to.
-    fn cause(&self, primary: MemberId) -> Option<Cause> {
-        let report = self.observed.get(&primary)?.report.as_ref()?;
-        let agent = &self.state.members.get(&primary)?.agent;
-        let (reason, pause_ms, waits) = if report.asked_to_leave {
-            ("its agent wants it to end".to_owned(), self.timing.leave_retry_ms, true)
-        } else if self.vacate.contains(agent) {
-            (format!("its agent {agent} is to be taken down"), self.timing.vacate_retry_ms, false)
-        } else if let Some(trouble @ Trouble::Storage { .. }) = &report.trouble {
-            (trouble.to_string(), self.timing.storage_retry_ms, false)
-        } else {
-            return None;
-        };
-        Some(Cause { reason, pause_ms, waits })
-    }
-
-    fn hand_over_when_needed(&mut self, now: Millis, primary: MemberId) {
-        let Some(Cause { reason, pause_ms, waits }) = self.cause(primary) else { return };
-        if now < self.switchover_pause_until {
-            let until = self.switchover_pause_until;
-            return self.wake_at(until);
-        }
-        match self.best_successor(now, primary, &self.vacate) {
-            Ok(to) => {
-                self.switchover_pause_until = now.after(pause_ms);
-                self.begin_switchover(now, primary, to, &reason);
-                let deadline = self.switchover.as_ref().map_or(now, |s| s.deadline);
-                self.wake_at(deadline);
-            }
-            Err(_) if waits && self.state.spec.size == 1 && self.state.members.len() == 1 => {
-                // Nobody will ever take its place.
-                self.switchover_pause_until = now.after(self.timing.resend_ms);
-                self.let_go(primary);
-                let until = self.switchover_pause_until;
-                self.wake_at(until);
-            }
-            Err(_) => {} // whatever makes a member ready is news, and leads here again
-        }
-    }
-
-    /// Tells a member that its end need not wait for a successor.
-    pub(super) fn let_go(&mut self, member: MemberId) {
-        if let Some(agent) = self.state.members.get(&member).map(|m| m.agent.clone()) {
-            self.want(Effect::Send { member, agent, message: ToExecutor::LetGo });
-        }
-    }
-
-    /// Whether a member may put off its end, because it is or was the primary.
-    pub(super) fn may_linger(&self, member: MemberId) -> bool {
-        let role = self.observed.get(&member).and_then(|o| o.report.as_ref()).map(|r| &r.role);
-        let serves = matches!(role, Some(MemberRole::Primary | MemberRole::Promoting | MemberRole::SteppedDown));
-        serves || self.state.primary == Some(member)
     }
 }

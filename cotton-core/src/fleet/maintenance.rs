@@ -1,99 +1,171 @@
 //! Agents that operators are going to take down: primaries on them hand over first, then the agents are let go.
 //!
-//! Mesos asks whether an agent can be done without, and asks again some time after a refusal. So nothing needs to be
-//! remembered but which agents are concerned: each question is answered at once, by what is so at that moment. Nothing
-//! tells that a maintenance was called off after it was agreed to, but that the agent is offered without it.
+//! Mesos asks whether an agent can be done without, as soon as its maintenance is scheduled, and asks again some seconds
+//! after every answer. Each question is answered at once, by what is so at that moment; who is not asked after any more is
+//! not to be taken down any more. What was agreed to is durable before it is said: a scheduler that is started again must
+//! not let the next agent go as well.
+//!
+//! Only what goes soon counts: a maintenance of next week is no reason to move, nor to keep another agent from going.
 
 use super::{Effect, Fleet};
+use crate::cluster::Cluster;
+use crate::placement::MAINTENANCE_AHEAD_MS;
 use crate::ports::mesos::{MesosCall, Offer};
+use crate::time::earliest;
 use crate::{AgentId, Millis, OfferId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// For how long an agent counts as about to go after a refusal, in milliseconds; Mesos asks again much earlier.
-const REFUSED_MS: u64 = 60_000;
-/// The same, after it was agreed to.
-const AGREED_MS: u64 = 3_660_000;
+/// For how long an agent counts as about to go after the latest question, in milliseconds. Mesos asks again earlier.
+const ASKED_MS: u64 = 120_000;
 
-/// The agents that are about to go.
+/// Starts that are not further apart than this, in milliseconds, are the same.
+const SAME_MS: u64 = 60_000;
+
+/// The agents that are to go.
 #[derive(Debug, Default)]
 pub(super) struct Maintenance {
-    agents: BTreeMap<AgentId, Notice>,
+    notices: BTreeMap<AgentId, Notice>,
+    /// Those that go soon, as the clusters were told.
+    told: BTreeMap<AgentId, Millis>,
 }
 
 /// What is known of one of them.
 #[derive(Clone, Copy, Debug)]
 struct Notice {
-    /// When it is forgotten, unless it comes up again.
+    /// When it goes.
+    starts: Millis,
+    /// When it is forgotten, unless it is asked after again.
     until: Millis,
-    /// Whether it was said that it can be done without.
-    agreed: bool,
+}
+
+impl Notice {
+    /// From when on it counts.
+    const fn counts_at(&self) -> Millis {
+        Millis(self.starts.0.saturating_sub(MAINTENANCE_AHEAD_MS))
+    }
 }
 
 impl Maintenance {
-    pub(super) fn next(&self) -> Option<Millis> {
-        self.agents.values().map(|notice| notice.until).min()
+    /// What was agreed to before the scheduler was started again.
+    pub(super) fn recover(agreed: &BTreeSet<AgentId>, now: Millis) -> Self {
+        let notice = Notice { starts: now, until: now.after(ASKED_MS) };
+        let notices = agreed.iter().map(|agent| (agent.clone(), notice)).collect();
+        Self { notices, told: agreed.iter().map(|agent| (agent.clone(), now)).collect() }
     }
 
-    pub(super) fn agents(&self) -> BTreeSet<AgentId> {
-        self.agents.keys().cloned().collect()
+    /// When something changes with time.
+    pub(super) fn next(&self, now: Millis, connected: bool) -> Option<Millis> {
+        let ends = self.notices.values().filter(|_| connected).map(|notice| notice.until).min();
+        let begins = self.notices.values().map(Notice::counts_at).filter(|at| *at > now).min();
+        earliest(ends, begins)
+    }
+
+    /// Those that go soon, and when.
+    pub(super) const fn soon(&self) -> &BTreeMap<AgentId, Millis> {
+        &self.told
     }
 }
 
 impl Fleet {
-    /// An agent is to be taken down: its primaries hand over, and it is let go when nobody needs it.
-    pub(super) fn on_maintenance(&mut self, now: Millis, id: OfferId, agent: &AgentId) {
-        let notice = Notice { until: now.after(REFUSED_MS), agreed: false };
-        if self.maintenance.agents.insert(agent.clone(), notice).is_none() {
-            self.vacate(now);
+    /// An agent is to be taken down in `starts_in_ms`: its primaries hand over, and it is let go when nobody needs it.
+    pub(super) fn on_maintenance(&mut self, now: Millis, id: OfferId, agent: AgentId, starts_in_ms: u64) {
+        let notice = Notice { starts: now.after(starts_in_ms), until: now.after(ASKED_MS) };
+        self.maintenance.notices.insert(agent.clone(), notice);
+        self.update_maintenance(now);
+        let ready = self.can_do_without(now, &agent);
+        let (soon, used) = (self.maintenance.told.contains_key(&agent), self.has_members_on(&agent));
+        let news = if ready && soon && used {
+            self.state.let_go.insert(agent.clone())
+        } else {
+            !ready && self.state.let_go.remove(&agent)
+        };
+        if news {
+            self.revision.0 += 1;
         }
-        let agreed = self.maintenance.agents.iter().filter(|(_, notice)| notice.agreed).map(|(agent, _)| agent.clone());
-        let without: BTreeSet<AgentId> = agreed.chain([agent.clone()]).collect();
-        let ready = self.slots.values().all(|slot| {
-            let concerned = slot.cluster.state().members.values().any(|member| member.agent == *agent);
-            !concerned || slot.cluster.can_do_without(now, &without)
-        });
-        if let Some(notice) = self.maintenance.agents.get_mut(agent).filter(|_| ready) {
-            *notice = Notice { until: now.after(AGREED_MS), agreed: true };
-        }
+        let durable = !self.state.let_go.contains(&agent) || self.persisted == self.revision;
+        let ready = ready && durable; // asked again in a few seconds
         self.calls.push_back(Effect::Mesos(MesosCall::AnswerMaintenance { id, ready }));
     }
 
     /// Agents that are offered without a time at which they go, stay.
     pub(super) fn note_maintenance(&mut self, now: Millis, offers: &[Offer]) {
-        let before = self.maintenance.agents.len();
         for offer in offers.iter().filter(|offer| offer.maintenance_in_ms.is_none()) {
-            self.maintenance.agents.remove(&offer.agent);
+            self.maintenance.notices.remove(&offer.agent);
         }
-        if self.maintenance.agents.len() < before {
-            self.vacate(now);
-        }
+        self.update_maintenance(now);
     }
 
     /// An agent is gone.
     pub(super) fn end_maintenance(&mut self, now: Millis, agent: &AgentId) {
-        if self.maintenance.agents.remove(agent).is_some() {
-            self.vacate(now);
+        self.maintenance.notices.remove(agent);
+        self.update_maintenance(now);
+    }
+
+    /// Mesos is there again, and asks anew; whoever is not asked after by then is forgotten.
+    pub(super) fn resume_maintenance(&mut self, now: Millis) {
+        for notice in self.maintenance.notices.values_mut() {
+            notice.until = notice.until.max(now.after(ASKED_MS));
         }
     }
 
-    /// Forgets agents that have not come up for long.
-    pub(super) fn expire_maintenance(&mut self, now: Millis) {
-        let before = self.maintenance.agents.len();
-        self.maintenance.agents.retain(|_, notice| notice.until > now);
-        if self.maintenance.agents.len() < before {
-            self.vacate(now);
+    /// Forgets agents that were not asked after for long, and tells all clusters when others are about to go.
+    pub(super) fn update_maintenance(&mut self, now: Millis) {
+        if self.connected {
+            self.maintenance.notices.retain(|_, notice| notice.until > now); // without a connection nobody could ask
         }
-    }
-
-    /// Tells all clusters which agents are about to go.
-    fn vacate(&mut self, now: Millis) {
-        let agents = self.maintenance.agents();
+        let notices = &self.maintenance.notices;
+        let known = self.state.let_go.len();
+        self.state.let_go.retain(|agent| notices.contains_key(agent));
+        if self.state.let_go.len() < known {
+            self.revision.0 += 1;
+        }
+        let soon = notices.iter().filter(|(_, notice)| notice.counts_at() <= now);
+        let told = &self.maintenance.told;
+        let starts = |agent: &AgentId, notice: &Notice| {
+            // It is told anew with each question, and never quite the same.
+            let same = told.get(agent).copied().filter(|at| at.0.abs_diff(notice.starts.0) < SAME_MS);
+            same.unwrap_or(notice.starts)
+        };
+        let soon: BTreeMap<AgentId, Millis> =
+            soon.map(|(agent, notice)| (agent.clone(), starts(agent, notice))).collect();
+        if soon == *told {
+            return;
+        }
+        self.maintenance.told.clone_from(&soon);
         let names: Vec<_> = self.slots.keys().cloned().collect();
         for name in names {
             if let Some(slot) = self.slots.get_mut(&name) {
-                slot.cluster.vacate(now, agents.clone());
+                slot.cluster.vacate(now, soon.clone());
                 self.settle(&name);
             }
         }
     }
+
+    /// Why a cluster needs agents that are about to go, in words.
+    pub(super) fn why_agents_stay(&self, now: Millis, cluster: &Cluster) -> Vec<String> {
+        let text = |agent: &AgentId| {
+            let why = cluster.why_needed(now, &self.without(agent)).filter(|_| is_on(cluster, agent))?;
+            Some(format!("agent {agent} is to be taken down, and cannot be let go: {why}"))
+        };
+        self.maintenance.told.keys().filter_map(text).collect()
+    }
+
+    fn can_do_without(&self, now: Millis, agent: &AgentId) -> bool {
+        let without = self.without(agent);
+        let mut concerned = self.slots.values().map(|slot| &slot.cluster).filter(|cluster| is_on(cluster, agent));
+        concerned.all(|cluster| cluster.why_needed(now, &without).is_none())
+    }
+
+    /// That agent, and those that were let go before.
+    fn without(&self, agent: &AgentId) -> BTreeSet<AgentId> {
+        self.state.let_go.iter().chain([agent]).cloned().collect()
+    }
+
+    fn has_members_on(&self, agent: &AgentId) -> bool {
+        self.slots.values().any(|slot| is_on(&slot.cluster, agent))
+    }
+}
+
+fn is_on(cluster: &Cluster, agent: &AgentId) -> bool {
+    cluster.state().members.values().any(|member| member.agent == *agent)
 }

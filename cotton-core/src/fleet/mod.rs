@@ -126,6 +126,7 @@ impl Fleet {
     ) -> Self {
         let mut state = stored.unwrap_or_default();
         state.runs += 1;
+        let maintenance = Maintenance::recover(&state.let_go, now);
         let mut this = Self {
             config,
             state,
@@ -148,7 +149,7 @@ impl Fleet {
             accepts: Accepts::default(),
             flow: OfferFlow::default(),
             releasing: Releasing::default(),
-            maintenance: Maintenance::default(),
+            maintenance,
             reconciliation: Reconciliation::default(),
             counters: Counters::default(),
         };
@@ -159,7 +160,8 @@ impl Fleet {
             if state.deleting {
                 this.retire_numbers(state.name(), state.next_member);
             }
-            let cluster = Cluster::recover(this.config.timing.clone(), state, this.nonce_base(), now);
+            let mut cluster = Cluster::recover(this.config.timing.clone(), state, this.nonce_base(), now);
+            cluster.vacate(now, this.maintenance.soon().clone());
             this.slots.insert(name.clone(), Slot::new(cluster));
             this.settle(&name);
         }
@@ -195,7 +197,7 @@ impl Fleet {
         if self.releasing.handle_timeout(now) && self.flow.is_suppressed() {
             self.flow.wanted_more();
         }
-        self.expire_maintenance(now);
+        self.update_maintenance(now);
         if self.connected {
             if let Some(call) = self.reconciliation.due(now) {
                 self.calls.push_back(Effect::Mesos(call));
@@ -214,7 +216,7 @@ impl Fleet {
                 crate::time::earliest(calls, self.releasing.next(self.now))
             })
             .flatten();
-        let others = crate::time::earliest(self.accepts.next(), self.maintenance.next());
+        let others = crate::time::earliest(self.accepts.next(), self.maintenance.next(self.now, self.connected));
         crate::time::earliest(crate::time::earliest(cluster, mesos), others)
     }
 
@@ -235,7 +237,7 @@ impl Fleet {
         }
         let (timing, order, first) = (self.config.timing.clone(), self.next_order, self.state.first_member);
         let mut cluster = Cluster::create(timing, &self.config.limits, spec, order, first, self.nonce_base(), now)?;
-        cluster.vacate(now, self.maintenance.agents());
+        cluster.vacate(now, self.maintenance.soon().clone());
         self.next_order += 1;
         self.order.insert((order, name.clone()));
         self.slots.insert(name.clone(), Slot::new(cluster));
@@ -395,6 +397,8 @@ impl Fleet {
         if let Some(refused) = slot.refused.as_ref().filter(|_| slot.wanting) {
             view.reasons.push(Reason { code: "not_placed", text: refused.to_string() });
         }
+        let stay = self.why_agents_stay(now, &slot.cluster);
+        view.reasons.extend(stay.into_iter().map(|text| Reason { code: "maintenance", text }));
         view.reasons.extend(slot.cannot_return.clone().map(|text| Reason { code: "cannot_return", text }));
         Some(view)
     }
@@ -436,7 +440,7 @@ impl Fleet {
             MesosEvent::Offers(offers) => self.on_offers(now, offers),
             MesosEvent::Volume { volume, outcome } => self.on_volume(now, &volume, outcome),
             MesosEvent::AgentLost(agent) => self.end_maintenance(now, &agent), // the tasks' own states follow
-            MesosEvent::Maintenance { id, agent, .. } => self.on_maintenance(now, id, &agent),
+            MesosEvent::Maintenance { id, agent, starts_in_ms } => self.on_maintenance(now, id, agent, starts_in_ms),
             // Every question is answered at once, so none is open.
             MesosEvent::Rescinded(_) | MesosEvent::MaintenanceRescinded(_) => {}
             MesosEvent::Status(status) => self.on_status(now, status),
@@ -446,6 +450,7 @@ impl Fleet {
 
     fn on_subscribed(&mut self, now: Millis, framework: FrameworkId) {
         self.connected = true;
+        self.resume_maintenance(now);
         if self.config.volumes {
             self.releasing.connected(now);
         }

@@ -1,7 +1,8 @@
 //! The checkpoint of the fleet: what belongs to all clusters together.
 
-use crate::{ClusterName, FrameworkId, MemberId};
+use crate::{AgentId, ClusterName, FrameworkId, MemberId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Version of the stored form; others are refused in words.
 pub const FLEET_STATE_VERSION: u32 = 1;
@@ -23,6 +24,9 @@ pub struct FleetState {
     /// nobody. (A cluster that is merely not known may have lost its record.)
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deleted: Vec<(ClusterName, MemberId)>,
+    /// Agents of which it was agreed that they are taken down.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub let_go: BTreeSet<AgentId>,
 }
 
 /// Most deleted clusters that are remembered; what is left of older ones is left alone.
@@ -51,6 +55,13 @@ impl FleetState {
 
 impl Default for FleetState {
     fn default() -> Self {
-        Self { version: FLEET_STATE_VERSION, framework: None, runs: 0, first_member: MemberId(0), deleted: Vec::new() }
+        Self {
+            version: FLEET_STATE_VERSION,
+            framework: None,
+            runs: 0,
+            first_member: MemberId(0),
+            deleted: Vec::new(),
+            let_go: BTreeSet::new(),
+        }
     }
 }

@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const HOPELESS_MAX: usize = 32;
 
 /// An agent that is to be taken down within so many milliseconds gets no new member: it would have to be copied twice.
-const MAINTENANCE_AHEAD_MS: u64 = 3_600_000;
+pub(crate) const MAINTENANCE_AHEAD_MS: u64 = 3_600_000;
 
 /// Spreads the members of a cluster over agents, always, and over zones, while there are enough.
 ///

@@ -2,7 +2,7 @@
 
 use super::world::{World, spec, status};
 use crate::ports::mesos::TaskState;
-use crate::{Durability, Limits, MemberId, Preference};
+use crate::{Durability, Limits, MemberId, Millis, Preference};
 use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
@@ -139,7 +139,7 @@ impl Run {
             }
             Step::Switchover(to) => drop(world.cluster.switchover(world.now, to.map(MemberId))),
             Step::Vacate(id) => {
-                let agents = id.map(|id| format!("a{id}").as_str().into());
+                let agents = id.map(|id| (format!("a{id}").as_str().into(), Millis(id)));
                 world.cluster.vacate(world.now, agents.into_iter().collect());
             }
             Step::Settle => {

@@ -4,8 +4,7 @@ use super::world::{World, spec};
 use crate::cluster::event::EventKind;
 use crate::cluster::switchover::SwitchoverError;
 use crate::protocol::{MemberRole, Trouble};
-use crate::{Epoch, MemberId};
-use std::collections::BTreeSet;
+use crate::{Epoch, MemberId, Millis};
 
 fn begun(world: &mut World, to: Option<u64>) -> (u64, u64) {
     let (from, to) = world.cluster.switchover(world.now, to.map(MemberId)).expect("it can be begun");
@@ -221,24 +220,92 @@ fn a_restarted_scheduler_takes_it_back() {
     }
 }
 
+fn goes(world: &mut World, agents: &[(&str, u64)]) {
+    let agents = agents.iter().map(|(name, at)| ((*name).into(), Millis(*at))).collect();
+    world.cluster.vacate(world.now, agents);
+    world.settle();
+}
+
 #[test]
 fn an_agent_that_is_to_be_taken_down_loses_its_primary() {
     let mut world = World::running(3);
-    let agents = |names: &[&str]| names.iter().map(|name| (*name).into()).collect::<BTreeSet<_>>();
-    world.cluster.vacate(world.now, agents(&["a2"]));
-    world.settle();
+    goes(&mut world, &[("a2", 1_000)]);
     assert_eq!(world.primary(), Some(0), "a replica is nothing to hand over");
-    world.cluster.vacate(world.now, agents(&["a0", "a1"]));
-    world.settle();
+    goes(&mut world, &[("a0", 1_000), ("a1", 1_000)]);
     world.check_whole();
     assert_eq!((world.primary(), losses(&world)), (Some(2), 0), "and not to one that goes, too");
-    world.cluster.vacate(world.now, agents(&["a0", "a1", "a2"]));
-    world.settle();
+    goes(&mut world, &[("a0", 1_000), ("a1", 1_000), ("a2", 1_000)]);
     assert_eq!((world.primary(), failures(&world)), (Some(2), 0), "there is nowhere to go");
-    world.cluster.vacate(world.now, agents(&["a2"]));
-    world.settle();
+    goes(&mut world, &[("a2", 1_000)]);
     world.check_whole();
     assert_eq!(world.primary(), Some(0), "as soon as there is");
+    goes(&mut world, &[("a0", 1_000), ("a1", 3_000), ("a2", 2_000)]);
+    world.check_whole();
+    assert_eq!(world.primary(), Some(1), "which stays longest");
+}
+
+#[test]
+fn who_is_about_to_go_is_the_last_choice() {
+    let mut world = World::running(3);
+    goes(&mut world, &[("a1", 1_000)]);
+    assert_eq!(begun(&mut world, None), (0, 2));
+    world.settle();
+    goes(&mut world, &[("a0", 1_000)]);
+    world.crash(2);
+    world.settle();
+    world.check_whole();
+    assert_eq!(world.primary(), Some(1), "of two that have the same");
+    assert_eq!(begun(&mut world, Some(0)), (1, 0), "but for who is asked for by name");
+    world.settle();
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::SwitchedOver { to: MemberId(0), .. })), 1);
+}
+
+#[test]
+fn an_order_to_open_again_that_does_not_arrive_ends_in_an_election() {
+    let mut world = World::running(3);
+    begun(&mut world, None);
+    assert_eq!(world.decided(), ["step down 0 in 1, turn 1"]);
+    world.obey_all();
+    world.up.clear();
+    world.toy(0).reachable = false; // it is read-only, its replicas are connected, and it was last heard of as the primary
+    for _ in 0..30 {
+        world.persist();
+        world.effects();
+        world.obey_all();
+        world.replicate();
+        world.say_all();
+        world.hear_all();
+        world.pass(1_000);
+    }
+    assert_ne!(world.cluster.state().primary, Some(MemberId(0)), "{:?}", world.reasons());
+    world.toy(0).reachable = true;
+    world.settle();
+    world.check_whole();
+    assert!(world.write());
+}
+
+#[test]
+fn what_fails_again_and_again_is_tried_less_and_less() {
+    let mut world = World::running(3);
+    world.toy(0).stays_open = true;
+    world.cluster.vacate(world.now, [("a0".into(), Millis(1_000))].into());
+    let start = world.now;
+    let mut attempts = Vec::new();
+    while world.now.since(start) < 1_800_000 {
+        let before = failures(&world);
+        world.pass(1_000);
+        world.say_all();
+        world.hear_all();
+        world.persist();
+        world.effects();
+        world.obey_all();
+        world.replicate();
+        if failures(&world) > before {
+            attempts.push(world.now.since(start) / 1000);
+        }
+    }
+    let pauses: Vec<u64> = attempts.windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(pauses.is_sorted() && pauses[0] >= 30 && (4..8).contains(&attempts.len()), "{attempts:?}");
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Agents that are taken down.
 
-use super::{Bench, name, names};
+use super::{Bench, Config, Fleet, name, names};
 use crate::ports::mesos::{MesosCall, MesosEvent, TaskState};
 use crate::protocol::{MemberRole, Order, ToExecutor};
-use crate::{AgentId, MemberId};
+use crate::{AgentId, FrameworkId, MemberId};
+use std::collections::BTreeSet;
 
 fn ask(bench: &mut Bench, agent: &str) -> Vec<MesosCall> {
     bench.mesos(MesosEvent::Maintenance { id: "i".into(), agent: agent.into(), starts_in_ms: 60_000 });
@@ -72,26 +73,82 @@ fn a_primary_hands_over_first() {
 #[test]
 fn replicas_are_let_go_while_enough_are_left() {
     let (mut bench, agents) = running();
+    assert_eq!(answer(&ask(&mut bench, &agents[1])), Some(false), "not before it is durable");
     assert_eq!(answer(&ask(&mut bench, &agents[1])), Some(true), "one replica suffices");
     assert_eq!(answer(&ask(&mut bench, &agents[2])), Some(false), "not without the other, too");
+    assert_eq!(answer(&ask(&mut bench, &agents[2])), Some(false));
     assert_eq!(answer(&ask(&mut bench, &agents[1])), Some(true), "as was said");
+    let view = bench.fleet.view(bench.now, &name("a")).expect("it is there");
+    let texts: Vec<_> = view.reasons.iter().filter(|r| r.code == "maintenance").map(|r| r.text.as_str()).collect();
+    let why = "no other healthy replica would be left to acknowledge commits";
+    assert_eq!(texts, [format!("agent {} is to be taken down, and cannot be let go: {why}", agents[2])]);
     bench.mesos(MesosEvent::AgentLost(AgentId::from(agents[1].as_str())));
+    bench.calls();
+    ask(&mut bench, &agents[2]);
     assert_eq!(answer(&ask(&mut bench, &agents[2])), Some(true), "what it was agreed for has come and gone");
 }
 
 #[test]
-fn what_does_not_come_up_again_is_forgotten() {
+fn what_was_agreed_to_is_remembered() {
     let (mut bench, agents) = running();
+    ask(&mut bench, &agents[1]);
+    assert_eq!(answer(&ask(&mut bench, &agents[1])), Some(true));
+    let cluster = bench.fleet.cluster(&name("a")).expect("it is there").state().clone();
+    let stored = Some(bench.fleet.state.clone()); // all of it is saved
+    let fleet = Fleet::recover(Config::default(), stored, vec![cluster], BTreeSet::new(), bench.now);
+    let mut after = Bench { fleet, now: bench.now, saving: Vec::new() }.connect();
+    for id in 0..3 {
+        after.status(&format!("mysos-a-{id}"), TaskState::Running);
+    }
+    report(&mut after, 0, MemberRole::Primary, 1);
+    for id in 1..3 {
+        report(&mut after, id, MemberRole::Following { connected: true }, 1);
+    }
+    for _ in 0..3 {
+        assert_eq!(answer(&ask(&mut after, &agents[2])), Some(false), "the other one is gone or about to go");
+    }
+    assert_eq!(answer(&ask(&mut after, &agents[1])), Some(true));
+}
+
+#[test]
+fn what_goes_some_day_does_not_count() {
+    let (mut bench, agents) = running();
+    let far = |bench: &mut Bench, agent: &str| {
+        let (id, agent) = ("i".into(), agent.into());
+        bench.mesos(MesosEvent::Maintenance { id, agent, starts_in_ms: 86_400_000 });
+        bench.calls()
+    };
+    let calls = far(&mut bench, &agents[0]);
+    assert_eq!((answer(&calls), steps_down(&calls)), (Some(false), false), "there is time enough");
+    assert_eq!(answer(&far(&mut bench, &agents[1])), Some(true));
+    ask(&mut bench, &agents[2]);
+    assert_eq!(answer(&ask(&mut bench, &agents[2])), Some(true), "the other one is there until tomorrow");
+    // A rolling maintenance: the primary's agent is first, and its successor's comes last.
+    let calls = ask(&mut bench, &agents[0]);
+    assert!(steps_down(&calls), "agent {} stays longest", agents[1]);
+}
+
+#[test]
+fn who_is_not_asked_after_stays() {
+    let (mut bench, agents) = running();
+    ask(&mut bench, &agents[1]);
     assert_eq!(answer(&ask(&mut bench, &agents[1])), Some(true));
     let mut offered = super::offer("p", 1);
     offered.agent = agents[1].as_str().into();
     bench.mesos(MesosEvent::Offers(vec![offered]));
     bench.calls();
+    ask(&mut bench, &agents[2]);
     assert_eq!(answer(&ask(&mut bench, &agents[2])), Some(true), "the other one was offered without an end");
-    assert_eq!(bench.fleet.maintenance.agents().len(), 1);
+    assert_eq!(bench.fleet.maintenance.soon().len(), 1);
     let cluster = bench.fleet.cluster(&name("a")).expect("it is there");
     assert_eq!(cluster.state().primary, Some(MemberId(0)));
-    bench.fleet.expire_maintenance(bench.now.after(7_200_000));
-    assert_eq!(bench.fleet.maintenance.agents().len(), 0);
-    assert_eq!(bench.fleet.maintenance.next(), None);
+    bench.mesos(MesosEvent::Disconnected);
+    bench.pass(300_000);
+    assert_eq!(bench.fleet.maintenance.soon().len(), 1, "nobody could ask");
+    bench.mesos(MesosEvent::Subscribed(FrameworkId::from("f")));
+    bench.pass(100_000);
+    assert_eq!((bench.fleet.maintenance.soon().len(), bench.fleet.state.let_go.len()), (1, 1));
+    bench.pass(30_000);
+    assert_eq!((bench.fleet.maintenance.soon().len(), bench.fleet.state.let_go.len()), (0, 0));
+    assert_eq!(bench.fleet.maintenance.next(bench.now, true), None);
 }

@@ -1,0 +1,140 @@
+//! Handing over unasked: away from agents that are to be taken down or that want the primary to end, and from disks that
+//! fail; and whether a cluster can do without an agent.
+
+use super::{Cluster, Effect};
+use crate::protocol::{MemberRole, ToExecutor, Trouble};
+use crate::{AgentId, MemberId, Millis};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Longest pause after a switchover that failed, in milliseconds.
+const PAUSE_MS_MAX: u64 = 600_000;
+
+/// Why a cluster hands over by itself.
+#[derive(Clone, Debug)]
+struct Cause {
+    reason: String,
+    /// How long to wait before the next attempt.
+    pause_ms: u64,
+    /// Whether the primary waits for it and can be let go.
+    waits: bool,
+    /// Whether it is no better on an agent that goes no later.
+    vacates: bool,
+}
+
+impl Cluster {
+    /// Says which agents are to be taken down soon, and when: a primary on one of them hands over as soon as it can, to a
+    /// member that stays, or stays longer. Replaces what was said before.
+    pub fn vacate(&mut self, now: Millis, agents: BTreeMap<AgentId, Millis>) {
+        if self.vacate != agents {
+            self.vacate = agents;
+            if self.switchover_failures == 0 {
+                self.switchover_pause_until = Millis(0);
+            }
+            self.reconcile(now);
+        }
+    }
+
+    /// Why the cluster would not stay open, with as many replicas as must acknowledge, when these agents are taken down;
+    /// `None` when it would.
+    pub fn why_needed(&self, now: Millis, agents: &BTreeSet<AgentId>) -> Option<String> {
+        let stays = |id: &MemberId| {
+            let leaves = self.observed.get(id).and_then(|o| o.report.as_ref()).is_some_and(|r| r.asked_to_leave);
+            !leaves && self.state.members.get(id).is_some_and(|member| !agents.contains(&member.agent))
+        };
+        let healthy = |id: &MemberId| self.observed.get(id).is_some_and(|o| self.is_healthy(now, *id, o));
+        if self.state.deleting {
+            return None;
+        }
+        let Some(primary) = self.state.primary.filter(|_| self.is_open() && self.switchover.is_none()) else {
+            return Some("no primary is open for writes".to_owned());
+        };
+        if !stays(&primary) {
+            let there = format!("its primary, member {primary}, is there");
+            return Some(match self.best_successor(now, primary, self.goes_after(primary)) {
+                Ok(_) => format!("{there}, and hands over"),
+                Err(error) => format!("{there}: {error}"),
+            });
+        }
+        let others = self.state.staying().map(|(id, _)| id).filter(|id| Some(*id) != self.state.primary);
+        let count = others.filter(|id| stays(id) && healthy(id)).count();
+        let acks = self.state.spec.durability.acks() as usize;
+        (count < acks).then(|| format!("no other healthy replica would be left to acknowledge commits"))
+    }
+
+    /// When a primary's agent is to be taken down, if it is: who takes over must stay longer.
+    fn goes_after(&self, primary: MemberId) -> Millis {
+        let agent = self.state.members.get(&primary).map(|member| &member.agent);
+        agent.and_then(|agent| self.vacate.get(agent)).copied().unwrap_or_default()
+    }
+
+    /// Whether a member's agent is about to go, or wants it to.
+    pub(super) fn is_about_to_go(&self, id: MemberId) -> bool {
+        let asked = self.observed.get(&id).and_then(|o| o.report.as_ref()).is_some_and(|r| r.asked_to_leave);
+        asked || self.state.members.get(&id).is_some_and(|member| self.vacate.contains_key(&member.agent))
+    }
+
+    /// After an attempt that failed, the next one that nobody asks for comes later each time.
+    pub(super) fn pause_switchovers(&mut self, now: Millis) {
+        let doubled = self.switchover_pause_ms.saturating_mul(1 << self.switchover_failures.min(10));
+        self.switchover_failures += 1;
+        self.switchover_pause_until = now.after(doubled.min(PAUSE_MS_MAX));
+    }
+
+    /// Why the primary should hand over without being asked to.
+    fn cause(&self, primary: MemberId) -> Option<Cause> {
+        let report = self.observed.get(&primary)?.report.as_ref()?;
+        let agent = &self.state.members.get(&primary)?.agent;
+        Some(if report.asked_to_leave {
+            let (reason, pause_ms) = ("its agent wants it to end".to_owned(), self.timing.leave_retry_ms);
+            Cause { reason, pause_ms, waits: true, vacates: false }
+        } else if self.vacate.contains_key(agent) {
+            let (reason, pause_ms) = (format!("its agent {agent} is to be taken down"), self.timing.vacate_retry_ms);
+            Cause { reason, pause_ms, waits: false, vacates: true }
+        } else if let Some(trouble @ Trouble::Storage { .. }) = &report.trouble {
+            let (reason, pause_ms) = (trouble.to_string(), self.timing.storage_retry_ms);
+            Cause { reason, pause_ms, waits: false, vacates: false }
+        } else {
+            return None;
+        })
+    }
+
+    pub(super) fn hand_over_when_needed(&mut self, now: Millis, primary: MemberId) {
+        let Some(Cause { reason, pause_ms, waits, vacates }) = self.cause(primary) else { return };
+        if now < self.switchover_pause_until {
+            let until = self.switchover_pause_until;
+            return self.wake_at(until);
+        }
+        let goes_after = if vacates { self.goes_after(primary) } else { Millis(0) };
+        match self.best_successor(now, primary, goes_after) {
+            Ok(to) => {
+                self.switchover_pause_ms = pause_ms;
+                self.switchover_pause_until = now.after(pause_ms);
+                self.begin_switchover(now, primary, to, &reason);
+                let deadline = self.switchover.as_ref().map_or(now, |s| s.deadline);
+                self.wake_at(deadline);
+            }
+            Err(_) if waits && self.state.spec.size == 1 && self.state.members.len() == 1 => {
+                // Nobody will ever take its place.
+                self.switchover_pause_until = now.after(self.timing.resend_ms);
+                self.let_go(primary);
+                let until = self.switchover_pause_until;
+                self.wake_at(until);
+            }
+            Err(_) => {} // whatever makes a member ready is news, and leads here again
+        }
+    }
+
+    /// Tells a member that its end need not wait for a successor.
+    pub(super) fn let_go(&mut self, member: MemberId) {
+        if let Some(agent) = self.state.members.get(&member).map(|m| m.agent.clone()) {
+            self.want(Effect::Send { member, agent, message: ToExecutor::LetGo });
+        }
+    }
+
+    /// Whether a member may put off its end, because it is or was the primary.
+    pub(super) fn may_linger(&self, member: MemberId) -> bool {
+        let role = self.observed.get(&member).and_then(|o| o.report.as_ref()).map(|r| &r.role);
+        let serves = matches!(role, Some(MemberRole::Primary | MemberRole::Promoting | MemberRole::SteppedDown));
+        serves || self.state.primary == Some(member)
+    }
+}
