@@ -42,21 +42,25 @@ impl Control<'_> {
     async fn close(&self, wait_s: u64) -> Result<(), Error> {
         let name = if self.dialect().has_super_read_only() { "super_read_only" } else { "read_only" };
         self.run("limit the wait", &format!("SET SESSION lock_wait_timeout = {wait_s}")).await?;
-        let limit = self.limit + Duration::from_secs(2 * wait_s); // two locks, one after the other
+        let limit = self.limit + Duration::from_secs(2 * wait_s); // some locks, one after the other, and a limit beside it
         let closed = self.link.run("make read-only", &format!("SET GLOBAL {name} = ON"), limit).await;
         self.run("lift the limit", "SET SESSION lock_wait_timeout = DEFAULT").await?;
         closed
     }
 
-    /// Ends what clients are doing, but for commits that wait for an acknowledgement: ended, they would be released.
+    /// Ends what clients are doing, but for commits that wait for an acknowledgement: ended, they would be released. A list of
+    /// sessions is old when it is read, and one session may wait for a whole group of commits: therefore MariaDB, where
+    /// the wait ends for a session that is killed at once, is asked to end them softly. (Seen with 10.11: clients were told
+    /// of a success that no replica had.) MySQL goes on to wait.
     async fn end_sessions(&self) -> Result<(), Error> {
+        let kill = if self.dialect().is_mariadb() { "KILL SOFT CONNECTION" } else { "KILL CONNECTION" };
         for session in self.link.query("list sessions", "SHOW FULL PROCESSLIST", self.limit).await? {
             let user = session.text("User").unwrap_or_default();
             let waits = session.text("State").is_some_and(|state| state.to_ascii_lowercase().contains("semi-sync"));
             let Some(id) = session.number("Id").filter(|_| !waits && !NOT_CLIENTS.contains(&user.as_str())) else {
                 continue;
             };
-            match self.run("end a session", &format!("KILL CONNECTION {id}")).await {
+            match self.run("end a session", &format!("{kill} {id}")).await {
                 Err(error) if error.server_code() == Some(NO_SUCH_THREAD) => {}
                 other => other?,
             }

@@ -549,7 +549,8 @@ impl Cluster {
                 self.effects.retain(|(_, queued)| queued.ordered() != Some(*member));
             }
             Effect::Kill { .. } | Effect::Withdraw | Effect::Send { message: ToExecutor::LetGo, .. }
-                if self.effects.iter().any(|(_, queued)| *queued == effect) => {
+                if self.effects.iter().any(|(_, queued)| *queued == effect) =>
+            {
                 return;
             }
             Effect::Publish(_) => self.effects.retain(|(_, queued)| !matches!(queued, Effect::Publish(_))),

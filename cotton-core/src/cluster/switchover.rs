@@ -9,9 +9,9 @@
 //! Whatever goes wrong before 3 ends with another turn of the same epoch: the old primary is told to open again. Nobody
 //! else can have opened, because that takes an epoch of its own. A scheduler that is restarted does the same.
 
+use super::Cluster;
 use super::event::EventKind;
 use super::view::SwitchoverView;
-use super::Cluster;
 use crate::protocol::{MemberRole, Stage};
 use crate::{GtidSet, MemberId, Millis};
 use std::cmp::Reverse;

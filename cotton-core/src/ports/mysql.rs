@@ -162,7 +162,7 @@ pub trait MySql: Send + Sync {
     /// Running transactions may go on for `grace_ms` if they hold this up, then they are broken off. Sessions of clients
     /// are ended. A read-only server just tells its position.
     ///
-    /// A session that waits for an acknowledgement is never answered by this, nor broken off: its commit is waited for.
+    /// A commit that waits for an acknowledgement is never answered by this, but waited for; its connection may be cut.
     ///
     /// # Errors
     /// When commits still wait at the end, or it is not certain to be read-only. It may be open or not then; nothing of

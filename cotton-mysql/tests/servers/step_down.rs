@@ -14,6 +14,7 @@ on_each_server!(
     a_long_transaction_is_broken_off,
     a_long_statement_is_broken_off,
     a_session_that_waits_is_not_released,
+    sessions_that_begin_to_wait_are_not_released,
     it_is_repeated_and_taken_back,
     a_table_lock_is_broken_off,
 );
@@ -22,6 +23,8 @@ on_each_server!(
 const READ_ONLY: u16 = 1290;
 /// What the executor allows running transactions.
 const GRACE_MS: u64 = 1_000;
+/// Sessions that commit at once.
+const WRITERS: u64 = 14;
 /// Within that, the answer must have come, whatever it is.
 const BOUND: Duration = Duration::from_secs(15);
 
@@ -77,20 +80,8 @@ async fn a_long_transaction_is_broken_off(servers: Servers) {
 async fn a_long_statement_is_broken_off(servers: Servers) {
     let Some(members) = cluster(servers, 2, 0).await else { return };
     let mut conn = members[0].client().await;
-    let id: u64 = conn.query_first("SELECT CONNECTION_ID()").await.expect("an answer").expect("one row");
     let writing = tokio::spawn(async move { conn.query_drop("INSERT INTO app.t SELECT 1, SLEEP(600)").await });
-    until("writing", || async {
-        let sessions: Vec<u64> = members[0]
-            .admin()
-            .await
-            .query(format!(
-                "SELECT id FROM information_schema.processlist WHERE user = '{USER}' AND info LIKE '%SLEEP%'"
-            ))
-            .await
-            .expect("sessions");
-        sessions.contains(&id)
-    })
-    .await;
+    until("writing", || async { sessions(&members[0], USER, "info LIKE '%SLEEP%'").await == 1 }).await;
     let last = step_down_in_time(&members[0]).await;
     let written = tokio::time::timeout(Duration::from_secs(5), writing).await.expect("ended").expect("no panic");
     written.expect_err("it was broken off");
@@ -143,6 +134,47 @@ async fn a_session_that_waits_is_not_released(servers: Servers) {
 
     // Now that nobody waits, it steps down.
     step_down_in_time(&members[0]).await;
+}
+
+/// What holds it up is broken off while others begin to wait, in groups of which one session speaks for all.
+async fn sessions_that_begin_to_wait_are_not_released(servers: Servers) {
+    if !servers.has_semi_sync() {
+        return;
+    }
+    let Some(members) = cluster(servers, 2, 1).await else { return };
+    let members: Vec<Arc<Member>> = members.into_iter().map(Arc::new).collect();
+    insert(&mut members[0].client().await, 1).await.expect("acknowledged");
+    members[1].instance.kill().await;
+    let mut conn = members[0].client().await;
+    let long = tokio::spawn(async move { conn.query_drop("INSERT INTO app.t SELECT 2, SLEEP(600)").await });
+    until("a long statement", || async { sessions(&members[0], USER, "info LIKE '%SLEEP%'").await == 1 }).await;
+    let old = Arc::clone(&members[0]);
+    let stepping = tokio::spawn(async move { old.instance.step_down(GRACE_MS).await });
+    until("an order to become read-only", || async {
+        sessions(&members[0], "cotton", "info LIKE 'SET GLOBAL%'").await == 1
+    })
+    .await;
+    let mut writers = Vec::new();
+    for id in 100..100 + WRITERS {
+        let mut conn = members[0].client().await;
+        writers.push(tokio::spawn(async move { insert(&mut conn, id).await }));
+    }
+    let stepped = tokio::time::timeout(BOUND, stepping).await.expect("in bounded time").expect("no panic");
+    eprintln!("{servers:?}: {:?}", stepped.map(|_| "stepped down").map_err(|error| error.chain()));
+    long.await.expect("no panic").expect_err("it was broken off");
+    let mut broken_off = 0;
+    for writer in writers {
+        if let Ok(ended) = tokio::time::timeout(Duration::from_millis(100), writer).await {
+            assert!(ended.expect("no panic").is_err(), "nobody has it, and yet its client was told that it is done");
+            broken_off += 1;
+        }
+    }
+    eprintln!("{servers:?}: {broken_off} of {WRITERS} sessions were broken off");
+}
+
+async fn sessions(member: &Member, user: &str, which: &str) -> usize {
+    let text = format!("SELECT id FROM information_schema.processlist WHERE user = '{user}' AND {which}");
+    member.admin().await.query::<u64, _>(text).await.expect("sessions").len()
 }
 
 async fn it_is_repeated_and_taken_back(servers: Servers) {
