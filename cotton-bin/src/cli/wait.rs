@@ -32,7 +32,7 @@ pub(super) async fn until_handed_over(client: &Client, name: &str, timeout: Dura
     match last {
         Some(it) if it.state == "done" => Ok(()),
         Some(it) => Err(CliError::Failed(format!(
-            "the primary of cluster '{name}' did not hand over: {}",
+            "the switchover of cluster '{name}' failed: {}",
             it.reason.unwrap_or_default()
         ))),
         None => Err(CliError::Failed(format!(

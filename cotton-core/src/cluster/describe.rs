@@ -99,6 +99,8 @@ impl Cluster {
             }
         } else if let Some(switchover) = &self.switchover {
             tell("switchover", format!("the primary is handing over to member {}", switchover.to));
+        } else if self.reopening_since.is_some() {
+            tell("switchover", "a switchover failed, and the primary is to open again".to_owned());
         } else if self.state.epoch.0 > 0 && !self.is_open() {
             tell("promotion", "the elected primary is not open for writes yet".to_owned());
         }

@@ -49,7 +49,7 @@ pub enum SwitchoverError {
     #[error("the cluster has no other member: scale it up first")]
     Alone,
     /// Without an open primary there is nothing to hand over.
-    #[error("no primary is open for writes: wait until one is")]
+    #[error("no primary is open for writes and has obeyed its last order: wait until one has")]
     NoPrimary,
     /// One at a time.
     #[error("a switchover is under way: wait for its end")]

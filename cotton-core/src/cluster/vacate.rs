@@ -58,7 +58,7 @@ impl Cluster {
         let others = self.state.staying().map(|(id, _)| id).filter(|id| Some(*id) != self.state.primary);
         let count = others.filter(|id| stays(id) && healthy(id)).count();
         let acks = self.state.spec.durability.acks() as usize;
-        (count < acks).then(|| format!("no other healthy replica would be left to acknowledge commits"))
+        (count < acks).then(|| "no other healthy replica would be left to acknowledge commits".to_owned())
     }
 
     /// When a primary's agent is to be taken down, if it is: who takes over must stay longer.

@@ -68,21 +68,21 @@ impl Maintenance {
 
 impl Fleet {
     /// An agent is to be taken down in `starts_in_ms`: its primaries hand over, and it is let go when nobody needs it.
-    pub(super) fn on_maintenance(&mut self, now: Millis, id: OfferId, agent: AgentId, starts_in_ms: u64) {
+    pub(super) fn on_maintenance(&mut self, now: Millis, id: OfferId, agent: &AgentId, starts_in_ms: u64) {
         let notice = Notice { starts: now.after(starts_in_ms), until: now.after(ASKED_MS) };
         self.maintenance.notices.insert(agent.clone(), notice);
         self.update_maintenance(now);
-        let ready = self.can_do_without(now, &agent);
-        let (soon, used) = (self.maintenance.told.contains_key(&agent), self.has_members_on(&agent));
+        let ready = self.can_do_without(now, agent);
+        let (soon, used) = (self.maintenance.told.contains_key(agent), self.has_members_on(agent));
         let news = if ready && soon && used {
             self.state.let_go.insert(agent.clone())
         } else {
-            !ready && self.state.let_go.remove(&agent)
+            !ready && self.state.let_go.remove(agent)
         };
         if news {
             self.revision.0 += 1;
         }
-        let durable = !self.state.let_go.contains(&agent) || self.persisted == self.revision;
+        let durable = !self.state.let_go.contains(agent) || self.persisted == self.revision;
         let ready = ready && durable; // asked again in a few seconds
         self.calls.push_back(Effect::Mesos(MesosCall::AnswerMaintenance { id, ready }));
     }

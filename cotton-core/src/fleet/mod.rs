@@ -440,7 +440,7 @@ impl Fleet {
             MesosEvent::Offers(offers) => self.on_offers(now, offers),
             MesosEvent::Volume { volume, outcome } => self.on_volume(now, &volume, outcome),
             MesosEvent::AgentLost(agent) => self.end_maintenance(now, &agent), // the tasks' own states follow
-            MesosEvent::Maintenance { id, agent, starts_in_ms } => self.on_maintenance(now, id, agent, starts_in_ms),
+            MesosEvent::Maintenance { id, agent, starts_in_ms } => self.on_maintenance(now, id, &agent, starts_in_ms),
             // Every question is answered at once, so none is open.
             MesosEvent::Rescinded(_) | MesosEvent::MaintenanceRescinded(_) => {}
             MesosEvent::Status(status) => self.on_status(now, status),
@@ -509,7 +509,10 @@ impl Fleet {
         }
         let left_alone = owner.is_some_and(|(name, ..)| self.damaged.contains(&name));
         if let Some(agent) = agent.filter(|_| !state.is_terminal() && !left_alone) {
-            self.calls.push_back(Effect::Mesos(MesosCall::Kill { task, agent })); // ours, but nobody wants it
+            // Ours, but nobody wants it: it need not wait for a successor.
+            let data = protocol::encode(&protocol::ToExecutor::LetGo).into();
+            let message = MesosCall::Message { task: task.clone(), agent: agent.clone(), data };
+            self.calls.extend([message, MesosCall::Kill { task, agent }].map(Effect::Mesos));
         }
     }
 

@@ -21,7 +21,8 @@ pub struct SchedulerConfig {
     /// Speaks TLS to the masters, and trusts only the authorities in this file (PEM). Without it, nothing is encrypted.
     #[cfg(feature = "tls")]
     pub ca_file: Option<std::path::PathBuf>,
-    /// How long an executor may take to end its task cleanly.
+    /// How long an executor may take to end its task when it is killed; less, if an agent is drained with less. A primary
+    /// hands over in that time.
     pub kill_grace: Duration,
     /// Longest pause between attempts to connect.
     pub backoff_max: Duration,
@@ -30,7 +31,7 @@ pub struct SchedulerConfig {
 }
 
 impl SchedulerConfig {
-    /// With defaults for all else: no authentication, no TLS, 10 s for kills and for calls, attempts to connect at most
+    /// With defaults for all else: no authentication, no TLS, 30 s for kills and 10 s for calls, attempts to connect at most
     /// 5 s apart.
     pub fn new(framework: FrameworkConfig, executor: ExecutorConfig) -> Self {
         Self {
@@ -39,7 +40,7 @@ impl SchedulerConfig {
             credential: None,
             #[cfg(feature = "tls")]
             ca_file: None,
-            kill_grace: Duration::from_secs(10),
+            kill_grace: Duration::from_secs(30),
             backoff_max: Duration::from_secs(5),
             call_timeout: Duration::from_secs(10),
         }

@@ -372,11 +372,15 @@ fn unknown_tasks_are_killed_and_those_of_damaged_clusters_left_alone() {
     bench.mesos(MesosEvent::Subscribed(FrameworkId::from("f")));
     bench.calls();
     bench.status("mysos-x-0", TaskState::Running);
-    assert_eq!(names(&bench.calls()), ["acknowledge", "kill"]);
+    assert_eq!(names(&bench.calls()), ["acknowledge", "message", "kill"]);
     bench.status("mysos-x-0", TaskState::Killed);
     assert_eq!(names(&bench.calls()), ["acknowledge"]);
     bench.status("nonsense", TaskState::Running);
-    assert_eq!(names(&bench.calls()), ["acknowledge", "kill"], "it is a task of this framework all the same");
+    assert_eq!(
+        names(&bench.calls()),
+        ["acknowledge", "message", "kill"],
+        "it is a task of this framework all the same"
+    );
     bench.status("mysos-d-0", TaskState::Running);
     assert_eq!(names(&bench.calls()), ["acknowledge"]);
     assert_eq!(bench.create("d", 1), Err(CommandError::Damaged(name("d"))));

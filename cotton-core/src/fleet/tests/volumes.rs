@@ -72,7 +72,7 @@ fn a_member_returns_to_its_volume_with_what_else_it_needs() {
     assert_eq!(launched, [("q".to_owned(), vec!["mysos-a-0-r1 on mysos-a-0".to_owned()])]);
     assert_eq!(state(&bench).members[&MemberId(0)].endpoint.port, 31_000, "clients remember its port");
     bench.status("mysos-a-0", TaskState::Running);
-    assert_eq!(names(&bench.calls()), ["kill", "acknowledge"], "of the run before");
+    assert_eq!(names(&bench.calls()), ["message", "kill", "acknowledge"], "of the run before");
     bench.status("mysos-a-0-r1", TaskState::Running);
     assert_eq!(names(&bench.calls()), ["acknowledge"]);
 }
