@@ -3,6 +3,7 @@
 
 pub(crate) mod durable_first;
 pub(crate) mod healing;
+pub(crate) mod let_go;
 pub(crate) mod no_loss;
 pub(crate) mod no_more_than_wanted;
 pub(crate) mod one_writer;

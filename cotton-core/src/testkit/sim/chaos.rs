@@ -71,7 +71,12 @@ impl World {
             Fault::AgentCut(victim, ms) => self.cut(victim, ms, |agent| (agent.control, agent.links) = (false, false)),
             Fault::LinkCut(victim, ms) => self.cut(victim, ms, |agent| agent.links = false),
             Fault::Freeze(victim, ms) => self.cut(victim, ms, |agent| agent.frozen = true),
-            Fault::AgentDeath(victim, ms) => self.kill_agent(victim, ms),
+            Fault::AgentDeath(victim, ms) => {
+                if let Some(agent) = self.victim(victim).map(|task| self.members[task].agent) {
+                    self.take_down(agent, ms);
+                }
+            }
+            Fault::Maintenance(victim, ms) => self.announce_maintenance(victim, ms),
             Fault::AgentRestart(victim, ms) => self.restart_agent(victim, ms),
             Fault::SchedulerCrash(down_ms) => self.crash_scheduler(down_ms),
             Fault::Disconnect(ms) => self.disconnect(ms),
@@ -93,7 +98,7 @@ impl World {
     }
 
     /// Somebody who fits.
-    fn victim(&mut self, victim: Victim) -> Option<Task> {
+    pub(super) fn victim(&mut self, victim: Victim) -> Option<Task> {
         let fits = |m: &super::member::Member| match victim {
             Victim::Primary => m.server.up && m.server.writable,
             Victim::Replica => m.server.up && !m.server.writable,
@@ -178,8 +183,8 @@ impl World {
         }
     }
 
-    fn kill_agent(&mut self, victim: Victim, ms: u64) {
-        let Some(agent) = self.victim(victim).map(|t| self.members[t].agent) else { return };
+    /// A machine ends, with all that runs there.
+    pub(super) fn take_down(&mut self, agent: usize, ms: u64) {
         if !self.agents[agent].alive {
             return;
         }
@@ -274,6 +279,7 @@ impl World {
         }
         trace!(self, "HEALING begins");
         self.calm = true;
+        self.windows.clear();
         self.healing_since = self.now;
         self.silent_until = self.now;
         self.store_trouble_until = self.now;

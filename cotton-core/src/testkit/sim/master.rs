@@ -102,6 +102,12 @@ impl Master {
         self.offers.clear();
         self.filters.clear();
     }
+
+    /// Takes back what is offered of an agent.
+    pub(super) fn rescind_offers(&mut self, agent: usize) -> Vec<OfferId> {
+        let of_agent = self.offers.extract_if(.., |_, on| *on == agent);
+        of_agent.map(|(offer, _)| offer).collect()
+    }
 }
 
 impl World {
@@ -152,7 +158,7 @@ impl World {
                 }
             }
             MesosCall::Reconcile(tasks) => self.reconcile(tasks),
-            MesosCall::AnswerMaintenance { .. } => {} // never announced here
+            MesosCall::AnswerMaintenance { id, .. } => self.take_answer(&id),
             MesosCall::Suppress => self.master.suppressed = true,
             MesosCall::Revive => {
                 self.master.suppressed = false;
@@ -310,7 +316,7 @@ impl World {
                 ports,
                 attributes,
                 held,
-                maintenance_in_ms: None,
+                maintenance_in_ms: self.windows.get(&index).map(|window| window.starts.since(self.now)),
             });
         }
         if !offers.is_empty() {
@@ -325,10 +331,8 @@ impl World {
         }
         trace!(self, "master: agent-{agent} is unreachable");
         self.agents[agent].registered = false;
-        let void: Vec<OfferId> =
-            self.master.offers.iter().filter(|(_, on)| **on == agent).map(|(offer, _)| offer.clone()).collect();
-        for offer in void {
-            self.master.offers.remove(&offer);
+        self.forget_agreement(agent);
+        for offer in self.master.rescind_offers(agent) {
             self.send_to_scheduler(MesosEvent::Rescinded(offer));
         }
         for (task, state) in self.tasks_on(agent) {

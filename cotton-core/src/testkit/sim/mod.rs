@@ -2,7 +2,7 @@
 //! kills, driven in the order of the real drivers, watched by a checker for each rule that must hold
 //! (`invariants`).
 //!
-//! A run has two phases. First everything breaks that the seed says; safety must hold all the time (R1 to R4, R6).
+//! A run has two phases. First everything breaks that the seed says; safety must hold all the time (R1 to R4, R6, R7).
 //! Then faults stop, what was cut is back, and every cluster must become healthy, writable and complete within a bounded
 //! time (R5). One seed is one run, to the last line of its trace: a failure is repeated by its seed.
 //!
@@ -13,6 +13,7 @@
 
 mod chaos;
 mod history;
+mod maintenance;
 mod master;
 mod member;
 mod operator;

@@ -83,6 +83,8 @@ pub(super) enum Fault {
     Purge(Victim),
     /// An agent is drained: it kills a task, and grants that so long.
     Drain(Victim, u64),
+    /// An agent is to be taken down for so long, once it can be done without.
+    Maintenance(Victim, u64),
 }
 
 /// Whom a fault hits.
@@ -200,7 +202,7 @@ impl Plan {
 
 /// Each seed has a few kinds of faults only: where everything breaks all the time, nothing deep is ever reached.
 fn faults(r: &mut Random, rough: u64, chaos_ms: u64) -> Vec<(u64, Fault)> {
-    let kinds: Vec<u64> = (0..r.within(1, 4)).map(|_| r.below(18)).collect();
+    let kinds: Vec<u64> = (0..r.within(1, 4)).map(|_| r.below(20)).collect();
     let count = if rough == 0 { r.below(4) } else { r.below(6 * rough) };
     let mut faults: Vec<(u64, Fault)> =
         (0..count).map(|_| (r.within(3_000, chaos_ms), fault(r, r.clone().pick(&kinds).unwrap_or(0)))).collect();
@@ -228,6 +230,7 @@ fn fault(r: &mut Random, kind: u64) -> Fault {
         12 => Fault::Disconnect(long.min(20_000)),
         15 | 16 => Fault::Isolation(r.within(6_000, 12_000)),
         13 => r.pick(&[Fault::StoreTrouble(long), Fault::Silence(long)]).unwrap_or(Fault::StoreTrouble(long)),
+        18 | 19 => Fault::Maintenance(victim, long),
         17 => Fault::Drain(victim, r.within(2_000, 30_000)),
         _ => Fault::Purge(victim),
     }

@@ -304,11 +304,8 @@ impl World {
                 (Ok((name, id, run)), Some(news)) => durable_first::on_acknowledge(self.stored(&name), id, run, *news),
                 (Ok(_), None) | (Err(_), _) => Ok(()),
             },
-            MesosCall::Decline { .. }
-            | MesosCall::AnswerMaintenance { .. }
-            | MesosCall::Reconcile(_)
-            | MesosCall::Suppress
-            | MesosCall::Revive => Ok(()),
+            MesosCall::AnswerMaintenance { id, ready } => return self.judge_answer(id, *ready),
+            MesosCall::Decline { .. } | MesosCall::Reconcile(_) | MesosCall::Suppress | MesosCall::Revive => Ok(()),
         };
         self.hold(verdict);
     }
@@ -411,6 +408,7 @@ impl World {
         }
         trace!(self, "master: scheduler run {run} subscribed");
         self.master.on_subscribed(connection, self.now);
+        self.forget_questions();
         self.send_to_scheduler(MesosEvent::Subscribed(known));
         self.after(5, Event::AllocateSoon);
     }

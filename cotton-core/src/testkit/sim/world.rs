@@ -5,6 +5,7 @@
 
 use super::Mutation;
 use super::chaos::Cut;
+use super::maintenance::Window;
 use super::master::{Agent, Master};
 use super::member::Member;
 use super::operator::Operator;
@@ -80,6 +81,7 @@ pub(super) enum Event {
     Confirm { index: usize, run: u64, revision: Revision },
     Fault(Fault),
     Mend(Cut),
+    AskMaintenance { agent: usize },
     Heal,
 }
 
@@ -127,6 +129,8 @@ pub(super) struct World {
     pub(super) store_trouble_until: Millis,
     pub(super) master: Master,
     pub(super) agents: Vec<Agent>,
+    /// Agents that are to be taken down.
+    pub(super) windows: BTreeMap<usize, Window>,
     pub(super) members: Vec<Member>,
     pub(super) volumes: BTreeMap<VolumeId, Volume>,
     pub(super) lives: Vec<Living>,
@@ -177,6 +181,7 @@ impl World {
             store_trouble_until: Millis(0),
             master: Master::default(),
             agents,
+            windows: BTreeMap::new(),
             members: Vec::new(),
             volumes: BTreeMap::new(),
             lives: Vec::new(),
@@ -316,6 +321,7 @@ impl World {
             | Event::Confirm { .. }
             | Event::Fault(_)
             | Event::Mend(_)
+            | Event::AskMaintenance { .. }
             | Event::Heal => None,
         }
     }
@@ -367,6 +373,7 @@ impl World {
             Event::Confirm { index, run, revision } => self.confirm(index, run, revision),
             Event::Fault(fault) => self.strike(fault),
             Event::Mend(cut) => self.mend(cut),
+            Event::AskMaintenance { agent } => self.ask_maintenance(agent),
             Event::Heal => self.heal(),
         }
     }
