@@ -190,3 +190,34 @@ fn sync_tree(dir: &Path) -> io::Result<()> {
     }
     sync_dir(dir)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::RunAs;
+
+    /// A replacement stops after each of its steps; what is found then is one complete directory, the newest.
+    #[test]
+    fn a_replacement_that_was_interrupted_is_finished_or_taken_back() {
+        for (there, replaced, expected) in [
+            (Some("old"), None, Some("old")),        // nothing was begun
+            (None, Some("old"), Some("old")),        // the old one had lost its name, the new one had none yet
+            (Some("new"), Some("old"), Some("new")), // the old one was still to be removed
+            (Some("new"), None, Some("new")),        // it was done
+            (None, None, None),                      // a first start
+        ] {
+            let root = tempfile::tempdir().expect("a directory");
+            let dirs = Dirs::new(root.path(), RunAs::default());
+            let make = |at: PathBuf, what: &str| {
+                fs::create_dir(&at).expect("made");
+                fs::write(at.join("which"), what).expect("written");
+            };
+            there.into_iter().for_each(|what| make(dirs.data(), what));
+            replaced.into_iter().for_each(|what| make(dirs.replaced(), what));
+            restore(&dirs).expect("nothing is in the way");
+            let found = fs::read_to_string(dirs.data().join("which")).ok();
+            assert_eq!(found.as_deref(), expected);
+            assert!(!dirs.replaced().exists());
+        }
+    }
+}

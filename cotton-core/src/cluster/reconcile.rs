@@ -160,7 +160,8 @@ impl Cluster {
         let Some(agent) = self.state.members.get(&member).map(|m| m.agent.clone()) else { return };
         let withheld = |effect: &Effect| matches!(effect, Effect::Launch { task, .. } if task.member == member);
         if self.effects.iter().any(|(_, effect)| withheld(effect)) {
-            return self.forget(now, member, "it was not launched yet".to_owned(), true);
+            let ran_before = self.state.members.get(&member).is_some_and(|member| member.run > 0);
+            return self.forget(now, member, "it was not launched yet".to_owned(), ran_before);
         }
         if !self.has_task(member) {
             return self.forget(now, member, "its task had ended before".to_owned(), true);

@@ -65,7 +65,8 @@ pub struct Scheduler {
 /// A damaged record is kept aside and its cluster left alone; the others go on.
 ///
 /// # Errors
-/// When the state cannot be listed, the fleet's own record is damaged, or Mesos refuses us.
+/// When the state cannot be listed, the fleet's own record is damaged, or missing although there are clusters, or Mesos
+/// refuses us.
 pub async fn start(config: Config, ports: Ports, wall_clock: WallClock) -> Result<Scheduler, PortError> {
     let started = Instant::now();
     let loaded = load(&*ports.state).await?;

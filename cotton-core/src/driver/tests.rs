@@ -345,6 +345,25 @@ async fn a_damaged_record_is_kept_aside_and_the_others_go_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn clusters_without_the_fleets_record_are_not_taken_for_a_new_framework() {
+    let store = SlowStore::default();
+    {
+        let bench = Bench::on(store.clone()).await;
+        bench.handle.create(spec("a")).await.expect("a new name");
+        bench.handle.stop().await;
+        assert!(bench.ended.await.expect("no panic").is_ok());
+    }
+    store.store.remove(&StateKey::Fleet).await.expect("it takes writes");
+    let before = store.store.get(&StateKey::Cluster(name("a")));
+    let (mesos, discovery) = (FakeMesos::new(), Arc::new(FakeDiscovery::default()));
+    let ports = Ports { mesos: Arc::clone(&mesos) as Arc<dyn Mesos>, state: Arc::new(store.clone()), discovery };
+    let error = start(Config::default(), ports, Arc::new(|| 0)).await.expect_err("refused");
+    assert!(error.to_string().contains("restore that record"), "{error}");
+    assert_eq!(mesos.calls.lock().expect("no panic while locked").len(), 0);
+    assert_eq!((store.store.get(&StateKey::Fleet), store.store.get(&StateKey::Cluster(name("a")))), (None, before));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_being_saved_is_finished_when_it_stops() {
     for stopped in [true, false] {
         let bench = Bench::start().await;

@@ -1,5 +1,4 @@
 //! Servers out of archives: from files and web servers, good and bad ones, and that they run.
-#![allow(missing_docs, reason = "a test")]
 
 #[path = "../servers/support.rs"]
 mod support;

@@ -75,6 +75,8 @@ struct World {
     /// The process: its boot, and the epoch in which it is or may be open.
     process: Option<u64>,
     open: Option<Epoch>,
+    /// The same before the promotion under way, which may be refused before anything is done.
+    open_before: Option<Epoch>,
     /// In which epochs which process was opened; an epoch opens one process only.
     opened: Vec<(Epoch, u64, u64)>,
     last_report: Option<Report>,
@@ -92,6 +94,7 @@ impl World {
             kill: None,
             process: None,
             open: None,
+            open_before: None,
             opened: Vec::new(),
             last_report: None,
             inputs: Vec::new(),
@@ -154,7 +157,7 @@ impl World {
                     let this = (epoch, self.durable.incarnation, boot);
                     assert!(self.opened.iter().all(|other| other.0 != epoch || *other == this), "opened once");
                     self.opened.push(this);
-                    self.open = Some(epoch);
+                    self.open_before = self.open.replace(epoch);
                 }
                 Operation::Freeze { rank } => assert_eq!(*rank, obeyed),
                 Operation::StepDown { rank, .. } => {
@@ -208,6 +211,9 @@ impl World {
             }
             Operation::Stop { .. } => self.end_process(),
             Operation::StepDown { .. } if !failed => self.open = None,
+            Operation::Promote { .. } if matches!(outcome, Outcome::Promoted(Promoted::Incomplete(_))) => {
+                self.open = self.open_before;
+            }
             Operation::StepDown { .. }
             | Operation::Provision
             | Operation::Freeze { .. }

@@ -1,6 +1,6 @@
 //! R6: never more tasks than wanted plus the one being replaced, not counting those that leave because fewer are wanted or
 //! because their agent cannot be reached; no task of a deleted cluster left; no port twice on
-//! an agent; no task started twice.
+//! an agent; no task started twice, nor two of one member at a time.
 
 use super::Verdict;
 use crate::cluster::state::{Leaving, State};
@@ -40,8 +40,20 @@ impl NoMoreThanWanted {
         if !self.running.insert(task.clone()) {
             return Err(format!("R6: task '{task}' is started twice"));
         }
+        let member = |task: &TaskId| task.parse().ok().map(|(_, member, _)| member);
+        if let Some(other) = tasks.iter().find(|other| *other != task && member(other) == member(task)) {
+            return Err(format!("R6: '{task}' is started beside '{other}', on the same data"));
+        }
         // A member that comes back to its data was there before: while it is not decided who leads, all may be needed.
         let returns = task.parse().is_ok_and(|(_, _, run)| run > 0);
+        if let Some(state) = stored.filter(|state| returns && tasks.len() > state.members.len()) {
+            return Err(format!(
+                "R6: {} tasks of {} members of '{}' run",
+                tasks.len(),
+                state.members.len(),
+                state.name()
+            ));
+        }
         if let Some(state) = stored.filter(|_| !returns) {
             let surplus = |m: &crate::cluster::state::Member| {
                 matches!(m.leaving, Some(Leaving::ScaleDown | Leaving::Unreachable))

@@ -2,6 +2,7 @@
 
 use super::plan::Victim;
 use super::world::{Event, World, trace};
+use crate::cluster::state::State;
 use crate::ports::mesos::MesosEvent;
 use crate::testkit::invariants::let_go;
 use crate::{AgentId, Millis, OfferId};
@@ -65,16 +66,20 @@ impl World {
     /// The scheduler says what it thinks of that.
     pub(super) fn judge_answer(&mut self, id: &OfferId, ready: bool) {
         let window = self.windows.iter_mut().find(|(_, window)| window.asked.as_ref() == Some(id));
-        let Some((agent, window)) = window else { return };
+        let Some((&index, window)) = window else { return };
         window.agreed = ready;
         if !ready {
             return;
         }
-        let agent = self.agents[*agent].id.clone();
+        let agent = self.agents[index].id.clone();
         let agreed = self.windows.iter().filter(|(_, window)| window.agreed).map(|(agent, _)| *agent);
         let before: BTreeSet<AgentId> = agreed.map(|on| self.agents[on].id.clone()).filter(|on| *on != agent).collect();
         trace!(self, "scheduler: {agent} may be taken down");
-        let verdict = let_go::on_agreed(self.store.clusters.values(), &agent, &before);
+        // Where a task has ended, nobody is taken anything, whether that is stored yet or not.
+        let here = |state: &&State| {
+            self.members.iter().any(|m| m.agent == index && !m.ended && m.spec.cluster == *state.name())
+        };
+        let verdict = let_go::on_agreed(self.store.clusters.values().filter(here), &agent, &before);
         self.hold(verdict);
     }
 
