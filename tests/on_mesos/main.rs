@@ -3,6 +3,7 @@
 mod agents;
 mod checks;
 mod discovery;
+mod drain;
 mod faults;
 mod framework;
 mod isolation;
