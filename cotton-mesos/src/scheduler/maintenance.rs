@@ -10,7 +10,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A refusal is only for now: the next question comes after so many seconds.
 const REFUSED_SECS: f64 = 5.0;
-/// What was agreed to, or does not concern us, need not be asked again for a long time.
+/// What was agreed to is asked again all the same: nothing else tells that it is still wanted.
+const AGREED_SECS: f64 = 20.0;
+/// What does not concern us need not be asked again for a long time.
 const SETTLED_SECS: f64 = 3600.0;
 
 impl State {
@@ -42,7 +44,7 @@ impl State {
 
     /// Answers a question that is still open.
     pub(super) fn plan_answer(&mut self, id: &OfferId, ready: bool) -> Option<CallBody> {
-        let secs = if ready { SETTLED_SECS } else { REFUSED_SECS };
+        let secs = if ready { AGREED_SECS } else { REFUSED_SECS };
         self.inverse_offers.remove(id).then(|| answer(vec![Id::new(id.as_str())], ready, secs))
     }
 }
@@ -121,7 +123,7 @@ mod tests {
         assert_eq!((state.plan_answer(&i2, true), state.on_rescind_inverse_offer("i2")), (None, None));
         ask(&mut state, json!([inverse("i3", 0), inverse("i4", 0)]));
         let i3 = OfferId::from("i3");
-        assert_eq!(state.plan_answer(&i3, true), Some(answer(vec![Id::new("i3")], true, SETTLED_SECS)));
+        assert_eq!(state.plan_answer(&i3, true), Some(answer(vec![Id::new("i3")], true, AGREED_SECS)));
         state.disconnect();
         assert_eq!(state.plan_answer(&OfferId::from("i4"), true), None, "void with the connection");
     }
