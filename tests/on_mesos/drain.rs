@@ -74,7 +74,7 @@ async fn a_primary_hands_over_before_its_agent_is_drained() -> Outcome {
     let old = seen.primary()?.clone();
     let (_, server) = stock.server(&old)?;
     let asked = Instant::now();
-    drain(&stock, &old.agent, Duration::from_secs(60), false).await?;
+    drain(&stock, &old.agent, Duration::from_mins(1), false).await?;
     writer.first_elsewhere(old.endpoint.port, asked, STEP).await?;
     server.ended(STEP).await?;
     drained(&stock, &old.agent).await?;
@@ -101,7 +101,7 @@ async fn a_replica_is_replaced_when_its_agent_is_drained() -> Outcome {
     let (writer, before) = loaded(&stock).await?;
     let old = before.replicas().next().expect("there are two").clone();
     let asked = Instant::now();
-    drain(&stock, &old.agent, Duration::from_secs(60), false).await?;
+    drain(&stock, &old.agent, Duration::from_mins(1), false).await?;
     drained(&stock, &old.agent).await?;
     let seen = without(&stock, &old).await?;
     writer.progress(SOME, STEP).await?;
@@ -140,7 +140,7 @@ async fn a_member_comes_back_to_its_data_on_an_agent_that_was_drained() -> Outco
     let (writer, seen) = loaded(&stock).await?;
     let old = seen.primary()?.clone();
     let asked = Instant::now();
-    drain(&stock, &old.agent, Duration::from_secs(60), false).await?;
+    drain(&stock, &old.agent, Duration::from_mins(1), false).await?;
     writer.first_elsewhere(old.endpoint.port, asked, STEP).await?;
     drained(&stock, &old.agent).await?;
     writer.progress(SOME, STEP).await?;

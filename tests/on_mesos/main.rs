@@ -8,6 +8,7 @@ mod faults;
 mod framework;
 mod isolation;
 mod lifecycle;
+mod maintenance;
 mod packaging;
 mod quorum;
 mod volumes;
