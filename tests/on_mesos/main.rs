@@ -11,6 +11,7 @@ mod lifecycle;
 mod maintenance;
 mod packaging;
 mod quorum;
+mod tls;
 mod volumes;
 
 use cotton_tests::{Client, Cluster, Failure, Stock, Wanted, Writer};
