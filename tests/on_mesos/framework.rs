@@ -90,7 +90,7 @@ async fn news_of_a_task_that_nobody_acknowledged_is_told_again_and_counts_once()
 }
 
 /// The states in which Mesos lists a task that we have not told it to forget.
-async fn states(stock: &Stock, task: &str) -> Result<Vec<String>, Failure> {
+pub(crate) async fn states(stock: &Stock, task: &str) -> Result<Vec<String>, Failure> {
     let said = stock.mesos.operator(json!({ "type": "GET_TASKS" })).await?;
     let all = said["get_tasks"]["tasks"].as_array().cloned().unwrap_or_default();
     let its = all.iter().filter(|found| found["task_id"]["value"] == *task);

@@ -11,6 +11,7 @@ mod lifecycle;
 mod maintenance;
 mod packaging;
 mod quorum;
+mod stale;
 mod tls;
 mod volumes;
 
