@@ -31,6 +31,8 @@ use tokio::sync::watch;
 
 /// After so long without contact to `ZooKeeper`, another scheduler takes over.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
+/// A pause before what failed at the beginning of a term is tried again.
+const BEGIN_AGAIN: Duration = Duration::from_millis(500);
 /// Apache Cotton's name, by which operators know the framework.
 const FRAMEWORK: &str = "mysos";
 
@@ -166,6 +168,59 @@ impl Stock {
 
     /// One term.
     async fn lead(&self, leadership: Leadership) -> Result<Term, RunError> {
+        self.front.show(api::standby(None, "this one leads and is connecting to Mesos"));
+        let begun = tokio::select! {
+            begun = self.begin(&leadership) => begun,
+            why = leadership.lost() => return Ok(Term::Lost(why)),
+        };
+        let Scheduler { handle, ended } = match begun {
+            Ok(scheduler) => scheduler,
+            Err(RunError::Scheduler(error)) => return lost_or(&leadership, error).await,
+            Err(error) => return Err(error),
+        };
+        let mut ended = AbortOnDrop(ended);
+        let streams = EndOnDrop(watch::Sender::new(false));
+        self.front.show(api::router(
+            Arc::new(handle.clone()),
+            ApiConfig {
+                key: self.key.clone(),
+                limits: Limits::default(),
+                cluster_url_prefix: self.zk_url.cluster_url_prefix(),
+                local_only: false,
+                stopping: streams.0.subscribe(),
+            },
+        ));
+        tokio::select! {
+            why = leadership.lost() => Ok(Term::Lost(why)),
+            result = &mut ended.0 => match why_ended(result) {
+                Some(error) => lost_or(&leadership, error).await,
+                None => Err(RunError::Ended),
+            },
+        }
+    }
+
+    /// Reads the state and connects to Mesos. What fails only for now, such as the connection to `ZooKeeper`, is tried
+    /// again from the start: what became of a write without an answer is seen then.
+    async fn begin(&self, leadership: &Leadership) -> Result<Scheduler, RunError> {
+        loop {
+            let ports = self.ports(leadership).await?;
+            let fleet = FleetConfig {
+                timing: self.flags.timing(),
+                limits: Limits::default(),
+                volumes: self.mesos.volumes(),
+                ..FleetConfig::default()
+            };
+            match scheduler::start(fleet, ports, Arc::new(unix_ms)).await {
+                Err(error) if error.is_temporary() => {
+                    tracing::warn!(error = %error.chain(), "could not begin to lead; trying again");
+                    tokio::time::sleep(BEGIN_AGAIN).await;
+                }
+                started => return Ok(started?),
+            }
+        }
+    }
+
+    async fn ports(&self, leadership: &Leadership) -> Result<Ports, RunError> {
         let state: Arc<dyn StateStore> = match self.mesos.state_storage {
             StateStorage::ZooKeeper => Arc::new(leadership.state_store()),
             StateStorage::Local => {
@@ -179,39 +234,7 @@ impl Stock {
             Masters::ZooKeeper(url) => Arc::new(ZkMasterDetector::start(url.clone(), SESSION_TIMEOUT)),
         };
         let mesos = Arc::new(HttpMesos::new(self.mesos_config(), detector)?);
-        let ports = Ports { mesos, state, discovery: Arc::new(leadership.discovery()) };
-        let limits = Limits::default();
-        let timing = self.flags.timing();
-        let fleet =
-            FleetConfig { timing, limits: limits.clone(), volumes: self.mesos.volumes(), ..FleetConfig::default() };
-        self.front.show(api::standby(None, "this one leads and is connecting to Mesos"));
-        let started = tokio::select! {
-            started = scheduler::start(fleet, ports, Arc::new(unix_ms)) => started,
-            why = leadership.lost() => return Ok(Term::Lost(why)),
-        };
-        let Scheduler { handle, ended } = match started {
-            Ok(scheduler) => scheduler,
-            Err(error) => return lost_or(&leadership, error).await,
-        };
-        let mut ended = AbortOnDrop(ended);
-        let streams = EndOnDrop(watch::Sender::new(false));
-        self.front.show(api::router(
-            Arc::new(handle.clone()),
-            ApiConfig {
-                key: self.key.clone(),
-                limits,
-                cluster_url_prefix: self.zk_url.cluster_url_prefix(),
-                local_only: false,
-                stopping: streams.0.subscribe(),
-            },
-        ));
-        tokio::select! {
-            why = leadership.lost() => Ok(Term::Lost(why)),
-            result = &mut ended.0 => match why_ended(result) {
-                Some(error) => lost_or(&leadership, error).await,
-                None => Err(RunError::Ended),
-            },
-        }
+        Ok(Ports { mesos, state, discovery: Arc::new(leadership.discovery()) })
     }
 
     fn mesos_config(&self) -> SchedulerConfig {

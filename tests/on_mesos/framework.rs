@@ -1,7 +1,7 @@
 //! What Mesos thinks of a scheduler that was away.
 
 use crate::{Outcome, SOME, STEP, checks, cluster, loaded};
-use cotton_tests::{Cluster, Failure, MesosOptions, Stock, StockOptions};
+use cotton_tests::{Cluster, Failure, Link, MesosOptions, Stock, StockOptions};
 use serde_json::json;
 use std::collections::BTreeSet;
 
@@ -90,9 +90,33 @@ async fn news_of_a_task_that_nobody_acknowledged_is_told_again_and_counts_once()
 }
 
 /// The states in which Mesos lists a task that we have not told it to forget.
-async fn states(stock: &Stock, task: &str) -> Result<Vec<String>, Failure> {
+pub(crate) async fn states(stock: &Stock, task: &str) -> Result<Vec<String>, Failure> {
     let said = stock.mesos.operator(json!({ "type": "GET_TASKS" })).await?;
     let all = said["get_tasks"]["tasks"].as_array().cloned().unwrap_or_default();
     let its = all.iter().filter(|found| found["task_id"]["value"] == *task);
     Ok(its.filter_map(|found| found["state"].as_str().map(str::to_owned)).collect())
+}
+
+/// Wherever the connection to `ZooKeeper` breaks while a scheduler begins, it gets there, and registers once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheduler_that_is_cut_off_while_it_begins_tries_again() -> Outcome {
+    let Some(mut stock) = Stock::prepare(StockOptions::default()).await? else { return Ok(()) };
+    let link = Link::to(stock.zookeeper.address(0)).await?;
+    stock.flag("zk_url", format!("zk://{}/mysos", link.address()));
+    let mut answers = 0;
+    loop {
+        link.break_after(answers);
+        stock.start_scheduler(0)?;
+        stock.until_ready(0).await?;
+        let all_passed = link.spare();
+        stock.kill_scheduler(0).await?;
+        if all_passed {
+            break;
+        }
+        answers += 1;
+    }
+    eprintln!("a beginning takes {answers} answers");
+    assert!(answers > 5, "{answers}");
+    assert_eq!(frameworks(&stock).await?, (1, 0));
+    Ok(())
 }

@@ -3,12 +3,16 @@
 mod agents;
 mod checks;
 mod discovery;
+mod drain;
 mod faults;
 mod framework;
 mod isolation;
 mod lifecycle;
+mod maintenance;
 mod packaging;
 mod quorum;
+mod stale;
+mod tls;
 mod volumes;
 
 use cotton_tests::{Client, Cluster, Failure, Stock, Wanted, Writer};

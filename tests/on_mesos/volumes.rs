@@ -5,7 +5,8 @@ use cotton_tests::{Cluster, Failure, Member, MesosOptions, Stock, StockOptions, 
 use serde_json::{Value, json};
 use std::time::Instant;
 
-async fn with_volumes(agents: u16) -> Result<Option<Stock>, Failure> {
+/// Agents and a scheduler that has a role, and thus makes volumes.
+pub(crate) async fn with_volumes(agents: u16) -> Result<Option<Stock>, Failure> {
     let mesos = MesosOptions { agents, ..MesosOptions::default() };
     let flags = vec![("framework_role", "db".to_owned())];
     Stock::start_with(StockOptions { mesos, flags, ..StockOptions::default() }).await
@@ -33,7 +34,7 @@ async fn volumes(stock: &Stock) -> Result<Vec<String>, Failure> {
 }
 
 /// A member with its data is back as another task.
-fn is_back(cluster: &Cluster, before: &Member) -> bool {
+pub(crate) fn is_back(cluster: &Cluster, before: &Member) -> bool {
     let now = cluster.member(before.id);
     cluster.is_healthy() && now.is_some_and(|now| now.task != before.task && now.agent == before.agent)
 }

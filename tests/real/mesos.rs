@@ -39,6 +39,8 @@ pub struct MesosOptions {
     pub master: Settings,
     /// More settings of every agent.
     pub agent: Settings,
+    /// Whether each agent is a machine of its own to Mesos, 127.0.0.1, 127.0.0.2 and so on, instead of all one.
+    pub machines: bool,
     /// Whether containers are confined to their cpus and memory; see [`RealMesos::can_isolate`].
     pub isolated: bool,
 }
@@ -46,7 +48,7 @@ pub struct MesosOptions {
 impl Default for MesosOptions {
     fn default() -> Self {
         let resources = "cpus:4;mem:2048;disk:10240".to_owned();
-        Self { agents: 1, resources, master: Settings::new(), agent: Settings::new(), isolated: false }
+        Self { agents: 1, resources, master: Settings::new(), agent: Settings::new(), machines: false, isolated: false }
     }
 }
 
@@ -158,6 +160,7 @@ impl RealMesos {
         let ports = first + 1 + AGENTS_MAX + agent * PORTS_EACH;
         let resources = format!("{};ports:[{}-{}]", self.options.resources, ports, ports + PORTS_EACH - 1);
         let below = |name: &str| self.directory.path().join(format!("agent-{agent}-{name}")).display().to_string();
+        let machine = if self.options.machines { agent + 1 } else { 1 };
         let mut settings = BTreeMap::from([
             ("MASTER", self.master().to_string()),
             ("WORK_DIR", work.display().to_string()),
@@ -167,7 +170,7 @@ impl RealMesos {
             ("LAUNCHER", "posix".to_owned()),
             ("ISOLATION", "posix/cpu,posix/mem".to_owned()),
             ("SYSTEMD_ENABLE_SUPPORT", "false".to_owned()),
-            ("HOSTNAME", "127.0.0.1".to_owned()),
+            ("HOSTNAME", format!("127.0.0.{machine}")),
             ("RESOURCES", resources),
         ]);
         if !rustix::process::geteuid().is_root() {

@@ -63,6 +63,7 @@ impl Stock {
 
     /// Gives every scheduler from now on one more flag, or another value of a flag.
     pub fn flag(&mut self, name: &'static str, value: String) {
+        self.flags.retain(|(other, _)| *other != name);
         self.flags.push((name, value));
     }
 

@@ -162,6 +162,14 @@ impl Writer {
         Some(after.duration_since(before.unwrap_or(at)))
     }
 
+    /// The longest time without an acknowledgement from `since` to now.
+    pub fn longest_pause(&self, since: Instant) -> Duration {
+        let acks: Vec<Instant> = self.shared.acks().iter().map(|ack| ack.at).filter(|at| *at > since).collect();
+        let ends = acks.iter().copied().chain([Instant::now()]);
+        let begins = [since].into_iter().chain(acks.iter().copied());
+        begins.zip(ends).map(|(begin, end)| end.saturating_duration_since(begin)).max().unwrap_or_default()
+    }
+
     /// Stops, and tells the numbers of all acknowledged rows.
     pub async fn finish(mut self) -> BTreeSet<u64> {
         self.stop.send_replace(true);

@@ -80,7 +80,7 @@ impl Client {
         let sent = timeout(self.call_timeout, self.request(master, call, None).send()).await;
         let response = match sent {
             Err(_) => return Err(SchedulerError::Silent),
-            Ok(Err(error)) => return Err(SchedulerError::http("subscribe", error)),
+            Ok(Err(error)) => return Err(SchedulerError::unanswered(self.scheme, error)),
             Ok(Ok(response)) => response,
         };
         if response.status() != StatusCode::OK {

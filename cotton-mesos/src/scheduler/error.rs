@@ -19,6 +19,14 @@ pub enum SchedulerError {
         /// What failed.
         source: Arc<reqwest::Error>,
     },
+    /// One side speaks TLS, it seems, and the other does not.
+    #[error("could not subscribe; {hint}")]
+    Tls {
+        /// What to do about it, if so.
+        hint: &'static str,
+        /// What failed.
+        source: Arc<reqwest::Error>,
+    },
     /// The master answered with an error.
     #[error("the master answered {status}: {answer}")]
     Status {
@@ -138,6 +146,28 @@ impl SchedulerError {
         Self::Http { doing, source: Arc::new(source.without_url()) }
     }
 
+    /// There is no answer to a subscription that was sent with (`https`) or without (`http`) TLS.
+    pub(super) fn unanswered(scheme: &str, source: reqwest::Error) -> Self {
+        // Whoever speaks TLS answers with an alert, or hangs up; whoever does not hangs up, or answers with other words.
+        let hint = if scheme == "http" {
+            let is_about_http = source.is_request() && !source.is_connect() && !source.is_timeout();
+            is_about_http.then_some(
+                "if the masters speak TLS, name the certificates of their authority (--mesos_ca_file): without them, \
+                 plain HTTP is spoken",
+            )
+        } else {
+            let signs = ["tls handshake eof", "InvalidContentType"];
+            let mut causes = std::iter::successors(std::error::Error::source(&source), |error| error.source());
+            let is_no_tls = causes.any(|cause| signs.iter().any(|sign| cause.to_string().contains(sign)));
+            (source.is_connect() && is_no_tls)
+                .then_some("it seems that the master speaks no TLS, which --mesos_ca_file asks for")
+        };
+        match hint {
+            Some(hint) => Self::Tls { hint, source: Arc::new(source.without_url()) },
+            None => Self::http("subscribe", source),
+        }
+    }
+
     /// Whether trying again cannot help.
     pub(super) fn is_permanent(&self) -> bool {
         match self {
@@ -158,6 +188,7 @@ impl SchedulerError {
                 status.is_client_error() && !passing.contains(status)
             }
             Self::Http { .. }
+            | Self::Tls { .. }
             | Self::Silent
             | Self::Closed
             | Self::Record(_)
@@ -185,6 +216,7 @@ impl SchedulerError {
             Self::Record(_) | Self::Event(_) => ErrorKind::Corrupt,
             Self::Detector(error) => error.kind,
             Self::Http { .. }
+            | Self::Tls { .. }
             | Self::Status { .. }
             | Self::Closed
             | Self::NotAMaster(_)

@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A refusal is only for now: the next question comes after so many seconds.
 const REFUSED_SECS: f64 = 5.0;
-/// What was agreed to is asked again, too: only so it is known for how long that is true.
-const AGREED_SECS: f64 = 30.0;
+/// What was agreed to is asked again all the same: nothing else tells that it is still wanted.
+const AGREED_SECS: f64 = 20.0;
 /// What does not concern us need not be asked again for a long time.
 const SETTLED_SECS: f64 = 3600.0;
 
