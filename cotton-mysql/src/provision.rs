@@ -208,12 +208,12 @@ mod tests {
         ] {
             let root = tempfile::tempdir().expect("a directory");
             let dirs = Dirs::new(root.path(), RunAs::default());
-            let make = |at: PathBuf, what: &str| {
-                fs::create_dir(&at).expect("made");
-                fs::write(at.join("which"), what).expect("written");
-            };
-            there.into_iter().for_each(|what| make(dirs.data(), what));
-            replaced.into_iter().for_each(|what| make(dirs.replaced(), what));
+            for (at, what) in [(dirs.data(), there), (dirs.replaced(), replaced)] {
+                if let Some(what) = what {
+                    fs::create_dir(&at).expect("made");
+                    fs::write(at.join("which"), what).expect("written");
+                }
+            }
             restore(&dirs).expect("nothing is in the way");
             let found = fs::read_to_string(dirs.data().join("which")).ok();
             assert_eq!(found.as_deref(), expected);

@@ -80,7 +80,7 @@ impl Cluster {
         let to = match to {
             Some(to) if !self.state.members.contains_key(&to) => return Err(SwitchoverError::NoMember(to)),
             Some(to) if to == from => return Err(SwitchoverError::IsPrimary(to)),
-            Some(to) => match self.why_not_ready(now, to) {
+            Some(to) => match self.why_not_for_long(from, to).or_else(|| self.why_not_ready(now, to)) {
                 Some(why) => return Err(SwitchoverError::NotReady { member: to, why }),
                 None => to,
             },
@@ -99,6 +99,13 @@ impl Cluster {
         let open = self.state.primary.filter(|id| self.is_open() && self.unobeyed(*id).is_none());
         let primary = open.filter(|_| !self.state.deleting).ok_or(SwitchoverError::NoPrimary)?;
         if self.state.members.len() == 1 { Err(SwitchoverError::Alone) } else { Ok(primary) }
+    }
+
+    /// Why a replica would have to hand over again soon, before the present primary would.
+    fn why_not_for_long(&self, from: MemberId, to: MemberId) -> Option<String> {
+        let goes = |id: &MemberId| self.vacate.get(&self.state.members.get(id)?.agent).copied();
+        let sooner = goes(&from).is_none_or(|from| goes(&to) <= Some(from));
+        (goes(&to).is_some() && sooner).then(|| "its agent is to be taken down".to_owned())
     }
 
     /// Why a replica cannot take over now.

@@ -16,8 +16,10 @@ use crate::{AgentId, Millis, OfferId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// For how long an agent counts as about to go after the latest question, in milliseconds. Mesos asks again earlier.
-const ASKED_MS: u64 = 120_000;
+const ASKED_MS: u64 = 60_000;
 
+/// Within how many milliseconds all questions of one schedule come.
+const TOGETHER_MS: u64 = 1_000;
 /// Starts that are not further apart than this, in milliseconds, are the same.
 const SAME_MS: u64 = 60_000;
 
@@ -34,21 +36,16 @@ pub(super) struct Maintenance {
 struct Notice {
     /// When it goes.
     starts: Millis,
+    /// From when on it counts: what is announced at once is heard of one after another.
+    counts_at: Millis,
     /// When it is forgotten, unless it is asked after again.
     until: Millis,
-}
-
-impl Notice {
-    /// From when on it counts.
-    const fn counts_at(&self) -> Millis {
-        Millis(self.starts.0.saturating_sub(MAINTENANCE_AHEAD_MS))
-    }
 }
 
 impl Maintenance {
     /// What was agreed to before the scheduler was started again.
     pub(super) fn recover(agreed: &BTreeSet<AgentId>, now: Millis) -> Self {
-        let notice = Notice { starts: now, until: now.after(ASKED_MS) };
+        let notice = Notice { starts: now, counts_at: now, until: now.after(ASKED_MS) };
         let notices = agreed.iter().map(|agent| (agent.clone(), notice)).collect();
         Self { notices, told: agreed.iter().map(|agent| (agent.clone(), now)).collect() }
     }
@@ -56,7 +53,7 @@ impl Maintenance {
     /// When something changes with time.
     pub(super) fn next(&self, now: Millis, connected: bool) -> Option<Millis> {
         let ends = self.notices.values().filter(|_| connected).map(|notice| notice.until).min();
-        let begins = self.notices.values().map(Notice::counts_at).filter(|at| *at > now).min();
+        let begins = self.notices.values().map(|notice| notice.counts_at).filter(|at| *at > now).min();
         earliest(ends, begins)
     }
 
@@ -69,11 +66,15 @@ impl Maintenance {
 impl Fleet {
     /// An agent is to be taken down in `starts_in_ms`: its primaries hand over, and it is let go when nobody needs it.
     pub(super) fn on_maintenance(&mut self, now: Millis, id: OfferId, agent: &AgentId, starts_in_ms: u64) {
-        let notice = Notice { starts: now.after(starts_in_ms), until: now.after(ASKED_MS) };
-        self.maintenance.notices.insert(agent.clone(), notice);
+        let notices = &mut self.maintenance.notices;
+        let together = now.after(TOGETHER_MS);
+        let together = notices.get(agent).map_or(together, |known| known.counts_at.min(together));
+        let counts_at = together.max(now.after(starts_in_ms.saturating_sub(MAINTENANCE_AHEAD_MS)));
+        let notice = Notice { starts: now.after(starts_in_ms), counts_at, until: now.after(ASKED_MS) };
+        notices.insert(agent.clone(), notice);
         self.update_maintenance(now);
         let ready = self.can_do_without(now, agent);
-        let (soon, used) = (self.maintenance.told.contains_key(agent), self.has_members_on(agent));
+        let (soon, used) = (starts_in_ms <= MAINTENANCE_AHEAD_MS, self.has_members_on(agent));
         let news = if ready && soon && used {
             self.state.let_go.insert(agent.clone())
         } else {
@@ -119,7 +120,7 @@ impl Fleet {
         if self.state.let_go.len() < known {
             self.revision.0 += 1;
         }
-        let soon = notices.iter().filter(|(_, notice)| notice.counts_at() <= now);
+        let soon = notices.iter().filter(|(_, notice)| notice.counts_at <= now);
         let told = &self.maintenance.told;
         let starts = |agent: &AgentId, notice: &Notice| {
             // It is told anew with each question, and never quite the same.

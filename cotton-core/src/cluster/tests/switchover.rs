@@ -255,9 +255,10 @@ fn who_is_about_to_go_is_the_last_choice() {
     world.settle();
     world.check_whole();
     assert_eq!(world.primary(), Some(1), "of two that have the same");
-    assert_eq!(begun(&mut world, Some(0)), (1, 0), "but for who is asked for by name");
-    world.settle();
-    assert_eq!(world.logged(|kind| matches!(kind, EventKind::SwitchedOver { to: MemberId(0), .. })), 1);
+    let error = refused(&mut world, Some(0));
+    assert!(matches!(&error, SwitchoverError::NotReady { why, .. } if why.contains("taken down")), "{error}");
+    goes(&mut world, &[("a0", 3_000), ("a1", 2_000), ("a2", 1_000)]);
+    assert_eq!((world.primary(), failures(&world)), (Some(0), 0), "which stays longest");
 }
 
 #[test]
