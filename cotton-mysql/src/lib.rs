@@ -45,6 +45,7 @@ mod process;
 mod programs;
 mod provision;
 mod replication;
+mod sessions;
 mod sql;
 mod status;
 mod step_down;

@@ -5,20 +5,15 @@
 //! a statement that we gave up would take effect later, when nobody expects it.
 
 use crate::Error;
-use crate::accounts::{ADMIN, REPLICATION};
 use crate::replication::Control;
+use crate::sessions::{self, Kill};
 use cotton_core::ports::mysql::Frozen;
 use std::time::Duration;
 
-/// Users whose sessions are not clients'.
-const NOT_CLIENTS: [&str; 5] = [ADMIN, REPLICATION, "system user", "event_scheduler", "unauthenticated user"];
 /// Seconds for a second attempt, after what held up the first one was broken off.
 const SECOND_ATTEMPT_S: u64 = 1;
 /// What a server answers when it waited for a lock as long as it was allowed to.
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
-/// The session that was to be ended has ended by itself.
-const NO_SUCH_THREAD: u16 = 1094;
-
 impl Control<'_> {
     /// Becomes read-only, ends the sessions of clients, and tells the last position.
     pub(crate) async fn step_down(&self, grace: Duration) -> Result<Frozen, Error> {
@@ -48,22 +43,12 @@ impl Control<'_> {
         closed
     }
 
-    /// Ends what clients are doing, but for commits that wait for an acknowledgement: ended, they would be released. A list of
-    /// sessions is old when it is read, and one session may wait for a whole group of commits: therefore MariaDB, where
-    /// the wait ends for a session that is killed at once, is asked to end them softly. (Seen with 10.11: clients were told
-    /// of a success that no replica had.) MySQL goes on to wait.
+    /// Ends what clients are doing, but for commits that wait for an acknowledgement. A list of sessions is old when it is
+    /// read, so also those must not be released that begin to wait meanwhile.
     async fn end_sessions(&self) -> Result<(), Error> {
-        let kill = if self.dialect().is_mariadb() { "KILL SOFT CONNECTION" } else { "KILL CONNECTION" };
-        for session in self.link.query("list sessions", "SHOW FULL PROCESSLIST", self.limit).await? {
-            let user = session.text("User").unwrap_or_default();
-            let waits = session.text("State").is_some_and(|state| state.to_ascii_lowercase().contains("semi-sync"));
-            let Some(id) = session.number("Id").filter(|_| !waits && !NOT_CLIENTS.contains(&user.as_str())) else {
-                continue;
-            };
-            match self.run("end a session", &format!("{kill} {id}")).await {
-                Err(error) if error.server_code() == Some(NO_SUCH_THREAD) => {}
-                other => other?,
-            }
+        let how = if self.dialect().is_mariadb() { Kill::Soft } else { Kill::Hard };
+        for session in sessions::of_clients(self.link, self.limit).await?.into_iter().filter(|session| !session.waits) {
+            session.end(self.link, how, self.limit).await?;
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! Copies of a primary that has lost all its replicas: its commits wait for an acknowledgement, the copy waits for the
 //! commits, and only the copy makes the member that could acknowledge.
 //!
-//! Then the waiting sessions are ended. Their clients are not told success, and the transactions stay: as if the
-//! connection had been lost after the commit.
+//! Then all sessions are ended that wait or may wait for them. Their clients are not told success, and the transactions
+//! stay: as if the connection had been lost after the commit.
 //!
 //! MariaDB only: MySQL does not let go of a session that waits. There a clone ends with an error that says so.
 
+use crate::sessions;
 use crate::sql::Link;
 use std::convert::Infallible;
 use std::time::Duration;
@@ -18,7 +19,6 @@ const LOOKS: u32 = 3;
 pub(super) async fn unblock(link: &Link, limit: Duration) -> Infallible {
     let status = "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_clients'";
     let copies = "SELECT COUNT(*) AS n FROM information_schema.processlist WHERE STATE LIKE '%backup lock%'";
-    let waiting = "SELECT ID FROM information_schema.processlist WHERE STATE LIKE '%semi-sync ACK%'";
     let mut looks = 0;
     loop {
         tokio::time::sleep(LOOK).await;
@@ -30,10 +30,13 @@ pub(super) async fn unblock(link: &Link, limit: Duration) -> Infallible {
         if looks < LOOKS {
             continue;
         }
-        for row in link.query("find waiting commits", waiting, limit).await.unwrap_or_default() {
-            let Some(id) = row.at(0).filter(|id| id.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
-            tracing::warn!(session = id, "its commit waits for an acknowledgement and a copy for it: ended");
-            let _ = link.run("end a waiting session", &format!("KILL CONNECTION {id}"), limit).await; // looked at again
+        match sessions::give_up_waiting(link, limit).await {
+            Ok(0) => {}
+            Ok(count) => tracing::warn!(
+                count,
+                "commits wait for an acknowledgement and a copy for them: their sessions were ended"
+            ),
+            Err(error) => tracing::warn!(%error, "could not end sessions that a copy waits for"), // looked at again
         }
     }
 }

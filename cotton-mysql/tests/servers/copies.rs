@@ -131,19 +131,30 @@ async fn the_last_member_gives_a_copy_while_commits_wait(servers: Servers) {
     insert(&mut client, 1).await.expect("acknowledged");
     purge(&members[0]).await;
     members[1].instance.kill().await;
-    let writing = tokio::spawn(async move { insert(&mut client, 2).await });
+    let mut writing = vec![tokio::spawn(async move { insert(&mut client, 2).await })];
     until("waiting", || async { members[0].probe().await.waiting == 1 }).await;
+    for id in 10..18 {
+        // They form a group behind the first: one of them waits for all.
+        let mut client = members[0].client().await;
+        writing.push(tokio::spawn(async move { insert(&mut client, id).await }));
+    }
     let fresh = Member::running(servers).await.expect("as the others");
     let copied = fresh.instance.copy_from(&members[0].endpoint).await;
     if servers == Servers::MySql97 {
         let error = copied.expect_err("MySQL lets go neither of the commit nor of the clone");
         assert!(error.kind == ErrorKind::Conflict && error.is_temporary(), "{}", error.chain());
-        writing.abort();
+        writing.iter().for_each(tokio::task::JoinHandle::abort);
         return;
     }
     copied.expect("commits that wait do not keep a copy waiting");
+    for writer in writing.extract_if(.., |writer| writer.is_finished()) {
+        let written = writer.await.expect("no panic");
+        assert!(written.is_err(), "no replica has it, and yet its client was told that it is done");
+    }
     fresh.attach(&members[0], true).await;
-    let _ = writing.await.expect("no panic"); // its session was ended; the transaction stays
+    for writer in writing {
+        let _ = writer.await.expect("no panic"); // sessions were ended; their transactions stay
+    }
     insert(&mut members[0].client().await, 3).await.expect("acknowledged");
     fresh.until_has(&[1, 2, 3].into()).await;
 }

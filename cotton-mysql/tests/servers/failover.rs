@@ -8,16 +8,35 @@ use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_the_primary_under_load_mariadb() {
-    kill_the_primary_under_load(Servers::MariaDb, 4).await;
+    lose_the_primary_under_load(Servers::MariaDb, Loss::Crash, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_the_primary_under_load_mysql_9_7() {
-    kill_the_primary_under_load(Servers::MySql97, 2).await;
+    lose_the_primary_under_load(Servers::MySql97, Loss::Crash, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn freeze_the_primary_under_load_mariadb() {
+    lose_the_primary_under_load(Servers::MariaDb, Loss::Standstill, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn freeze_the_primary_under_load_mysql_9_7() {
+    lose_the_primary_under_load(Servers::MySql97, Loss::Standstill, 2).await;
+}
+
+/// What happens to a primary.
+#[derive(Clone, Copy, PartialEq)]
+enum Loss {
+    /// It is killed.
+    Crash,
+    /// It stands still until another has its place, goes on for a moment, and is killed then.
+    Standstill,
 }
 
 /// `ROUNDS` in the environment asks for more.
-async fn kill_the_primary_under_load(servers: Servers, rounds: u32) {
+async fn lose_the_primary_under_load(servers: Servers, loss: Loss, rounds: u32) {
     let Some(members) = cluster(servers, 3, 1).await else { return };
     let mut members: Vec<Arc<Member>> = members.into_iter().map(Arc::new).collect();
     let load = Load::start(Arc::clone(&members[0]), 4);
@@ -26,9 +45,16 @@ async fn kill_the_primary_under_load(servers: Servers, rounds: u32) {
         let old = Arc::clone(&members[0]);
         let start = Instant::now();
         let pid = old.instance.pid().expect("it runs").to_string();
-        std::process::Command::new("kill").args(["-9", &pid]).status().expect("kill");
-        let exit = old.instance.exited().await;
-        assert_eq!((exit.description.as_str(), exit.expected), ("signal 9", false));
+        let signal = |which: &str| std::process::Command::new("kill").args([which, &pid]).status().expect("kill");
+        let ended = || async {
+            signal("-KILL");
+            let exit = old.instance.exited().await;
+            assert_eq!((exit.description.as_str(), exit.expected), ("signal 9", false));
+        };
+        match loss {
+            Loss::Crash => ended().await,
+            Loss::Standstill => drop(signal("-STOP")),
+        }
         let seen = start.elapsed();
         let (a, b) = tokio::join!(members[1].instance.freeze(), members[2].instance.freeze());
         let (a, b) = (a.expect("freeze").position, b.expect("freeze").position);
@@ -54,6 +80,11 @@ async fn kill_the_primary_under_load(servers: Servers, rounds: u32) {
         eprintln!(
             "round {round}: seen {seen:.1?} frozen {frozen:.1?} promoted {promoted:.1?} followed {followed:.1?} first write {written:.1?}"
         );
+        if loss == Loss::Standstill {
+            signal("-CONT");
+            load.progress(10 * (round as usize % 8)).await; // it goes on beside its successor, and nobody acknowledges
+            ended().await;
+        }
         // the old one comes back with its data
         old.instance.start_replaced().await.expect("restart"); // the winner is open
         let restarted = start.elapsed();
