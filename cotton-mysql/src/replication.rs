@@ -252,13 +252,15 @@ impl Control<'_> {
         let deadline = Instant::now() + REFUSAL_WAIT;
         let mut pause = Duration::from_millis(1);
         loop {
-            let Some(replica) = self.facts().await?.replica else {
+            let facts = self.facts().await?;
+            let Some(replica) = facts.replica else {
                 return Err(Error::NotYet("replication was configured and is gone".to_owned()));
             };
             match &replica.receive_error {
                 Some((1236, text)) => {
+                    // Asked before the applier is stopped: with it goes what was received and not applied.
+                    let received = facts.position != *own || !replica.applying;
                     self.run("stop replication", self.dialect().statements().stop).await?;
-                    let received = self.facts().await?.position != *own;
                     return Ok(if received { Followed::Attached } else { Followed::HistoryMissing(text.clone()) });
                 }
                 Some(_) => return Ok(Followed::Attached), // it is trying again by itself

@@ -40,6 +40,7 @@ use stall::Stall;
 use state::{Leaving, Member, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use switchover::Switchover;
+use vacate::Pause;
 
 /// Times of a cluster, all in milliseconds. The defaults suit a local network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,14 +155,11 @@ pub struct Cluster {
     switchover: Option<Switchover>,
     latest_switchover: Option<view::SwitchoverView>,
     /// Until then the cluster hands over only when it is asked to.
-    switchover_pause_until: Millis,
+    pause: Pause,
     /// Since when the primary is to open again after a switchover that failed.
     reopening_since: Option<Millis>,
-    /// Agents that are to be taken down.
+    /// Agents that are to be taken down, and when.
     vacate: BTreeMap<AgentId, Millis>,
-    /// Switchovers in a row that failed, and the pause after the first of them.
-    switchover_failures: u32,
-    switchover_pause_ms: u64,
     published: Option<crate::ports::discovery::Published>,
     withdrawn: bool,
     withdraw_sent: Option<Millis>,
@@ -229,11 +227,9 @@ impl Cluster {
             stall_pause_until: Millis(0),
             switchover: None,
             latest_switchover: None,
-            switchover_pause_until: Millis(0),
+            pause: Pause::default(),
             reopening_since: None,
             vacate: BTreeMap::new(),
-            switchover_failures: 0,
-            switchover_pause_ms: 0,
             published: None,
             withdrawn: false,
             withdraw_sent: None,
@@ -472,6 +468,7 @@ impl Cluster {
     /// Asks everyone for a report: what came before the connection may be stale or lost.
     fn on_connected(&mut self, now: Millis) {
         self.watching_since = self.watching_since.max(now);
+        self.reopening_since = self.reopening_since.map(|_| now); // nobody could be heard before
         for observed in self.observed.values_mut() {
             observed.sent = None;
             observed.killed_at = None;

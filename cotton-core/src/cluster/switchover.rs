@@ -11,6 +11,7 @@
 
 use super::Cluster;
 use super::event::EventKind;
+use super::vacate::Pause;
 use super::view::SwitchoverView;
 use crate::protocol::{MemberRole, Stage};
 use crate::{GtidSet, MemberId, Millis};
@@ -84,8 +85,9 @@ impl Cluster {
                 Some(why) => return Err(SwitchoverError::NotReady { member: to, why }),
                 None => to,
             },
-            None => self.best_successor(now, from, Millis(0))?,
+            None => self.best_successor(now, from, None)?,
         };
+        self.pause = Pause::default();
         self.begin_switchover(now, from, to, "it was asked for");
         self.reconcile(now);
         Ok((from, to))
@@ -103,9 +105,9 @@ impl Cluster {
 
     /// Why a replica would have to hand over again soon, before the present primary would.
     fn why_not_for_long(&self, from: MemberId, to: MemberId) -> Option<String> {
-        let goes = |id: &MemberId| self.vacate.get(&self.state.members.get(id)?.agent).copied();
-        let sooner = goes(&from).is_none_or(|from| goes(&to) <= Some(from));
-        (goes(&to).is_some() && sooner).then(|| "its agent is to be taken down".to_owned())
+        let goes = self.state.members.get(&to).and_then(|member| self.vacate.get(&member.agent)).copied();
+        let sooner = goes.is_some() && self.goes_after(from).is_none_or(|after| goes <= Some(after));
+        sooner.then(|| "its agent is to be taken down".to_owned())
     }
 
     /// Why a replica cannot take over now.
@@ -133,19 +135,19 @@ impl Cluster {
         })
     }
 
-    /// Who should take over. One whose agent is to be taken down is the last choice, and none if that is at `goes_after`
-    /// or before.
+    /// Who should take over. One whose agent is to be taken down is the last choice, and none if that is not after
+    /// `goes_after`.
     pub(super) fn best_successor(
         &self,
         now: Millis,
         from: MemberId,
-        goes_after: Millis,
+        goes_after: Option<Millis>,
     ) -> Result<MemberId, SwitchoverError> {
         let here = self.state.members.get(&from).map(|m| &m.agent);
         let (mut ready, mut why) = (Vec::new(), Vec::new());
         for (id, member) in self.state.members.iter().filter(|(id, _)| **id != from) {
             let goes = self.vacate.get(&member.agent).copied();
-            if goes.is_some_and(|at| at <= goes_after) {
+            if goes.is_some_and(|at| goes_after.is_some_and(|after| at <= after)) {
                 why.push(format!("member {id}: its agent is to be taken down, too"));
             } else if let Some(reason) = self.why_not_ready(now, *id) {
                 why.push(format!("member {id}: {reason}"));
@@ -173,6 +175,9 @@ impl Cluster {
 
     /// Drives a switchover on, takes one back, or begins one by itself.
     pub(super) fn reconcile_switchover(&mut self, now: Millis, primary: MemberId) {
+        if self.is_open() && self.unobeyed(primary).is_none() {
+            self.reopening_since = None;
+        }
         if self.switchover.is_some() {
             self.advance_switchover(now);
         } else if self.state.switchover.is_some() {
@@ -180,17 +185,18 @@ impl Cluster {
             self.latest_switchover = Some(SwitchoverView::under_way(primary, to));
             self.take_back(now, "the scheduler was restarted");
         } else if self.may_hand_over().is_ok_and(|id| id == primary) {
-            self.reopening_since = None;
             self.hand_over_when_needed(now, primary);
         } else if self.reopens(primary) {
             // To be told to open again is all that it needs. If that does not help, or does not reach it, others do better:
             // whatever was last heard of it, it may take no writes.
             let since = *self.reopening_since.get_or_insert(now);
             let due = since.after(self.timing.reopen_ms);
-            if now >= due {
-                self.begin_election(now, "it could not be opened again after a switchover failed");
-            } else {
+            let silence = self.timing.silence_ms;
+            let anybody = self.observed.values().any(|observed| observed.silent_ms(now) < silence);
+            if now < due {
                 self.wake_at(due);
+            } else if anybody {
+                self.begin_election(now, "it could not be opened again after a switchover failed");
             }
         } else if self.state.members.len() == 1 && self.is_open() {
             self.hand_over_when_needed(now, primary);
@@ -277,7 +283,7 @@ impl Cluster {
         let (from, to) = (latest.from, latest.to);
         if primary == to {
             latest.succeed(ms);
-            self.switchover_failures = 0;
+            self.pause.failures = 0;
             self.log(now, EventKind::SwitchedOver { from, to, ms });
         } else {
             self.switchover_failed(now, &format!("member {primary} was elected instead"));

@@ -9,16 +9,30 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Longest pause after a switchover that failed, in milliseconds.
 const PAUSE_MS_MAX: u64 = 600_000;
 
-/// Why a cluster hands over by itself.
-#[derive(Clone, Debug)]
-struct Cause {
-    reason: String,
-    /// How long to wait before the next attempt.
-    pause_ms: u64,
-    /// Whether the primary waits for it and can be let go.
-    waits: bool,
-    /// Whether it is no better on an agent that goes no later.
-    vacates: bool,
+/// Starts of maintenances that are not further apart than this, in milliseconds, are the same.
+const SAME_MS: u64 = 60_000;
+
+/// What makes a cluster hand over by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Why {
+    /// Its agent wants the primary to end, and the primary waits for it.
+    #[default]
+    Asked,
+    /// Its agent is to be taken down: no better on an agent that goes no later.
+    Vacates,
+    /// Its storage fails.
+    Storage,
+}
+
+/// Until when a cluster does not hand over again for the same reason.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pause {
+    why: Why,
+    until: Millis,
+    /// After the first failure; doubled with each that follows.
+    first_ms: u64,
+    /// Failures in a row.
+    pub(super) failures: u32,
 }
 
 impl Cluster {
@@ -27,8 +41,8 @@ impl Cluster {
     pub fn vacate(&mut self, now: Millis, agents: BTreeMap<AgentId, Millis>) {
         if self.vacate != agents {
             self.vacate = agents;
-            if self.switchover_failures == 0 {
-                self.switchover_pause_until = Millis(0);
+            if self.pause.why == Why::Vacates && self.pause.failures == 0 {
+                self.pause = Pause::default();
             }
             self.reconcile(now);
         }
@@ -61,10 +75,10 @@ impl Cluster {
         (count < acks).then(|| "no other healthy replica would be left to acknowledge commits".to_owned())
     }
 
-    /// When a primary's agent is to be taken down, if it is: who takes over must stay longer.
-    fn goes_after(&self, primary: MemberId) -> Millis {
-        let agent = self.state.members.get(&primary).map(|member| &member.agent);
-        agent.and_then(|agent| self.vacate.get(agent)).copied().unwrap_or_default()
+    /// When a member's agent is to be taken down, if it is: whoever takes over must stay longer than that.
+    pub(super) fn goes_after(&self, member: MemberId) -> Option<Millis> {
+        let agent = self.state.members.get(&member).map(|member| &member.agent);
+        agent.and_then(|agent| self.vacate.get(agent)).map(|at| at.after(SAME_MS))
     }
 
     /// Whether a member's agent is about to go, or wants it to.
@@ -75,49 +89,50 @@ impl Cluster {
 
     /// After an attempt that failed, the next one that nobody asks for comes later each time.
     pub(super) fn pause_switchovers(&mut self, now: Millis) {
-        let doubled = self.switchover_pause_ms.saturating_mul(1 << self.switchover_failures.min(10));
-        self.switchover_failures += 1;
-        self.switchover_pause_until = now.after(doubled.min(PAUSE_MS_MAX));
+        let doubled = self.pause.first_ms.saturating_mul(1 << self.pause.failures.min(10));
+        self.pause.failures += 1;
+        self.pause.until = now.after(doubled.min(PAUSE_MS_MAX));
     }
 
-    /// Why the primary should hand over without being asked to.
-    fn cause(&self, primary: MemberId) -> Option<Cause> {
+    /// Why the primary should hand over without being asked to, in words as well, and how long to wait before the next
+    /// attempt.
+    fn cause(&self, primary: MemberId) -> Option<(Why, String, u64)> {
         let report = self.observed.get(&primary)?.report.as_ref()?;
         let agent = &self.state.members.get(&primary)?.agent;
-        Some(if report.asked_to_leave {
-            let (reason, pause_ms) = ("its agent wants it to end".to_owned(), self.timing.leave_retry_ms);
-            Cause { reason, pause_ms, waits: true, vacates: false }
+        if report.asked_to_leave {
+            Some((Why::Asked, "its agent wants it to end".to_owned(), self.timing.leave_retry_ms))
         } else if self.vacate.contains_key(agent) {
-            let (reason, pause_ms) = (format!("its agent {agent} is to be taken down"), self.timing.vacate_retry_ms);
-            Cause { reason, pause_ms, waits: false, vacates: true }
+            Some((Why::Vacates, format!("its agent {agent} is to be taken down"), self.timing.vacate_retry_ms))
         } else if let Some(trouble @ Trouble::Storage { .. }) = &report.trouble {
-            let (reason, pause_ms) = (trouble.to_string(), self.timing.storage_retry_ms);
-            Cause { reason, pause_ms, waits: false, vacates: false }
+            Some((Why::Storage, trouble.to_string(), self.timing.storage_retry_ms))
         } else {
-            return None;
-        })
+            None
+        }
     }
 
     pub(super) fn hand_over_when_needed(&mut self, now: Millis, primary: MemberId) {
-        let Some(Cause { reason, pause_ms, waits, vacates }) = self.cause(primary) else { return };
-        if now < self.switchover_pause_until {
-            let until = self.switchover_pause_until;
+        let Some((why, reason, first_ms)) = self.cause(primary) else { return };
+        if self.pause.why != why {
+            self.pause = Pause { why, ..Pause::default() };
+        }
+        if now < self.pause.until {
+            let until = self.pause.until;
             return self.wake_at(until);
         }
-        let goes_after = if vacates { self.goes_after(primary) } else { Millis(0) };
+        let goes_after = self.goes_after(primary).filter(|_| why == Why::Vacates);
         match self.best_successor(now, primary, goes_after) {
             Ok(to) => {
-                self.switchover_pause_ms = pause_ms;
-                self.switchover_pause_until = now.after(pause_ms);
+                self.pause.first_ms = first_ms;
+                self.pause.until = now.after(first_ms);
                 self.begin_switchover(now, primary, to, &reason);
                 let deadline = self.switchover.as_ref().map_or(now, |s| s.deadline);
                 self.wake_at(deadline);
             }
-            Err(_) if waits && self.state.spec.size == 1 && self.state.members.len() == 1 => {
+            Err(_) if why == Why::Asked && self.state.spec.size == 1 && self.state.members.len() == 1 => {
                 // Nobody will ever take its place.
-                self.switchover_pause_until = now.after(self.timing.resend_ms);
+                self.pause.until = now.after(self.timing.resend_ms);
                 self.let_go(primary);
-                let until = self.switchover_pause_until;
+                let until = self.pause.until;
                 self.wake_at(until);
             }
             Err(_) => {} // whatever makes a member ready is news, and leads here again

@@ -9,6 +9,9 @@ use crate::protocol::Order;
 /// How long a killed process may take to vanish before the executor ends without it (the process dies with it).
 const KILL_MS_MAX: u64 = 2_000;
 
+/// How long an operation that is under way is waited for at most.
+const PATIENCE_MS_MAX: u64 = 5_000;
+
 /// An end that was begun.
 #[derive(Debug)]
 pub(super) struct Ending {
@@ -25,7 +28,7 @@ pub(super) struct Ending {
 
 impl Ending {
     pub(super) fn new(reason: ExitReason, now: Millis, stop_by: Millis) -> Self {
-        let patience = now.after(stop_by.since(now) / 2);
+        let patience = now.after((stop_by.since(now) / 2).min(PATIENCE_MS_MAX));
         Self { reason, patience, stop_by, forced: false, told_at: None, acknowledged: false }
     }
 

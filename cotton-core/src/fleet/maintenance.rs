@@ -47,7 +47,7 @@ impl Maintenance {
     pub(super) fn recover(agreed: &BTreeSet<AgentId>, now: Millis) -> Self {
         let notice = Notice { starts: now, counts_at: now, until: now.after(ASKED_MS) };
         let notices = agreed.iter().map(|agent| (agent.clone(), notice)).collect();
-        Self { notices, told: agreed.iter().map(|agent| (agent.clone(), now)).collect() }
+        Self { notices, told: agreed.iter().map(|agent| (agent.clone(), Millis(0))).collect() }
     }
 
     /// When something changes with time.
@@ -66,23 +66,23 @@ impl Maintenance {
 impl Fleet {
     /// An agent is to be taken down in `starts_in_ms`: its primaries hand over, and it is let go when nobody needs it.
     pub(super) fn on_maintenance(&mut self, now: Millis, id: OfferId, agent: &AgentId, starts_in_ms: u64) {
-        let notices = &mut self.maintenance.notices;
-        let together = now.after(TOGETHER_MS);
-        let together = notices.get(agent).map_or(together, |known| known.counts_at.min(together));
-        let counts_at = together.max(now.after(starts_in_ms.saturating_sub(MAINTENANCE_AHEAD_MS)));
-        let notice = Notice { starts: now.after(starts_in_ms), counts_at, until: now.after(ASKED_MS) };
-        notices.insert(agent.clone(), notice);
-        self.update_maintenance(now);
-        let ready = self.can_do_without(now, agent);
-        let (soon, used) = (starts_in_ms <= MAINTENANCE_AHEAD_MS, self.has_members_on(agent));
-        let news = if ready && soon && used {
-            self.state.let_go.insert(agent.clone())
-        } else {
-            !ready && self.state.let_go.remove(agent)
+        let known = self.maintenance.notices.get(agent);
+        let starts = match known.filter(|_| starts_in_ms == 0) {
+            Some(known) => known.starts.min(now), // since when, is not told
+            None => now.after(starts_in_ms),
         };
+        let together = now.after(TOGETHER_MS);
+        let together = known.map_or(together, |known| known.counts_at.min(together));
+        let counts_at = together.max(now.after(starts_in_ms.saturating_sub(MAINTENANCE_AHEAD_MS)));
+        self.maintenance.notices.insert(agent.clone(), Notice { starts, counts_at, until: now.after(ASKED_MS) });
+        let (soon, used) = (starts_in_ms <= MAINTENANCE_AHEAD_MS, self.has_members_on(agent));
+        let ready = !used || soon && self.can_do_without(now, agent);
+        let news =
+            if ready && used { self.state.let_go.insert(agent.clone()) } else { self.state.let_go.remove(agent) };
         if news {
             self.revision.0 += 1;
         }
+        self.update_maintenance(now);
         let durable = !self.state.let_go.contains(agent) || self.persisted == self.revision;
         let ready = ready && durable; // asked again in a few seconds
         self.calls.push_back(Effect::Mesos(MesosCall::AnswerMaintenance { id, ready }));
@@ -120,9 +120,13 @@ impl Fleet {
         if self.state.let_go.len() < known {
             self.revision.0 += 1;
         }
-        let soon = notices.iter().filter(|(_, notice)| notice.counts_at <= now);
+        let let_go = &self.state.let_go;
+        let soon = notices.iter().filter(|(agent, notice)| notice.counts_at <= now || let_go.contains(*agent));
         let told = &self.maintenance.told;
         let starts = |agent: &AgentId, notice: &Notice| {
+            if let_go.contains(agent) {
+                return Millis(0); // any moment now: nobody should go there
+            }
             // It is told anew with each question, and never quite the same.
             let same = told.get(agent).copied().filter(|at| at.0.abs_diff(notice.starts.0) < SAME_MS);
             same.unwrap_or(notice.starts)

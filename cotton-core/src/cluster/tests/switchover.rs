@@ -229,17 +229,19 @@ fn goes(world: &mut World, agents: &[(&str, u64)]) {
 #[test]
 fn an_agent_that_is_to_be_taken_down_loses_its_primary() {
     let mut world = World::running(3);
-    goes(&mut world, &[("a2", 1_000)]);
+    goes(&mut world, &[("a2", 100_000)]);
     assert_eq!(world.primary(), Some(0), "a replica is nothing to hand over");
-    goes(&mut world, &[("a0", 1_000), ("a1", 1_000)]);
+    goes(&mut world, &[("a0", 100_000), ("a1", 100_000)]);
     world.check_whole();
     assert_eq!((world.primary(), losses(&world)), (Some(2), 0), "and not to one that goes, too");
-    goes(&mut world, &[("a0", 1_000), ("a1", 1_000), ("a2", 1_000)]);
+    goes(&mut world, &[("a0", 100_000), ("a1", 100_000), ("a2", 100_000)]);
     assert_eq!((world.primary(), failures(&world)), (Some(2), 0), "there is nowhere to go");
-    goes(&mut world, &[("a2", 1_000)]);
+    goes(&mut world, &[("a0", 100_000), ("a1", 100_900), ("a2", 100_500)]);
+    assert_eq!((world.primary(), failures(&world)), (Some(2), 0), "nor if they are not told the very same time");
+    goes(&mut world, &[("a2", 100_000)]);
     world.check_whole();
     assert_eq!(world.primary(), Some(0), "as soon as there is");
-    goes(&mut world, &[("a0", 1_000), ("a1", 3_000), ("a2", 2_000)]);
+    goes(&mut world, &[("a0", 100_000), ("a1", 300_000), ("a2", 200_000)]);
     world.check_whole();
     assert_eq!(world.primary(), Some(1), "which stays longest");
 }
@@ -247,18 +249,69 @@ fn an_agent_that_is_to_be_taken_down_loses_its_primary() {
 #[test]
 fn who_is_about_to_go_is_the_last_choice() {
     let mut world = World::running(3);
-    goes(&mut world, &[("a1", 1_000)]);
+    goes(&mut world, &[("a1", 100_000)]);
     assert_eq!(begun(&mut world, None), (0, 2));
     world.settle();
-    goes(&mut world, &[("a0", 1_000)]);
+    goes(&mut world, &[("a0", 100_000)]);
     world.crash(2);
     world.settle();
     world.check_whole();
     assert_eq!(world.primary(), Some(1), "of two that have the same");
     let error = refused(&mut world, Some(0));
     assert!(matches!(&error, SwitchoverError::NotReady { why, .. } if why.contains("taken down")), "{error}");
-    goes(&mut world, &[("a0", 3_000), ("a1", 2_000), ("a2", 1_000)]);
+    goes(&mut world, &[("a0", 300_000), ("a1", 200_000), ("a2", 100_000)]);
     assert_eq!((world.primary(), failures(&world)), (Some(0), 0), "which stays longest");
+}
+
+#[test]
+fn an_agent_that_wants_it_to_end_does_not_wait_for_another_ones_pause() {
+    let mut world = World::running(3);
+    goes(&mut world, &[("a0", 100_000)]);
+    assert_eq!(world.primary(), Some(1));
+    world.toy(1).asked_to_leave = true;
+    world.say(MemberId(1));
+    world.hear_all();
+    assert!(world.decided()[0].starts_with("step down 1"), "at once");
+}
+
+#[test]
+fn a_primary_that_is_open_again_is_left_alone() {
+    let mut world = World::running(2);
+    begun(&mut world, None);
+    assert_eq!(world.decided(), ["step down 0 in 1, turn 1"]);
+    world.kill(1); // nobody is there to hand over to, nor soon
+    world.hear_all();
+    world.obey_all();
+    for _ in 0..30 {
+        world.persist();
+        world.effects();
+        world.obey_all();
+        world.replicate();
+        world.say_all();
+        world.hear_all();
+        world.pass(1_000);
+    }
+    assert_eq!((world.primary(), world.cluster.state().epoch), (Some(0), Epoch(1)));
+    assert!(!world.cluster.view(world.now).reasons.iter().any(|reason| reason.code == "switchover"));
+}
+
+#[test]
+fn who_is_to_open_again_gets_its_time_once_it_can_be_heard() {
+    let mut world = World::running(3);
+    begun(&mut world, None);
+    assert_eq!(world.decided(), ["step down 0 in 1, turn 1"]);
+    world.up.clear();
+    world.down.clear(); // it never hears of that
+    world.recover();
+    world.up.clear();
+    for _ in 0..60 {
+        world.pass(1_000); // neither Mesos nor anybody else is heard
+    }
+    world.hear(crate::cluster::Input::Connected);
+    world.reconcile_tasks();
+    world.settle();
+    world.check_whole();
+    assert_eq!((world.primary(), world.cluster.state().epoch), (Some(0), Epoch(1)));
 }
 
 #[test]

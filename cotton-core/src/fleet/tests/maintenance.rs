@@ -123,9 +123,11 @@ fn what_goes_some_day_does_not_count() {
     };
     let calls = far(&mut bench, &agents[0]);
     assert_eq!((answer(&calls), steps_down(&calls)), (Some(false), false), "there is time enough");
-    assert_eq!(answer(&far(&mut bench, &agents[1])), Some(true));
+    assert_eq!(answer(&far(&mut bench, &agents[1])), Some(false), "when it comes nearer");
     ask(&mut bench, &agents[2]);
     assert_eq!(answer(&ask(&mut bench, &agents[2])), Some(true), "the other one is there until tomorrow");
+    assert_eq!(answer(&far(&mut bench, &agents[2])), Some(false), "if it is put off, it does not count any more");
+    assert_eq!(bench.fleet.state.let_go.len(), 0);
     // A rolling maintenance: the primary's agent is first, and its successor's comes last.
     ask(&mut bench, &agents[0]);
     bench.pass(1_000);
