@@ -8,9 +8,10 @@ use crate::Error;
 use crate::cnf::{ACK_TIMEOUT_MS, NET_TIMEOUT_S};
 use crate::dialect::{Dialect, quote};
 use crate::history::{Primary, Verdict, newest, position_text};
+use crate::sessions::{self, Kill};
 use crate::sql::Link;
 use crate::status::{Facts, Reader, Replica};
-use cotton_core::ports::mysql::{Followed, Following, Frozen, Promoted, Promotion};
+use cotton_core::ports::mysql::{Followed, Following, Frozen, LinkState, Promoted, Promotion};
 use cotton_core::{Endpoint, GtidSet};
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt::Write;
@@ -24,6 +25,10 @@ const _: () = assert!(HEARTBEAT_S < NET_TIMEOUT_S);
 
 /// How long a primary may take to refuse us; the longest that `follow` waits when it does not answer.
 const REFUSAL_WAIT: Duration = Duration::from_millis(500);
+
+/// How long a receiver may take to end once its connection is cut, and how long until that is tried again.
+const CUT_WAIT: Duration = Duration::from_millis(300);
+const CUT_PAUSE: Duration = Duration::from_millis(3);
 
 /// How long a restarted applier must run before we believe that it will go on.
 const APPLIER_TRIAL: Duration = Duration::from_millis(300);
@@ -81,6 +86,9 @@ impl Control<'_> {
         if !replica.applying {
             self.restart_applier(replica).await?;
         }
+        if self.dialect().is_mariadb() && replica.link == LinkState::Connected {
+            self.cut_receiver().await?;
+        }
         self.run("stop receiving", self.dialect().statements().stop_receiver).await?;
         let facts = self.facts().await?;
         match &facts.replica {
@@ -88,6 +96,23 @@ impl Control<'_> {
                 Err(Error::NotYet("the server goes on receiving although it was told to stop".to_owned()))
             }
             Some(_) | None => Ok(facts),
+        }
+    }
+
+    /// Ends MariaDB's receiver by its connection. While its source is silent, as one whose machine stands still, it would
+    /// notice an order to stop only after two seconds (10.11). What it has received stays.
+    async fn cut_receiver(&self) -> Result<(), Error> {
+        let receivers = "SELECT ID FROM information_schema.processlist WHERE COMMAND = 'Slave_IO'";
+        let deadline = Instant::now() + CUT_WAIT;
+        loop {
+            let running = self.link.query("look for the receiver", receivers, self.limit).await?;
+            if running.is_empty() || Instant::now() >= deadline {
+                return Ok(());
+            }
+            for id in running.iter().filter_map(|row| row.number("ID")) {
+                sessions::end(self.link, id, Kill::Hard, self.limit).await?;
+            }
+            tokio::time::sleep(CUT_PAUSE).await;
         }
     }
 

@@ -48,11 +48,16 @@ pub(crate) async fn of_clients(link: &Link, limit: Duration) -> Result<Vec<Sessi
 impl Session {
     /// Ends it, if it has not ended by itself.
     pub(crate) async fn end(self, link: &Link, how: Kill, limit: Duration) -> Result<(), Error> {
-        let soft = if matches!(how, Kill::Soft) { "SOFT " } else { "" };
-        match link.run("end a session", &format!("KILL {soft}CONNECTION {}", self.id), limit).await {
-            Err(error) if error.server_code() == Some(NO_SUCH_THREAD) => Ok(()),
-            other => other,
-        }
+        end(link, self.id, how, limit).await
+    }
+}
+
+/// Ends a session, if it has not ended by itself.
+pub(crate) async fn end(link: &Link, id: u64, how: Kill, limit: Duration) -> Result<(), Error> {
+    let soft = if matches!(how, Kill::Soft) { "SOFT " } else { "" };
+    match link.run("end a session", &format!("KILL {soft}CONNECTION {id}"), limit).await {
+        Err(error) if error.server_code() == Some(NO_SUCH_THREAD) => Ok(()),
+        other => other,
     }
 }
 
