@@ -5,18 +5,6 @@ use crate::cluster::event::EventKind;
 use crate::protocol::{Directive, MemberRole, Order, ToExecutor};
 use crate::{Limits, MemberId};
 
-fn rounds(world: &mut World, seconds: u64) {
-    for _ in 0..seconds {
-        world.persist();
-        world.effects();
-        world.obey_all();
-        world.replicate();
-        world.say_all();
-        world.hear_all();
-        world.pass(1_000);
-    }
-}
-
 /// Cuts a member off from the scheduler and from the others; its server runs on.
 fn cut_off(world: &mut World, id: u64) {
     world.toy(id).reachable = false;
@@ -30,7 +18,7 @@ fn a_crashed_primary_gets_a_moment_to_come_back_with_its_data() {
     world.replicate();
     assert!(world.write());
     world.crash(0);
-    rounds(&mut world, 2);
+    world.rounds(2);
     assert_eq!(world.cluster.state().primary, None);
     world.restart(0);
     world.toy(1).linked = true;
@@ -43,7 +31,7 @@ fn a_crashed_primary_gets_a_moment_to_come_back_with_its_data() {
 fn and_not_longer() {
     let mut world = World::running(2);
     world.crash(0);
-    rounds(&mut world, 5);
+    world.rounds(5);
     assert_eq!(world.cluster.state().primary, Some(MemberId(1)));
     world.settle();
     world.check_whole();
@@ -52,11 +40,11 @@ fn and_not_longer() {
 #[test]
 fn a_silent_primary_is_replaced_when_its_lease_has_run_out() {
     let mut world = World::running(2);
-    rounds(&mut world, 2);
+    world.rounds(2);
     cut_off(&mut world, 0);
     let cut = world.now;
     while world.cluster.state().primary != Some(MemberId(1)) {
-        rounds(&mut world, 1);
+        world.rounds(1);
         assert!(world.now.since(cut) < 20_000, "it is replaced in the end");
     }
     assert!(world.now.since(cut) > 8_000, "its last answer let it write for so long");
@@ -73,7 +61,7 @@ fn one_whose_end_is_known_is_not_waited_for() {
     let mut world = World::running(2);
     world.kill(0);
     world.hear_all();
-    rounds(&mut world, 1);
+    world.rounds(1);
     assert_eq!(world.cluster.state().primary, Some(MemberId(1)));
 }
 
@@ -85,12 +73,12 @@ fn a_primary_that_opened_without_a_lease_is_waited_for() {
     assert_eq!(world.cluster.scale(world.now, &Limits::default(), 2), Ok(()));
     world.settle();
     cut_off(&mut world, 0);
-    rounds(&mut world, 90);
+    world.rounds(90);
     assert_eq!(world.cluster.state().primary, None, "it may still take writes");
     assert_eq!(world.logged(|kind| matches!(kind, EventKind::ElectionWaits { .. })), 1);
     world.kill(0);
     world.hear_all();
-    rounds(&mut world, 2);
+    world.rounds(2);
     assert_eq!(world.cluster.state().primary, Some(MemberId(1)));
     world.persist();
     world.effects();
@@ -142,7 +130,7 @@ fn one_that_may_have_opened_unheard_is_waited_for() {
     let mut world = World::running(2);
     world.crash(0);
     while world.cluster.state().primary != Some(MemberId(1)) {
-        rounds(&mut world, 1);
+        world.rounds(1);
     }
     world.persist();
     world.effects();
@@ -152,7 +140,7 @@ fn one_that_may_have_opened_unheard_is_waited_for() {
     cut_off(&mut world, 1);
     world.restart(0);
     while world.cluster.state().primary != Some(MemberId(0)) {
-        rounds(&mut world, 1);
+        world.rounds(1);
         assert!(world.now.since(told) < 20_000, "{:?}", world.reasons());
     }
     assert!(world.now.since(told) > 8_000, "member 1 may have taken writes for so long: {}", world.now.since(told));

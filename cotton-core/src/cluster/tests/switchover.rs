@@ -282,15 +282,7 @@ fn a_primary_that_is_open_again_is_left_alone() {
     world.kill(1); // nobody is there to hand over to, nor soon
     world.hear_all();
     world.obey_all();
-    for _ in 0..30 {
-        world.persist();
-        world.effects();
-        world.obey_all();
-        world.replicate();
-        world.say_all();
-        world.hear_all();
-        world.pass(1_000);
-    }
+    world.rounds(30);
     assert_eq!((world.primary(), world.cluster.state().epoch), (Some(0), Epoch(1)));
     assert!(!world.cluster.view(world.now).reasons.iter().any(|reason| reason.code == "switchover"));
 }
@@ -322,15 +314,7 @@ fn an_order_to_open_again_that_does_not_arrive_ends_in_an_election() {
     world.obey_all();
     world.up.clear();
     world.toy(0).reachable = false; // it is read-only, its replicas are connected, and it was last heard of as the primary
-    for _ in 0..30 {
-        world.persist();
-        world.effects();
-        world.obey_all();
-        world.replicate();
-        world.say_all();
-        world.hear_all();
-        world.pass(1_000);
-    }
+    world.rounds(30);
     assert_ne!(world.cluster.state().primary, Some(MemberId(0)), "{:?}", world.reasons());
     world.toy(0).reachable = true;
     world.settle();
@@ -347,13 +331,7 @@ fn what_fails_again_and_again_is_tried_less_and_less() {
     let mut attempts = Vec::new();
     while world.now.since(start) < 1_800_000 {
         let before = failures(&world);
-        world.pass(1_000);
-        world.say_all();
-        world.hear_all();
-        world.persist();
-        world.effects();
-        world.obey_all();
-        world.replicate();
+        world.rounds(1);
         if failures(&world) > before {
             attempts.push(world.now.since(start) / 1000);
         }

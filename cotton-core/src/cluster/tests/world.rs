@@ -561,6 +561,19 @@ impl World {
         assert!(timeout.is_some() || !pending, "stuck: {:#?}", self.cluster);
     }
 
+    /// So many seconds in which everybody is told and tells, and nothing is mended.
+    pub(super) fn rounds(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.persist();
+            self.effects();
+            self.obey_all();
+            self.replicate();
+            self.say_all();
+            self.hear_all();
+            self.pass(1_000);
+        }
+    }
+
     /// Lets everything take its course, without faults, until nothing happens for a while.
     pub(super) fn settle(&mut self) {
         let mut quiet = 0;
