@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 /// Name, whether it only grows, and what it counts; those of the scheduler that are not here are gauges without words.
-const KNOWN: [(&str, bool, &str); 18] = [
+const KNOWN: [(&str, bool, &str); 20] = [
     ("cluster_count", false, "Clusters there are."),
     ("clusters_damaged", false, "Clusters whose stored state was damaged and kept aside."),
     ("elections", true, "Elections begun."),
@@ -23,6 +23,8 @@ const KNOWN: [(&str, bool, &str); 18] = [
     ("offers_incompatible_role", true, "Offers declined because of their role."),
     ("offers_unused", true, "Offers declined because nothing was wanted."),
     ("resource_offers", true, "Offers received."),
+    ("switchovers", true, "Switchovers completed."),
+    ("switchovers_failed", true, "Switchovers taken back, or ended by a failover."),
     ("tasks_failed", true, "Tasks that ended with an error."),
     ("tasks_finished", true, "Tasks that ended by themselves without an error."),
     ("tasks_killed", true, "Tasks that ended by a kill."),

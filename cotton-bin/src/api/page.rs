@@ -96,6 +96,9 @@ fn section(page: &mut String, cluster: &ClusterView) {
     if let Some(timeline) = &cluster.last_failover {
         let _ = writeln!(page, "<p class=failover>Latest: {}</p>", escape(&timeline.to_string()));
     }
+    if let Some(switchover) = &cluster.switchover {
+        let _ = writeln!(page, "<p class=failover>Latest switchover: {}</p>", escape(&switchover.to_string()));
+    }
     page.push_str("</section>\n");
 }
 

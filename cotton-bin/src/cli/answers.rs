@@ -58,7 +58,10 @@ pub(super) struct Failover {
 
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Switchover {
+    pub(super) from: u64,
+    pub(super) to: u64,
     pub(super) state: String,
+    pub(super) ms: Option<u64>,
     pub(super) reason: Option<String>,
 }
 

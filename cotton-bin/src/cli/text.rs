@@ -1,6 +1,6 @@
 //! Clusters in words and tables, for people.
 
-use super::answers::{Cluster, Event, Failover, Member, Resources};
+use super::answers::{Cluster, Event, Failover, Member, Resources, Switchover};
 use super::table::table;
 
 const SILENCE_SHOWN_MS: u64 = 10_000; // reports come every few seconds
@@ -31,6 +31,14 @@ pub(super) fn show(cluster: &Cluster) -> String {
         let from = from.map_or_else(String::new, |from| format!("from member {from} "));
         let replica = replica_ms.map_or_else(String::new, |ms| format!(", first replica after {ms} ms"));
         lines.push(format!("last failover   {from}to member {to}, writable after {promoted_ms} ms{replica}"));
+    }
+    if let Some(Switchover { from, to, ms, reason, .. }) = &cluster.switchover {
+        let end = match (ms, reason) {
+            (Some(ms), _) => format!(", within {ms} ms"),
+            (None, Some(reason)) => format!(", failed: {reason}"),
+            (None, None) => ", under way".to_owned(),
+        };
+        lines.push(format!("last switchover from member {from} to member {to}{end}"));
     }
     let rows: Vec<_> = cluster.members.iter().map(member_row).collect();
     lines.push(String::new());
@@ -138,6 +146,7 @@ mod tests {
             "reasons": [{"code": "x", "text": "the primary is lost"}], "preference": "consistency", "primary": null,
             "resources": {"cpus_milli": 1500, "mem_bytes": 536_870_912, "disk_bytes": 2_147_483_648_u64},
             "endpoint": null, "last_failover": {"epoch": 1, "from": 2, "to": 0, "promoted_ms": 40, "replica_ms": 60},
+            "switchover": {"from": 0, "to": 1, "state": "failed", "ms": null, "reason": "member 1 is 9 s behind"},
             "members": [member(0, "primary", true, None), member(1, "replica", false, None),
                         member(2, "down", false, Some("signal 9"))],
         }))
@@ -158,7 +167,8 @@ mod tests {
             "demo: failing over\n  - the primary is lost\n\
              write endpoint  none now\nuser            jane\nmembers         1 of 3 healthy\n\
              each            1.500 cpus, 512 MiB memory, 2048 MiB disk\ndurability      semi_sync\nepoch           2\n\
-             last failover   from member 2 to member 0, writable after 40 ms, first replica after 60 ms\n\n\
+             last failover   from member 2 to member 0, writable after 40 ms, first replica after 60 ms\n\
+             last switchover from member 0 to member 1, failed: member 1 is 9 s behind\n\n\
              MEMBER  ROLE     HEALTH           LAG  ENDPOINT         AGENT    SERVER            POSITION\n\
              0       primary  healthy          -    127.0.0.1:31000  agent-0  10.11.14-MariaDB  0-1-42\n\
              1       replica  silent for 12 s  0 s  127.0.0.1:31001  agent-1  10.11.14-MariaDB  0-1-42\n\

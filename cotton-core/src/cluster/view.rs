@@ -97,6 +97,17 @@ pub struct SwitchoverView {
     pub reason: Option<String>,
 }
 
+impl std::fmt::Display for SwitchoverView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { from, to, ms, reason, .. } = self;
+        match (ms, reason) {
+            (Some(ms), _) => write!(f, "member {from} handed over to member {to} within {ms} ms"),
+            (None, Some(reason)) => write!(f, "member {from} was to hand over to member {to}: {reason}"),
+            (None, None) => write!(f, "member {from} hands over to member {to}"),
+        }
+    }
+}
+
 impl SwitchoverView {
     pub(super) const fn under_way(from: MemberId, to: MemberId) -> Self {
         Self { from, to, state: "under_way", ms: None, reason: None }

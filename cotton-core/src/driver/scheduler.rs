@@ -436,6 +436,8 @@ impl Running {
             ("clusters_damaged", self.fleet.damaged().len() as u64),
             ("elections", counters.elections),
             ("failovers", counters.failovers),
+            ("switchovers", counters.switchovers),
+            ("switchovers_failed", counters.switchovers_failed),
             ("framework_registered", u64::from(self.fleet.is_connected())),
             ("messages_malformed", counters.messages_malformed),
             ("offers_incompatible_role", 0),

@@ -22,7 +22,7 @@ use crate::placement::{PlacementPolicy, Spread};
 use crate::ports::mesos::{Launch, MesosCall, MesosEvent, Storage, TaskStatus};
 use crate::ports::state_store::StateKey;
 use crate::protocol::{self, Report};
-use crate::{ClusterName, ClusterSpec, ClusterView, FrameworkId, Limits, MemberId, Millis, Reason};
+use crate::{ClusterName, ClusterSpec, ClusterView, EventKind, FrameworkId, Limits, MemberId, Millis, Reason};
 use crate::{Resources, Revision, TaskId, VolumeId};
 use accept::{Accepts, Gathered};
 use maintenance::Maintenance;
@@ -76,6 +76,8 @@ pub struct Counters {
     pub messages_malformed: u64,
     pub elections: u64,
     pub failovers: u64,
+    pub switchovers: u64,
+    pub switchovers_failed: u64,
 }
 
 /// All clusters of one framework. See the [module's documentation](self).
@@ -627,7 +629,7 @@ impl Fleet {
         self.to_run.remove(name);
         self.to_save.remove(name);
         self.calls.extend(slot.acknowledgements().map(Effect::Mesos));
-        let event = crate::Event { at: now, epoch, kind: crate::EventKind::Deleted };
+        let event = crate::Event { at: now, epoch, kind: EventKind::Deleted };
         self.calls.push_back(Effect::Log(name.clone(), event));
     }
 
@@ -668,8 +670,16 @@ impl Fleet {
             }
             cluster::Effect::Withdraw => Effect::Withdraw(name.clone()),
             cluster::Effect::Log(event) => {
-                self.counters.elections += u64::from(matches!(event.kind, crate::EventKind::PrimaryLost { .. }));
-                self.counters.failovers += u64::from(matches!(event.kind, crate::EventKind::FailedOver { .. }));
+                let count = match event.kind {
+                    EventKind::PrimaryLost { .. } => Some(&mut self.counters.elections),
+                    EventKind::FailedOver { .. } => Some(&mut self.counters.failovers),
+                    EventKind::SwitchedOver { .. } => Some(&mut self.counters.switchovers),
+                    EventKind::SwitchoverFailed { .. } => Some(&mut self.counters.switchovers_failed),
+                    _ => None,
+                };
+                if let Some(count) = count {
+                    *count += 1;
+                }
                 Effect::Log(name.clone(), event)
             }
         };
