@@ -28,7 +28,7 @@ impl Cluster {
             endpoint: primary.and_then(|p| state.members.get(&p)).map(|m| m.endpoint.clone()),
             members: state.members.iter().map(|(id, m)| self.member_view(now, *id, m)).collect(),
             last_failover: self.last_failover.clone(),
-            switchover: self.latest_switchover.clone(),
+            switchover: self.latest_switchover.as_deref().cloned(),
             reasons,
             refusals: Vec::new(), // the fleet knows them
         }

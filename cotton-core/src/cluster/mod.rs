@@ -152,8 +152,9 @@ pub struct Cluster {
     stall: Option<Stall>,
     /// Until then no stalled primary is replaced: one was a moment ago, and that helped but for so long.
     stall_pause_until: Millis,
-    switchover: Option<Switchover>,
-    latest_switchover: Option<view::SwitchoverView>,
+    // Boxed, because most of many clusters have none.
+    switchover: Option<Box<Switchover>>,
+    latest_switchover: Option<Box<view::SwitchoverView>>,
     /// Until then the cluster hands over only when it is asked to.
     pause: Pause,
     /// Since when the primary is to open again after a switchover that failed.

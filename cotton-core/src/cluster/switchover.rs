@@ -95,7 +95,7 @@ impl Cluster {
 
     /// The primary that can hand over.
     pub(super) fn may_hand_over(&self) -> Result<MemberId, SwitchoverError> {
-        if self.switchover.is_some() || self.latest_switchover.as_ref().is_some_and(SwitchoverView::is_under_way) {
+        if self.switchover.is_some() || self.latest_switchover.as_deref().is_some_and(SwitchoverView::is_under_way) {
             return Err(SwitchoverError::UnderWay);
         }
         let open = self.state.primary.filter(|id| self.is_open() && self.unobeyed(*id).is_none());
@@ -168,8 +168,8 @@ impl Cluster {
         });
         assert!(self.state.turn % 2 == 1, "an open primary's turn is even");
         let deadline = now.after(self.timing.step_down_ms).after(self.timing.step_down_patience_ms);
-        self.switchover = Some(Switchover { from, to, started: now, deadline, position: None, asked: None });
-        self.latest_switchover = Some(SwitchoverView::under_way(from, to));
+        self.switchover = Some(Box::new(Switchover { from, to, started: now, deadline, position: None, asked: None }));
+        self.latest_switchover = Some(Box::new(SwitchoverView::under_way(from, to)));
         self.log(now, EventKind::SwitchingOver { from, to, reason: reason.to_owned() });
     }
 
@@ -182,7 +182,7 @@ impl Cluster {
             self.advance_switchover(now);
         } else if self.state.switchover.is_some() {
             let to = self.state.switchover.unwrap_or_default();
-            self.latest_switchover = Some(SwitchoverView::under_way(primary, to));
+            self.latest_switchover = Some(Box::new(SwitchoverView::under_way(primary, to)));
             self.take_back(now, "the scheduler was restarted");
         } else if self.may_hand_over().is_ok_and(|id| id == primary) {
             self.hand_over_when_needed(now, primary);
@@ -212,7 +212,9 @@ impl Cluster {
     }
 
     fn advance_switchover(&mut self, now: Millis) {
-        let Some(Switchover { from, to, started, deadline, position, asked }) = &self.switchover else { return };
+        let Some(Switchover { from, to, started, deadline, position, asked }) = self.switchover.as_deref() else {
+            return;
+        };
         let (from, to, started, deadline, asked) = (*from, *to, *started, *deadline, *asked);
         let (epoch, turn) = (self.state.epoch, self.state.turn);
         let follows = self.observed.get(&to).and_then(|o| o.following(epoch)) == Some(true);
@@ -226,8 +228,8 @@ impl Cluster {
                 .map(|r| r.position.clone());
             if let Some(position) = done {
                 let deadline = now.after(self.timing.catch_up_ms);
-                self.switchover =
-                    Some(Switchover { from, to, started, deadline, position: Some(position), asked: None });
+                let position = Some(position);
+                self.switchover = Some(Box::new(Switchover { from, to, started, deadline, position, asked: None }));
                 return self.advance_switchover(now);
             }
             if now < deadline {

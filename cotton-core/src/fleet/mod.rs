@@ -670,16 +670,11 @@ impl Fleet {
             }
             cluster::Effect::Withdraw => Effect::Withdraw(name.clone()),
             cluster::Effect::Log(event) => {
-                let count = match event.kind {
-                    EventKind::PrimaryLost { .. } => Some(&mut self.counters.elections),
-                    EventKind::FailedOver { .. } => Some(&mut self.counters.failovers),
-                    EventKind::SwitchedOver { .. } => Some(&mut self.counters.switchovers),
-                    EventKind::SwitchoverFailed { .. } => Some(&mut self.counters.switchovers_failed),
-                    _ => None,
-                };
-                if let Some(count) = count {
-                    *count += 1;
-                }
+                let (kind, counters) = (&event.kind, &mut self.counters);
+                counters.elections += u64::from(matches!(kind, EventKind::PrimaryLost { .. }));
+                counters.failovers += u64::from(matches!(kind, EventKind::FailedOver { .. }));
+                counters.switchovers += u64::from(matches!(kind, EventKind::SwitchedOver { .. }));
+                counters.switchovers_failed += u64::from(matches!(kind, EventKind::SwitchoverFailed { .. }));
                 Effect::Log(name.clone(), event)
             }
         };
