@@ -144,7 +144,8 @@ impl Cluster {
         for id in leaving {
             let Some(observed) = self.observed.get_mut(&id) else { continue };
             let patience_ends = observed.leaving_since.get_or_insert(now).after(self.timing.detach_ms);
-            let runs = observed.report.as_ref().is_some_and(|r| r.role.is_up());
+            // One that was not heard of yet, since the scheduler was started, probably does.
+            let runs = observed.report.as_ref().is_none_or(|r| r.role.is_up());
             if self.state.opened && !self.is_open_for_sure(now) {
                 continue; // nobody's data is spared before another primary is known to have it
             }

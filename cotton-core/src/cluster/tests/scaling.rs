@@ -308,3 +308,18 @@ fn a_launch_that_is_not_heard_of_is_replaced() {
     assert_eq!(ids(&world), [0, 1, 2, 4]);
     world.check_whole();
 }
+
+#[test]
+fn a_restarted_scheduler_does_not_kill_before_it_has_heard_who_has_what() {
+    let mut world = World::running(3);
+    assert!(world.write());
+    world.up.clear();
+    world.recover();
+    world.say(MemberId(0)); // the primary is heard first
+    world.hear_all();
+    scale(&mut world, 2);
+    let told = world.wanted();
+    assert!(!told.iter().any(|words| words.starts_with("kill")), "{told:?}");
+    world.settle();
+    world.check_whole();
+}
