@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 /// Far more than a switchover takes here, far less than a failover and a member's end would together.
 const PAUSE_MAX: Duration = Duration::from_secs(3);
 
-/// Ends everything on an agent, each task within its own grace period (of 10 s) or `grace`, whichever is shorter.
+/// Ends everything on an agent, each task within its own grace period (of 30 s) or `grace`, whichever is shorter.
 async fn drain(stock: &Stock, agent: &str, grace: Duration, mark_gone: bool) -> Outcome {
     let drain = json!({ "agent_id": { "value": agent }, "mark_gone": mark_gone,
         "max_grace_period": { "seconds": grace.as_secs() } });

@@ -41,6 +41,7 @@ use state::{Leaving, Member, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use switchover::Switchover;
 use vacate::Pause;
+pub(crate) use vacate::SAME_START_MS;
 
 /// Times of a cluster, all in milliseconds. The defaults suit a local network.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,7 +156,7 @@ pub struct Cluster {
     // Boxed, because most of many clusters have none.
     switchover: Option<Box<Switchover>>,
     latest_switchover: Option<Box<view::SwitchoverView>>,
-    /// Until then the cluster hands over only when it is asked to.
+    /// Until when, and for which reason, the cluster hands over only when it is asked to.
     pause: Pause,
     /// Since when the primary is to open again after a switchover that failed.
     reopening_since: Option<Millis>,

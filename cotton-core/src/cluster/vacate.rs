@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const PAUSE_MS_MAX: u64 = 600_000;
 
 /// Starts of maintenances that are not further apart than this, in milliseconds, are the same.
-const SAME_MS: u64 = 60_000;
+pub(crate) const SAME_START_MS: u64 = 60_000;
 
 /// What makes a cluster hand over by itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Cluster {
     /// When a member's agent is to be taken down, if it is: whoever takes over must stay longer than that.
     pub(super) fn goes_after(&self, member: MemberId) -> Option<Millis> {
         let agent = self.state.members.get(&member).map(|member| &member.agent);
-        agent.and_then(|agent| self.vacate.get(agent)).map(|at| at.after(SAME_MS))
+        agent.and_then(|agent| self.vacate.get(agent)).map(|at| at.after(SAME_START_MS))
     }
 
     /// Whether a member's agent is about to go, or wants it to.

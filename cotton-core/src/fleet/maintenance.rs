@@ -8,7 +8,7 @@
 //! Only what goes soon counts: a maintenance of next week is no reason to move, nor to keep another agent from going.
 
 use super::{Effect, Fleet};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, SAME_START_MS};
 use crate::placement::MAINTENANCE_AHEAD_MS;
 use crate::ports::mesos::{MesosCall, Offer};
 use crate::time::earliest;
@@ -20,8 +20,6 @@ const ASKED_MS: u64 = 60_000;
 
 /// Within how many milliseconds all questions of one schedule come.
 const TOGETHER_MS: u64 = 1_000;
-/// Starts that are not further apart than this, in milliseconds, are the same.
-const SAME_MS: u64 = 60_000;
 
 /// The agents that are to go.
 #[derive(Debug, Default)]
@@ -128,7 +126,7 @@ impl Fleet {
                 return Millis(0); // any moment now: nobody should go there
             }
             // It is told anew with each question, and never quite the same.
-            let same = told.get(agent).copied().filter(|at| at.0.abs_diff(notice.starts.0) < SAME_MS);
+            let same = told.get(agent).copied().filter(|at| at.0.abs_diff(notice.starts.0) < SAME_START_MS);
             same.unwrap_or(notice.starts)
         };
         let soon: BTreeMap<AgentId, Millis> =
