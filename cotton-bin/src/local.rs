@@ -186,7 +186,7 @@ impl System {
         let discovery = FileDiscovery::open(&dir.join("discovery")).map_err(file("prepare", dir.join("discovery")))?;
         let ports =
             SchedulerPorts { mesos: Arc::clone(&local) as _, state: Arc::new(store), discovery: Arc::new(discovery) };
-        let fleet = FleetConfig { timing: config.timing, limits: limits.clone(), ..FleetConfig::default() };
+        let fleet = FleetConfig { timing: config.timing.into(), limits: limits.clone(), ..FleetConfig::default() };
         let Scheduler { handle, ended } = scheduler::start(fleet, ports, Arc::new(unix_ms)).await?;
 
         let stopping = watch::Sender::new(false);

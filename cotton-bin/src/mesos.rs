@@ -205,7 +205,7 @@ impl Stock {
         loop {
             let ports = self.ports(leadership).await?;
             let fleet = FleetConfig {
-                timing: self.flags.timing(),
+                timing: self.flags.timing().into(),
                 limits: Limits::default(),
                 volumes: self.mesos.volumes(),
                 ..FleetConfig::default()

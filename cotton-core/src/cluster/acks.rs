@@ -79,7 +79,7 @@ impl Cluster {
         let known = self.retirement.as_ref().is_some_and(|r| gone.is_subset(&r.gone));
         if !known {
             let nonce = self.ask_for_report(primary);
-            self.retirement = Some(Retirement { gone, nonce, asked: now, mark: None, asked_others: None });
+            self.retirement = Some(Box::new(Retirement { gone, nonce, asked: now, mark: None, asked_others: None }));
             return self.wake_at(now.after(resend));
         }
         let epoch = self.state.epoch;
@@ -106,7 +106,7 @@ impl Cluster {
                 }
             }
         }
-        let Some(Retirement { gone, mark: Some(mark), .. }) = &self.retirement else { return };
+        let Some(Retirement { gone, mark: Some(mark), .. }) = self.retirement.as_deref() else { return };
         let has_it = |a: &&Acker| {
             let observed = self.observed.get(&a.member).filter(|o| o.start(a.member) == Some(**a));
             observed.and_then(|o| o.report_in(epoch)).is_some_and(|r| r.position.contains(mark))

@@ -205,7 +205,7 @@ impl Cluster {
         let deadline = now.after(self.timing.election_ms);
         self.retirement = None;
         self.failover = None;
-        self.election = Some(Election {
+        self.election = Some(Box::new(Election {
             started: now,
             deadline,
             lease_until,
@@ -214,7 +214,7 @@ impl Cluster {
             announced: None,
             preferred: None,
             progress,
-        });
+        }));
     }
 
     /// A cluster that never was open for writes has no data to lose: the first member to run is primary.

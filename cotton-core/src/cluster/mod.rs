@@ -39,6 +39,7 @@ use relaunch::Relaunch;
 use stall::Stall;
 use state::{Leaving, Member, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use switchover::Switchover;
 use vacate::Pause;
 pub(crate) use vacate::SAME_START_MS;
@@ -132,7 +133,7 @@ pub struct Wanted {
 /// One MySQL cluster. See the [module's documentation](self).
 #[derive(Debug)]
 pub struct Cluster {
-    timing: Timing,
+    timing: Arc<Timing>,
     state: State,
     /// Of `state`; grows with every durable change.
     revision: Revision,
@@ -143,8 +144,9 @@ pub struct Cluster {
     effects: VecDeque<(Revision, Effect)>,
     /// Boxed, since a map keeps room for eleven of these, and there are many clusters.
     observed: BTreeMap<MemberId, Box<Observed>>,
-    election: Option<Election>,
-    retirement: Option<Retirement>,
+    // Boxed, because most of many clusters have none: these, and the two of switchovers.
+    election: Option<Box<Election>>,
+    retirement: Option<Box<Retirement>>,
     failover: Option<failover::Progress>,
     last_failover: Option<Timeline>,
     relaunch: Relaunch,
@@ -153,7 +155,6 @@ pub struct Cluster {
     stall: Option<Stall>,
     /// Until then no stalled primary is replaced: one was a moment ago, and that helped but for so long.
     stall_pause_until: Millis,
-    // Boxed, because most of many clusters have none.
     switchover: Option<Box<Switchover>>,
     latest_switchover: Option<Box<view::SwitchoverView>>,
     /// Until when, and for which reason, the cluster hands over only when it is asked to.
@@ -180,7 +181,7 @@ impl Cluster {
     /// # Errors
     /// When the spec breaks a rule.
     pub fn create(
-        timing: Timing,
+        timing: impl Into<Arc<Timing>>,
         limits: &Limits,
         spec: ClusterSpec,
         order: u64,
@@ -190,7 +191,7 @@ impl Cluster {
     ) -> Result<Self, SpecError> {
         spec.validate(limits)?;
         let size = spec.size;
-        let mut this = Self::with_state(timing, State::new(spec, order, first_member), nonce, now);
+        let mut this = Self::with_state(timing.into(), State::new(spec, order, first_member), nonce, now);
         this.change(|_| {});
         this.log(now, EventKind::Created { size });
         this.reconcile(now);
@@ -201,8 +202,8 @@ impl Cluster {
     ///
     /// `nonce` is the first of the numbers that tell fresh reports from older ones: higher in every run of the
     /// scheduler than any used in the runs before.
-    pub fn recover(timing: Timing, state: State, nonce: u64, now: Millis) -> Self {
-        let mut this = Self::with_state(timing, state, nonce, now);
+    pub fn recover(timing: impl Into<Arc<Timing>>, state: State, nonce: u64, now: Millis) -> Self {
+        let mut this = Self::with_state(timing.into(), state, nonce, now);
         for id in this.state.members.keys() {
             this.observed.insert(*id, Box::new(Observed::new(now)));
         }
@@ -210,7 +211,7 @@ impl Cluster {
         this
     }
 
-    fn with_state(timing: Timing, state: State, nonce: u64, now: Millis) -> Self {
+    fn with_state(timing: Arc<Timing>, state: State, nonce: u64, now: Millis) -> Self {
         Self {
             timing,
             state,

@@ -31,13 +31,14 @@ use reconciliation::Reconciliation;
 use slot::Slot;
 use state::FleetState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use volumes::Releasing;
 
 /// How a fleet works.
 #[derive(Debug)]
 pub struct Config {
-    /// Times of its clusters.
-    pub timing: Timing,
+    /// Times of its clusters, which share them.
+    pub timing: Arc<Timing>,
     /// What users may ask for.
     pub limits: Limits,
     /// Which member goes where.
@@ -48,8 +49,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let (timing, limits) = (Timing::default(), Limits::default());
-        Self { timing, limits, placement: Box::<Spread>::default(), volumes: false }
+        Self { timing: Arc::default(), limits: Limits::default(), placement: Box::<Spread>::default(), volumes: false }
     }
 }
 
@@ -96,7 +96,8 @@ pub struct Fleet {
     /// The latest time that was told.
     now: Millis,
     connected: bool,
-    slots: BTreeMap<ClusterName, Slot>,
+    /// Boxed, since the leaves of a map keep room for eleven, and are about half full.
+    slots: BTreeMap<ClusterName, Box<Slot>>,
     /// In the order of creation: all clusters.
     order: BTreeSet<(u64, ClusterName)>,
     next_order: u64,
@@ -162,9 +163,9 @@ impl Fleet {
             if state.deleting {
                 this.retire_numbers(state.name(), state.next_member);
             }
-            let mut cluster = Cluster::recover(this.config.timing.clone(), state, this.nonce_base(), now);
+            let mut cluster = Cluster::recover(Arc::clone(&this.config.timing), state, this.nonce_base(), now);
             cluster.vacate(now, this.maintenance.soon().clone());
-            this.slots.insert(name.clone(), Slot::new(cluster));
+            this.slots.insert(name.clone(), Box::new(Slot::new(cluster)));
             this.settle(&name);
         }
         this
@@ -237,12 +238,12 @@ impl Fleet {
         if self.slots.contains_key(&name) {
             return Err(CommandError::Exists(name));
         }
-        let (timing, order, first) = (self.config.timing.clone(), self.next_order, self.state.first_member);
+        let (timing, order, first) = (Arc::clone(&self.config.timing), self.next_order, self.state.first_member);
         let mut cluster = Cluster::create(timing, &self.config.limits, spec, order, first, self.nonce_base(), now)?;
         cluster.vacate(now, self.maintenance.soon().clone());
         self.next_order += 1;
         self.order.insert((order, name.clone()));
-        self.slots.insert(name.clone(), Slot::new(cluster));
+        self.slots.insert(name.clone(), Box::new(Slot::new(cluster)));
         self.settle(&name);
         self.ask_for_offers(now);
         Ok(())
@@ -301,7 +302,7 @@ impl Fleet {
             return Some(Checkpoint { revision: self.revision, record: Record::Fleet(self.state.clone()) });
         }
         while let Some(name) = self.to_save.pop_first() {
-            if let Some(checkpoint) = self.slots.get_mut(&name).and_then(Slot::poll_checkpoint) {
+            if let Some(checkpoint) = self.slots.get_mut(&name).and_then(|slot| slot.poll_checkpoint()) {
                 return Some(checkpoint);
             }
         }

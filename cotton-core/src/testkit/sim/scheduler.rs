@@ -57,7 +57,8 @@ impl World {
             }
         }
         trace!(self, "scheduler: run {} starts with {} clusters", self.runs, clusters.len());
-        let config = Config { timing: self.plan.timing.clone(), volumes: self.plan.volumes, ..Config::default() };
+        let config =
+            Config { timing: self.plan.timing.clone().into(), volumes: self.plan.volumes, ..Config::default() };
         let fleet = Fleet::recover(config, stored, clusters, BTreeSet::new(), Millis(0));
         self.scheduler = Some(Scheduler {
             fleet,
