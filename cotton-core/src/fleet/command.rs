@@ -1,7 +1,10 @@
-//! Why a user's command was refused.
+//! What users ask for, and why it is refused.
 
+use super::{Fleet, Slot};
+use crate::cluster::Cluster;
 use crate::cluster::switchover::SwitchoverError;
-use crate::{ClusterName, SpecError};
+use crate::{ClusterName, ClusterSpec, MemberId, Millis, SpecError};
+use std::sync::Arc;
 
 /// Why a user's command was refused; nothing was changed then.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +37,88 @@ pub enum CommandError {
     /// The scheduler is shutting down.
     #[error("the scheduler is not running")]
     Stopped,
+}
+
+impl Fleet {
+    /// Asks for a new cluster.
+    ///
+    /// # Errors
+    /// When not connected yet, the name is taken, or the spec breaks a rule; in this order, as Apache Cotton.
+    pub fn create(&mut self, now: Millis, spec: ClusterSpec) -> Result<(), CommandError> {
+        if self.state.framework.is_none() {
+            return Err(CommandError::NotConnected);
+        }
+        let name = spec.name.clone();
+        if self.damaged.contains(&name) {
+            return Err(CommandError::Damaged(name));
+        }
+        if self.slots.contains_key(&name) {
+            return Err(CommandError::Exists(name));
+        }
+        let (timing, order, first) = (Arc::clone(&self.config.timing), self.next_order, self.state.first_member);
+        let mut cluster = Cluster::create(timing, &self.config.limits, spec, order, first, self.nonce_base(), now)?;
+        cluster.vacate(now, self.maintenance.soon().clone());
+        self.next_order += 1;
+        self.order.insert((order, name.clone()));
+        self.slots.insert(name.clone(), Box::new(Slot::new(cluster)));
+        self.settle(&name);
+        self.ask_for_offers(now);
+        Ok(())
+    }
+
+    /// Asks for another number of members.
+    ///
+    /// # Errors
+    /// When there is no such cluster, its stored state is damaged, it is being deleted, or the number is out of bounds.
+    pub fn scale(&mut self, now: Millis, name: &ClusterName, size: u64) -> Result<(), CommandError> {
+        let missing = self.missing(name);
+        let slot = self.slots.get_mut(name).ok_or(missing)?;
+        if slot.cluster.state().deleting {
+            return Err(CommandError::Deleting(name.clone()));
+        }
+        slot.cluster.scale(now, &self.config.limits, size)?;
+        self.settle(name);
+        self.ask_for_offers(now);
+        Ok(())
+    }
+
+    /// Asks the primary of a cluster to hand over to `to`, or to the replica that suits best.
+    ///
+    /// # Errors
+    /// When there is no such cluster, its stored state is damaged, it is being deleted, or the primary cannot hand over.
+    pub fn switchover(&mut self, now: Millis, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError> {
+        let missing = self.missing(name);
+        let slot = self.slots.get_mut(name).ok_or(missing)?;
+        if slot.cluster.state().deleting {
+            return Err(CommandError::Deleting(name.clone()));
+        }
+        slot.cluster.switchover(now, to)?;
+        self.settle(name);
+        Ok(())
+    }
+
+    /// Asks to delete a cluster with all its data. Asking again while it is being deleted succeeds.
+    ///
+    /// # Errors
+    /// When there is no such cluster, or its stored state is damaged.
+    pub fn delete(&mut self, now: Millis, name: &ClusterName) -> Result<(), CommandError> {
+        let missing = self.missing(name);
+        let slot = self.slots.get_mut(name).ok_or(missing)?;
+        slot.cluster.delete(now);
+        let next = slot.cluster.state().next_member;
+        self.retire_numbers(name, next);
+        self.settle(name);
+        Ok(())
+    }
+
+    /// Why a cluster is not there.
+    fn missing(&self, name: &ClusterName) -> CommandError {
+        if self.damaged.contains(name) {
+            CommandError::Damaged(name.clone())
+        } else {
+            CommandError::NotFound(name.clone())
+        }
+    }
 }
 
 #[cfg(feature = "driver")]

@@ -5,8 +5,10 @@
 
 mod accept;
 mod command;
+mod describe;
 mod effect;
 mod maintenance;
+mod news;
 mod offers;
 mod reconciliation;
 mod slot;
@@ -14,16 +16,16 @@ pub mod state;
 mod volumes;
 
 pub use command::CommandError;
+pub use describe::Counters;
 pub use effect::{Checkpoint, Effect, Record};
 
 use crate::cluster::state::{Member, State};
 use crate::cluster::{self, Cluster, Timing};
 use crate::placement::{PlacementPolicy, Spread};
-use crate::ports::mesos::{Launch, MesosCall, MesosEvent, Storage, TaskStatus};
+use crate::ports::mesos::{Launch, MesosCall, MesosEvent, Storage};
 use crate::ports::state_store::StateKey;
-use crate::protocol::{self, Report};
-use crate::{ClusterName, ClusterSpec, ClusterView, EventKind, FrameworkId, Limits, MemberId, Millis, Reason};
-use crate::{Resources, Revision, TaskId, VolumeId};
+use crate::protocol;
+use crate::{ClusterName, EventKind, Limits, MemberId, Millis, Resources, Revision, TaskId, VolumeId};
 use accept::{Accepts, Gathered};
 use maintenance::Maintenance;
 use offers::OfferFlow;
@@ -60,24 +62,6 @@ pub enum Input {
     Mesos(MesosEvent),
     /// Clients no longer see this cluster.
     Withdrawn(ClusterName),
-}
-
-/// Counters that only grow, with Apache Cotton's names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are the documentation; they are Apache Cotton's metrics")]
-pub struct Counters {
-    pub resource_offers: u64,
-    pub offers_unused: u64,
-    pub tasks_launched: u64,
-    pub tasks_failed: u64,
-    pub tasks_lost: u64,
-    pub tasks_finished: u64,
-    pub tasks_killed: u64,
-    pub messages_malformed: u64,
-    pub elections: u64,
-    pub failovers: u64,
-    pub switchovers: u64,
-    pub switchovers_failed: u64,
 }
 
 /// All clusters of one framework. See the [module's documentation](self).
@@ -223,77 +207,6 @@ impl Fleet {
         crate::time::earliest(crate::time::earliest(cluster, mesos), others)
     }
 
-    /// Asks for a new cluster.
-    ///
-    /// # Errors
-    /// When not connected yet, the name is taken, or the spec breaks a rule; in this order, as Apache Cotton.
-    pub fn create(&mut self, now: Millis, spec: ClusterSpec) -> Result<(), CommandError> {
-        if self.state.framework.is_none() {
-            return Err(CommandError::NotConnected);
-        }
-        let name = spec.name.clone();
-        if self.damaged.contains(&name) {
-            return Err(CommandError::Damaged(name));
-        }
-        if self.slots.contains_key(&name) {
-            return Err(CommandError::Exists(name));
-        }
-        let (timing, order, first) = (Arc::clone(&self.config.timing), self.next_order, self.state.first_member);
-        let mut cluster = Cluster::create(timing, &self.config.limits, spec, order, first, self.nonce_base(), now)?;
-        cluster.vacate(now, self.maintenance.soon().clone());
-        self.next_order += 1;
-        self.order.insert((order, name.clone()));
-        self.slots.insert(name.clone(), Box::new(Slot::new(cluster)));
-        self.settle(&name);
-        self.ask_for_offers(now);
-        Ok(())
-    }
-
-    /// Asks for another number of members.
-    ///
-    /// # Errors
-    /// When there is no such cluster, its stored state is damaged, it is being deleted, or the number is out of bounds.
-    pub fn scale(&mut self, now: Millis, name: &ClusterName, size: u64) -> Result<(), CommandError> {
-        let missing = self.missing(name);
-        let slot = self.slots.get_mut(name).ok_or(missing)?;
-        if slot.cluster.state().deleting {
-            return Err(CommandError::Deleting(name.clone()));
-        }
-        slot.cluster.scale(now, &self.config.limits, size)?;
-        self.settle(name);
-        self.ask_for_offers(now);
-        Ok(())
-    }
-
-    /// Asks the primary of a cluster to hand over to `to`, or to the replica that suits best.
-    ///
-    /// # Errors
-    /// When there is no such cluster, its stored state is damaged, it is being deleted, or the primary cannot hand over.
-    pub fn switchover(&mut self, now: Millis, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError> {
-        let missing = self.missing(name);
-        let slot = self.slots.get_mut(name).ok_or(missing)?;
-        if slot.cluster.state().deleting {
-            return Err(CommandError::Deleting(name.clone()));
-        }
-        slot.cluster.switchover(now, to)?;
-        self.settle(name);
-        Ok(())
-    }
-
-    /// Asks to delete a cluster with all its data. Asking again while it is being deleted succeeds.
-    ///
-    /// # Errors
-    /// When there is no such cluster, or its stored state is damaged.
-    pub fn delete(&mut self, now: Millis, name: &ClusterName) -> Result<(), CommandError> {
-        let missing = self.missing(name);
-        let slot = self.slots.get_mut(name).ok_or(missing)?;
-        slot.cluster.delete(now);
-        let next = slot.cluster.state().next_member;
-        self.retire_numbers(name, next);
-        self.settle(name);
-        Ok(())
-    }
-
     /// The next record to be made durable. A cluster has at most one under way; different clusters do not wait for
     /// one another.
     pub fn poll_checkpoint(&mut self) -> Option<Checkpoint> {
@@ -372,167 +285,6 @@ impl Fleet {
         }
     }
 
-    /// One cluster's machine, to look at.
-    pub fn cluster(&self, name: &ClusterName) -> Option<&Cluster> {
-        self.slots.get(name).map(|slot| &slot.cluster)
-    }
-
-    /// All clusters' machines, in the order of creation.
-    pub fn clusters(&self) -> impl Iterator<Item = &Cluster> {
-        self.order.iter().filter_map(|(_, name)| self.cluster(name))
-    }
-
-    /// Why a cluster is not there.
-    fn missing(&self, name: &ClusterName) -> CommandError {
-        if self.damaged.contains(name) {
-            CommandError::Damaged(name.clone())
-        } else {
-            CommandError::NotFound(name.clone())
-        }
-    }
-
-    /// A snapshot of one cluster.
-    pub fn view(&self, now: Millis, name: &ClusterName) -> Option<ClusterView> {
-        let slot = self.slots.get(name)?;
-        let mut view = slot.cluster.view(now);
-        let refusals = slot.refused.iter().filter(|_| slot.wanting).flat_map(|refused| &refused.refusals);
-        view.refusals = refusals.map(Into::into).collect();
-        if let Some(refused) = slot.refused.as_ref().filter(|_| slot.wanting) {
-            view.reasons.push(Reason { code: "not_placed", text: refused.to_string() });
-        }
-        let stay = self.why_agents_stay(now, &slot.cluster);
-        view.reasons.extend(stay.into_iter().map(|text| Reason { code: "maintenance", text }));
-        view.reasons.extend(slot.cannot_return.clone().map(|text| Reason { code: "cannot_return", text }));
-        Some(view)
-    }
-
-    /// Whether Mesos can be talked to at the moment.
-    pub const fn is_connected(&self) -> bool {
-        self.connected
-    }
-
-    /// How Mesos knows us.
-    pub const fn framework(&self) -> Option<&FrameworkId> {
-        self.state.framework.as_ref()
-    }
-
-    /// Clusters whose stored state could not be read.
-    pub const fn damaged(&self) -> &BTreeSet<ClusterName> {
-        &self.damaged
-    }
-
-    /// Counters since the start of this run.
-    pub const fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    /// What is asked for by all clusters together.
-    pub fn requested(&self) -> Resources {
-        let specs = self.slots.values().map(|slot| &slot.cluster.state().spec);
-        specs.fold(Resources::default(), |sum, spec| sum.plus(&spec.resources.times(spec.size.into())))
-    }
-
-    fn on_mesos(&mut self, now: Millis, event: MesosEvent) {
-        match event {
-            MesosEvent::Subscribed(framework) => self.on_subscribed(now, framework),
-            MesosEvent::Disconnected => {
-                self.connected = false;
-                self.accepts.clear();
-                self.flow.disconnected();
-            }
-            MesosEvent::Offers(offers) => self.on_offers(now, offers),
-            MesosEvent::Volume { volume, outcome } => self.on_volume(now, &volume, outcome),
-            MesosEvent::AgentLost(agent) => self.end_maintenance(now, &agent), // the tasks' own states follow
-            MesosEvent::Maintenance { id, agent, starts_in_ms } => self.on_maintenance(now, id, &agent, starts_in_ms),
-            // Every question is answered at once, so none is open.
-            MesosEvent::Rescinded(_) | MesosEvent::MaintenanceRescinded(_) => {}
-            MesosEvent::Status(status) => self.on_status(now, status),
-            MesosEvent::Message { task, data } => self.on_message(now, &task, &data),
-        }
-    }
-
-    fn on_subscribed(&mut self, now: Millis, framework: FrameworkId) {
-        self.connected = true;
-        self.resume_maintenance(now);
-        if self.config.volumes {
-            self.releasing.connected(now);
-        }
-        if self.state.framework.as_ref() != Some(&framework) {
-            self.state.framework = Some(framework);
-            self.revision.0 += 1;
-            self.gate = self.revision;
-        }
-        let mut tasks = Vec::new();
-        for slot in self.slots.values() {
-            let (name, state) = (slot.cluster.name(), slot.cluster.state());
-            let running = state.members.iter().filter(|(_, member)| !member.resting);
-            tasks.extend(running.map(|(id, m)| (TaskId::of(name, *id, m.run), m.agent.clone())));
-        }
-        self.reconciliation.begin(now, tasks);
-        let names: Vec<ClusterName> = self.slots.keys().cloned().collect();
-        for name in names {
-            self.tell(now, &name, cluster::Input::Connected);
-        }
-        self.handle_timeout(now);
-    }
-
-    fn on_status(&mut self, now: Millis, status: TaskStatus) {
-        self.reconciliation.answered(&status.task);
-        self.count(&status);
-        let TaskStatus { task, agent, state, message, uuid } = status;
-        let acknowledgement = match (&agent, uuid) {
-            (Some(agent), Some(uuid)) => {
-                Some(MesosCall::Acknowledge { task: task.clone(), agent: agent.clone(), uuid })
-            }
-            _ => None,
-        };
-        let owner = task.parse().ok();
-        let known = owner.as_ref().filter(|(name, id, run)| self.run_of(name, *id) == Some(*run));
-        let known = known.map(|(name, id, _)| (name, *id));
-        if let Some((name, member)) = known {
-            self.tell(now, name, cluster::Input::Task { member, state, message });
-            if let (Some(slot), Some(call)) = (self.slots.get_mut(name), acknowledgement) {
-                slot.acknowledge(call);
-                self.to_run.insert(name.clone());
-            }
-            if state.is_terminal() {
-                self.cancel_launch(&task);
-            }
-            return self.ask_for_offers(now);
-        }
-        // Also of a member that is forgotten already, news are confirmed only when its forgetting is durable.
-        match owner.as_ref().and_then(|(name, ..)| Some((name, self.slots.get_mut(name)?))) {
-            Some((name, slot)) => {
-                if let Some(call) = acknowledgement {
-                    slot.acknowledge(call);
-                }
-                self.to_run.insert(name.clone());
-            }
-            None => self.calls.extend(acknowledgement.map(Effect::Mesos)),
-        }
-        let left_alone = owner.is_some_and(|(name, ..)| self.damaged.contains(&name));
-        if let Some(agent) = agent.filter(|_| !state.is_terminal() && !left_alone) {
-            // Ours, but nobody wants it: it need not wait for a successor.
-            let data = protocol::encode(&protocol::ToExecutor::LetGo).into();
-            let message = MesosCall::Message { task: task.clone(), agent: agent.clone(), data };
-            self.calls.extend([message, MesosCall::Kill { task, agent }].map(Effect::Mesos));
-        }
-    }
-
-    fn on_message(&mut self, now: Millis, task: &TaskId, data: &[u8]) {
-        let Ok((name, member, run)) = task.parse() else { return };
-        if self.run_of(&name, member) != Some(run) {
-            return;
-        }
-        match protocol::decode::<Report>(data) {
-            Ok(report) => {
-                self.tell(now, &name, cluster::Input::Report { member, report: Box::new(report) });
-                self.ask_for_offers(now);
-            }
-            Err(_) => self.counters.messages_malformed += 1,
-        }
-    }
-
     /// Where a member that is being launched keeps its data.
     fn storage(&self, name: &ClusterName, member: MemberId) -> Storage {
         let known = self.slots.get(name).and_then(|slot| slot.cluster.state().members.get(&member));
@@ -551,18 +303,6 @@ impl Fleet {
     /// Which run of a member its present task is.
     fn run_of(&self, name: &ClusterName, member: MemberId) -> Option<u32> {
         self.slots.get(name)?.cluster.run_of(member)
-    }
-
-    fn count(&mut self, status: &TaskStatus) {
-        use crate::ports::mesos::TaskState as S;
-        let counter = match status.state {
-            S::Failed => &mut self.counters.tasks_failed,
-            S::Gone | S::Lost | S::Dropped => &mut self.counters.tasks_lost,
-            S::Finished => &mut self.counters.tasks_finished,
-            S::Killed => &mut self.counters.tasks_killed,
-            S::Staging | S::Starting | S::Running | S::Killing | S::Unreachable => return,
-        };
-        *counter += 1;
     }
 
     /// Hands a cluster a fact and updates the indexes.

@@ -1,0 +1,77 @@
+//! What a fleet tells about itself.
+
+use super::Fleet;
+use crate::cluster::Cluster;
+use crate::{ClusterName, ClusterView, FrameworkId, Millis, Reason, Resources};
+use std::collections::BTreeSet;
+
+/// Counters that only grow, with Apache Cotton's names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names are the documentation; they are Apache Cotton's metrics")]
+pub struct Counters {
+    pub resource_offers: u64,
+    pub offers_unused: u64,
+    pub tasks_launched: u64,
+    pub tasks_failed: u64,
+    pub tasks_lost: u64,
+    pub tasks_finished: u64,
+    pub tasks_killed: u64,
+    pub messages_malformed: u64,
+    pub elections: u64,
+    pub failovers: u64,
+    pub switchovers: u64,
+    pub switchovers_failed: u64,
+}
+
+impl Fleet {
+    /// One cluster's machine, to look at.
+    pub fn cluster(&self, name: &ClusterName) -> Option<&Cluster> {
+        self.slots.get(name).map(|slot| &slot.cluster)
+    }
+
+    /// All clusters' machines, in the order of creation.
+    pub fn clusters(&self) -> impl Iterator<Item = &Cluster> {
+        self.order.iter().filter_map(|(_, name)| self.cluster(name))
+    }
+
+    /// A snapshot of one cluster.
+    pub fn view(&self, now: Millis, name: &ClusterName) -> Option<ClusterView> {
+        let slot = self.slots.get(name)?;
+        let mut view = slot.cluster.view(now);
+        let refusals = slot.refused.iter().filter(|_| slot.wanting).flat_map(|refused| &refused.refusals);
+        view.refusals = refusals.map(Into::into).collect();
+        if let Some(refused) = slot.refused.as_ref().filter(|_| slot.wanting) {
+            view.reasons.push(Reason { code: "not_placed", text: refused.to_string() });
+        }
+        let stay = self.why_agents_stay(now, &slot.cluster);
+        view.reasons.extend(stay.into_iter().map(|text| Reason { code: "maintenance", text }));
+        view.reasons.extend(slot.cannot_return.clone().map(|text| Reason { code: "cannot_return", text }));
+        Some(view)
+    }
+
+    /// Whether Mesos can be talked to at the moment.
+    pub const fn is_connected(&self) -> bool {
+        self.connected
+    }
+
+    /// How Mesos knows us.
+    pub const fn framework(&self) -> Option<&FrameworkId> {
+        self.state.framework.as_ref()
+    }
+
+    /// Clusters whose stored state could not be read.
+    pub const fn damaged(&self) -> &BTreeSet<ClusterName> {
+        &self.damaged
+    }
+
+    /// Counters since the start of this run.
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What is asked for by all clusters together.
+    pub fn requested(&self) -> Resources {
+        let specs = self.slots.values().map(|slot| &slot.cluster.state().spec);
+        specs.fold(Resources::default(), |sum, spec| sum.plus(&spec.resources.times(spec.size.into())))
+    }
+}

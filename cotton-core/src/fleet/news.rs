@@ -1,0 +1,122 @@
+//! What Mesos tells: that it is there, how tasks fare, and what they report.
+
+use super::{Effect, Fleet};
+use crate::cluster;
+use crate::ports::mesos::{MesosCall, MesosEvent, TaskStatus};
+use crate::protocol::{self, Report};
+use crate::{ClusterName, FrameworkId, Millis, TaskId};
+
+impl Fleet {
+    pub(super) fn on_mesos(&mut self, now: Millis, event: MesosEvent) {
+        match event {
+            MesosEvent::Subscribed(framework) => self.on_subscribed(now, framework),
+            MesosEvent::Disconnected => {
+                self.connected = false;
+                self.accepts.clear();
+                self.flow.disconnected();
+            }
+            MesosEvent::Offers(offers) => self.on_offers(now, offers),
+            MesosEvent::Volume { volume, outcome } => self.on_volume(now, &volume, outcome),
+            MesosEvent::AgentLost(agent) => self.end_maintenance(now, &agent), // the tasks' own states follow
+            MesosEvent::Maintenance { id, agent, starts_in_ms } => self.on_maintenance(now, id, &agent, starts_in_ms),
+            // Every question is answered at once, so none is open.
+            MesosEvent::Rescinded(_) | MesosEvent::MaintenanceRescinded(_) => {}
+            MesosEvent::Status(status) => self.on_status(now, status),
+            MesosEvent::Message { task, data } => self.on_message(now, &task, &data),
+        }
+    }
+
+    fn on_subscribed(&mut self, now: Millis, framework: FrameworkId) {
+        self.connected = true;
+        self.resume_maintenance(now);
+        if self.config.volumes {
+            self.releasing.connected(now);
+        }
+        if self.state.framework.as_ref() != Some(&framework) {
+            self.state.framework = Some(framework);
+            self.revision.0 += 1;
+            self.gate = self.revision;
+        }
+        let mut tasks = Vec::new();
+        for slot in self.slots.values() {
+            let (name, state) = (slot.cluster.name(), slot.cluster.state());
+            let running = state.members.iter().filter(|(_, member)| !member.resting);
+            tasks.extend(running.map(|(id, m)| (TaskId::of(name, *id, m.run), m.agent.clone())));
+        }
+        self.reconciliation.begin(now, tasks);
+        let names: Vec<ClusterName> = self.slots.keys().cloned().collect();
+        for name in names {
+            self.tell(now, &name, cluster::Input::Connected);
+        }
+        self.handle_timeout(now);
+    }
+
+    fn on_status(&mut self, now: Millis, status: TaskStatus) {
+        self.reconciliation.answered(&status.task);
+        self.count(&status);
+        let TaskStatus { task, agent, state, message, uuid } = status;
+        let acknowledgement = match (&agent, uuid) {
+            (Some(agent), Some(uuid)) => {
+                Some(MesosCall::Acknowledge { task: task.clone(), agent: agent.clone(), uuid })
+            }
+            _ => None,
+        };
+        let owner = task.parse().ok();
+        let known = owner.as_ref().filter(|(name, id, run)| self.run_of(name, *id) == Some(*run));
+        let known = known.map(|(name, id, _)| (name, *id));
+        if let Some((name, member)) = known {
+            self.tell(now, name, cluster::Input::Task { member, state, message });
+            if let (Some(slot), Some(call)) = (self.slots.get_mut(name), acknowledgement) {
+                slot.acknowledge(call);
+                self.to_run.insert(name.clone());
+            }
+            if state.is_terminal() {
+                self.cancel_launch(&task);
+            }
+            return self.ask_for_offers(now);
+        }
+        // Also of a member that is forgotten already, news are confirmed only when its forgetting is durable.
+        match owner.as_ref().and_then(|(name, ..)| Some((name, self.slots.get_mut(name)?))) {
+            Some((name, slot)) => {
+                if let Some(call) = acknowledgement {
+                    slot.acknowledge(call);
+                }
+                self.to_run.insert(name.clone());
+            }
+            None => self.calls.extend(acknowledgement.map(Effect::Mesos)),
+        }
+        let left_alone = owner.is_some_and(|(name, ..)| self.damaged.contains(&name));
+        if let Some(agent) = agent.filter(|_| !state.is_terminal() && !left_alone) {
+            // Ours, but nobody wants it: it need not wait for a successor.
+            let data = protocol::encode(&protocol::ToExecutor::LetGo).into();
+            let message = MesosCall::Message { task: task.clone(), agent: agent.clone(), data };
+            self.calls.extend([message, MesosCall::Kill { task, agent }].map(Effect::Mesos));
+        }
+    }
+
+    fn on_message(&mut self, now: Millis, task: &TaskId, data: &[u8]) {
+        let Ok((name, member, run)) = task.parse() else { return };
+        if self.run_of(&name, member) != Some(run) {
+            return;
+        }
+        match protocol::decode::<Report>(data) {
+            Ok(report) => {
+                self.tell(now, &name, cluster::Input::Report { member, report: Box::new(report) });
+                self.ask_for_offers(now);
+            }
+            Err(_) => self.counters.messages_malformed += 1,
+        }
+    }
+
+    fn count(&mut self, status: &TaskStatus) {
+        use crate::ports::mesos::TaskState as S;
+        let counter = match status.state {
+            S::Failed => &mut self.counters.tasks_failed,
+            S::Gone | S::Lost | S::Dropped => &mut self.counters.tasks_lost,
+            S::Finished => &mut self.counters.tasks_finished,
+            S::Killed => &mut self.counters.tasks_killed,
+            S::Staging | S::Starting | S::Running | S::Killing | S::Unreachable => return,
+        };
+        *counter += 1;
+    }
+}
