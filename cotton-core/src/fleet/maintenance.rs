@@ -65,6 +65,7 @@ impl Fleet {
     /// An agent is to be taken down in `starts_in_ms`: its primaries hand over, and it is let go when nobody needs it.
     pub(super) fn on_maintenance(&mut self, now: Millis, id: OfferId, agent: &AgentId, starts_in_ms: u64) {
         let known = self.maintenance.notices.get(agent);
+        let asked_before = known.is_some();
         let starts = match known.filter(|_| starts_in_ms == 0) {
             Some(known) => known.starts.min(now), // since when, is not told
             None => now.after(starts_in_ms),
@@ -75,6 +76,9 @@ impl Fleet {
         self.maintenance.notices.insert(agent.clone(), Notice { starts, counts_at, until: now.after(ASKED_MS) });
         let (soon, used) = (starts_in_ms <= MAINTENANCE_AHEAD_MS, self.has_members_on(agent));
         let ready = !used || soon && self.can_do_without(now, agent);
+        // Where those of damaged clusters are is heard after the start, and that before anybody asks twice.
+        let nobody_else = self.damaged.is_empty() || asked_before && !self.left_alone.values().any(|at| at == agent);
+        let ready = ready && nobody_else;
         let news =
             if ready && used { self.state.let_go.insert(agent.clone()) } else { self.state.let_go.remove(agent) };
         if news {

@@ -25,7 +25,7 @@ use crate::placement::{PlacementPolicy, Spread};
 use crate::ports::mesos::{Launch, MesosCall, MesosEvent, Storage};
 use crate::ports::state_store::StateKey;
 use crate::protocol;
-use crate::{ClusterName, EventKind, Limits, MemberId, Millis, Resources, Revision, TaskId, VolumeId};
+use crate::{AgentId, ClusterName, EventKind, Limits, MemberId, Millis, Resources, Revision, TaskId, VolumeId};
 use accept::{Accepts, Gathered};
 use maintenance::Maintenance;
 use offers::OfferFlow;
@@ -87,6 +87,8 @@ pub struct Fleet {
     next_order: u64,
     /// Clusters whose stored state could not be read. Their tasks are left alone.
     damaged: BTreeSet<ClusterName>,
+    /// Those tasks, as far as they were heard of, and where they are.
+    left_alone: BTreeMap<TaskId, AgentId>,
     /// In the order of creation: who wants members.
     wanting: BTreeSet<(u64, ClusterName)>,
     to_save: BTreeSet<ClusterName>,
@@ -128,6 +130,7 @@ impl Fleet {
             order: BTreeSet::new(),
             next_order: 0,
             damaged,
+            left_alone: BTreeMap::new(),
             wanting: BTreeSet::new(),
             to_save: BTreeSet::new(),
             to_run: BTreeSet::new(),

@@ -85,8 +85,10 @@ impl Fleet {
             }
             None => self.calls.extend(acknowledgement.map(Effect::Mesos)),
         }
-        let left_alone = owner.is_some_and(|(name, ..)| self.damaged.contains(&name));
-        if let Some(agent) = agent.filter(|_| !state.is_terminal() && !left_alone) {
+        if owner.is_some_and(|(name, ..)| self.damaged.contains(&name)) {
+            self.left_alone.remove(&task);
+            self.left_alone.extend(agent.filter(|_| !state.is_terminal()).map(|agent| (task, agent)));
+        } else if let Some(agent) = agent.filter(|_| !state.is_terminal()) {
             // Ours, but nobody wants it: it need not wait for a successor.
             let data = protocol::encode(&protocol::ToExecutor::LetGo).into();
             let message = MesosCall::Message { task: task.clone(), agent: agent.clone(), data };

@@ -62,6 +62,19 @@ fn an_agent_that_nobody_uses_is_let_go() {
 }
 
 #[test]
+fn an_agent_with_a_task_of_a_damaged_cluster_stays() {
+    let mut bench = Bench::recover(Vec::new(), &["lost"]).connect();
+    assert_eq!(answer(&ask(&mut bench, "agent-o1")), Some(false), "its tasks may not have been heard of yet");
+    bench.status("mysos-lost-1", TaskState::Running);
+    let agent = bench.fleet.left_alone.values().next().expect("that task").to_string();
+    assert_eq!(answer(&ask(&mut bench, &agent)), Some(false));
+    assert_eq!(answer(&ask(&mut bench, &agent)), Some(false), "it may be a primary");
+    assert_eq!(answer(&ask(&mut bench, "agent-o1")), Some(true), "nobody is there");
+    bench.status("mysos-lost-1", TaskState::Finished);
+    assert_eq!(answer(&ask(&mut bench, &agent)), Some(true));
+}
+
+#[test]
 fn a_primary_hands_over_first() {
     let (mut bench, agents) = running();
     let calls = ask(&mut bench, &agents[0]);
