@@ -14,6 +14,7 @@ use std::time::Duration;
 const SECOND_ATTEMPT_S: u64 = 1;
 /// What a server answers when it waited for a lock as long as it was allowed to.
 const LOCK_WAIT_TIMEOUT: u16 = 1205;
+
 impl Control<'_> {
     /// Becomes read-only, ends the sessions of clients, and tells the last position.
     pub(crate) async fn step_down(&self, grace: Duration) -> Result<Frozen, Error> {
