@@ -35,6 +35,7 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
 const BEGIN_AGAIN: Duration = Duration::from_millis(500);
 /// Apache Cotton's name, by which operators know the framework.
 const FRAMEWORK: &str = "mysos";
+const EXECUTOR: &str = "mysos.executor";
 
 /// Why the scheduler does not run, or no longer.
 #[derive(Debug, thiserror::Error)]
@@ -246,6 +247,7 @@ impl Stock {
         framework.hostname = Some(host(Ipv4Addr::UNSPECIFIED.into()));
         let mut executor = ExecutorConfig::new(&flags.executor_cmd);
         executor.uris = vec![ExecutorUri::program(&flags.executor_uri)];
+        EXECUTOR.clone_into(&mut executor.name);
         executor.source_prefix.clone_from(&flags.executor_source_prefix);
         let mut set = |name: &str, value: &str| drop(executor.environment.insert(name.to_owned(), value.to_owned()));
         set("COTTON_KEY_FILE", &flags.executor_keypath);

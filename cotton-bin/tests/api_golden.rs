@@ -19,6 +19,18 @@ use tower::ServiceExt;
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
+/// Fields in parts, with `b` between them.
+fn form_data(fields: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (name, value) in fields {
+        body.extend(format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n").into_bytes());
+        body.extend_from_slice(value);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--b--\r\n");
+    body
+}
+
 struct Story {
     fake: Arc<Fake>,
     router: Router,
@@ -169,6 +181,13 @@ async fn routes_of_apache_cotton() {
     story.form("POST /clusters/e", "cluster_user=jane&num_node=3").await;
     story.ask("POST /clusters/e", &[("content-type", FORM)], b"cluster_user=\xff\xfe".to_vec()).await;
     story.ask("POST /clusters/e", &[("content-type", JSON)], r#"{"cluster_user": "jane"}"#).await;
+    let parts = [("content-type", "multipart/form-data; boundary=b")];
+    for body in ["no part", "--b\r\ncontent-disposition: form-data; name=\"cluster_user\"\r\n\r\njan", "--b--"] {
+        story.ask("POST /clusters/e", &parts, body).await;
+    }
+    story.ask("POST /clusters/e", &parts, form_data(&[("cluster_user", b"jane"), ("num_node", b"2")])).await;
+    story.ask("POST /clusters/e", &parts, form_data(&[("cluster_user", b"\xff\xfe")])).await;
+    story.ask("POST /clusters/e", &[("content-type", "multipart/form-data")], "--b--").await;
     story.form("POST /clusters/e", &format!("cluster_user={}", "x".repeat(1 << 20))).await;
     story.fake.damage("damaged");
     story.form("POST /clusters/damaged", "cluster_user=jane").await;
@@ -188,6 +207,15 @@ async fn routes_of_apache_cotton() {
     story.form("DELETE /clusters/c", "password=wrong").await;
     story.form("DELETE /clusters/c", "passwort=wrong").await;
     story.form("DELETE /clusters/c", "password=pass+word").await;
+    story.form("DELETE /clusters/No%20Name", "password=x").await;
+    story.form("DELETE /clusters/%ff", "password=x").await;
+
+    story.title("as curl --form sends it");
+    let parts = [("content-type", "multipart/form-data; boundary=b")];
+    let fields: &[(&str, &[u8])] = &[("cluster_user", b"jane"), ("num_nodes", b"2"), ("cluster_password", b"a & b=c")];
+    story.ask("POST /clusters/parts", &parts, form_data(fields)).await;
+    story.ask("DELETE /clusters/parts", &parts, form_data(&[("password", b"a+b")])).await;
+    story.ask("DELETE /clusters/parts", &parts, form_data(&[("password", b"a & b=c")])).await;
 
     story.title("a scheduler that stopped");
     story.fake.stop();

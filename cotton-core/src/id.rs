@@ -86,9 +86,10 @@ impl MemberId {
         Self(self.0 + 1)
     }
 
-    /// The `server_id` of its MySQL server: never 0, which MySQL reserves, and new for every data directory.
+    /// The `server_id` of its MySQL server, 1 to 1,048,575: never 0, which MySQL reserves, and unique among any million
+    /// members in a row, so that clusters may come and go for ever.
     pub const fn server_id(self) -> u64 {
-        self.0 + 1
+        self.0 % ((1 << 20) - 1) + 1
     }
 }
 

@@ -13,8 +13,8 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use cotton_core::Durability;
 use cotton_core::spec::{validate_password, validate_user};
+use cotton_core::{ClusterName, Durability};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -64,7 +64,7 @@ async fn try_create(
     if api.control.spec(&name).await?.is_some() {
         return Err(cotton_core::CommandError::Exists(name).into());
     }
-    let form = request::form(headers, body, &CREATE_FIELDS)?;
+    let form = request::form(headers, body, &CREATE_FIELDS).await?;
     let field = |name: &str| form.get(name).map_or("", String::as_str); // Cotton's own client sends '' for unset
     let user = field("cluster_user");
     validate_user(user, &api.limits)?;
@@ -93,8 +93,12 @@ async fn try_delete(
     body: Body,
 ) -> Result<Value, Problem> {
     api.require_connection().await?;
-    let name = super::name(path)?;
-    let form = request::form(headers, body, &["password"])?;
+    let Path(name) = path.map_err(|_| Problem::from(cotton_core::IdError::ClusterName))?;
+    // What cannot be a name is no cluster's: to scripts that clean up, that is what they want.
+    let Ok(name) = name.parse::<ClusterName>() else {
+        return Err(Problem::new(Code::ClusterNotFound, format!("cluster '{}' not found", request::short(&name))));
+    };
+    let form = request::form(headers, body, &["password"]).await?;
     let password = form.get("password").map_or("", String::as_str);
     if let Err(mut problem) = api.require_password(&name, password).await {
         if problem.code == Code::WrongPassword {

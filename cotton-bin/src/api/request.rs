@@ -9,6 +9,9 @@ use cotton_core::spec::{Limits, validate_size};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+const URLENCODED: &str = "application/x-www-form-urlencoded";
+const MULTIPART: &str = "multipart/form-data";
+
 /// A body as it arrived, or why it did not.
 pub(super) type Body = Result<Bytes, BytesRejection>;
 
@@ -34,25 +37,54 @@ pub(super) fn json(headers: &HeaderMap, body: Body, known: &[&str]) -> Result<Ma
     Ok(fields)
 }
 
-/// Reads an urlencoded form in which only `known` fields may be. No body is an empty form.
-pub(super) fn form(headers: &HeaderMap, body: Body, known: &[&str]) -> Result<Form, Problem> {
+/// Reads a form, urlencoded or of several parts as `curl --form` sends it, in which only `known` fields may be. No body is
+/// an empty form.
+pub(super) async fn form(headers: &HeaderMap, body: Body, known: &[&str]) -> Result<Form, Problem> {
     let body = body?;
     let kind = media_type(headers);
-    if !body.is_empty() && !kind.is_empty() && kind != "application/x-www-form-urlencoded" {
-        let wanted = "application/x-www-form-urlencoded";
-        let detail = format!("the body must be sent as Content-Type: {wanted}, not '{}'", short(&kind));
-        return Err(Problem::new(Code::UnsupportedMediaType, detail));
-    }
+    let fields = match kind.as_str() {
+        _ if body.is_empty() => Form::new(),
+        "" | URLENCODED => urlencoded(&body)?,
+        MULTIPART => multipart(headers, body).await?,
+        other => {
+            let other = short(other);
+            let detail = format!("the body must be sent as Content-Type: {URLENCODED} or {MULTIPART}, not '{other}'");
+            return Err(Problem::new(Code::UnsupportedMediaType, detail));
+        }
+    };
+    refuse_unknown(fields.keys(), known)?;
+    Ok(fields)
+}
+
+fn urlencoded(body: &Bytes) -> Result<Form, Problem> {
     let decodes = |part: &[u8]| {
         let decoded: Vec<u8> = form_urlencoded::parse(part).flat_map(|(k, v)| [k, v].concat().into_bytes()).collect();
         !decoded.windows(3).any(|bytes| bytes == "\u{fffd}".as_bytes())
     };
     if !body.split(|&byte| byte == b'&').all(decodes) {
-        return Err(Problem::new(Code::MalformedForm, "the form must be UTF-8"));
+        return Err(not_utf8());
     }
-    let fields: Form = form_urlencoded::parse(&body).into_owned().collect();
-    refuse_unknown(fields.keys(), known)?;
+    Ok(form_urlencoded::parse(body).into_owned().collect())
+}
+
+async fn multipart(headers: &HeaderMap, body: Bytes) -> Result<Form, Problem> {
+    // the library's own words may quote what was sent
+    let malformed = |_| Problem::new(Code::MalformedForm, "the parts of the form could not be told apart");
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let boundary = multer::parse_boundary(content_type).map_err(malformed)?;
+    let body = futures::stream::once(std::future::ready(Ok::<_, std::convert::Infallible>(body)));
+    let mut parts = multer::Multipart::new(body, boundary);
+    let mut fields = Form::new();
+    while let Some(part) = parts.next_field().await.map_err(malformed)? {
+        let name = part.name().unwrap_or("").to_owned();
+        let value = part.bytes().await.map_err(malformed)?;
+        fields.insert(name, String::from_utf8(value.into()).map_err(|_| not_utf8())?);
+    }
     Ok(fields)
+}
+
+fn not_utf8() -> Problem {
+    Problem::new(Code::MalformedForm, "the form must be UTF-8")
 }
 
 /// Reads a query in which only `known` parameters may be.

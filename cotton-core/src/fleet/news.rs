@@ -2,7 +2,7 @@
 
 use super::{Effect, Fleet};
 use crate::cluster;
-use crate::ports::mesos::{MesosCall, MesosEvent, TaskStatus};
+use crate::ports::mesos::{MesosCall, MesosEvent, TaskState, TaskStatus};
 use crate::protocol::{self, Report};
 use crate::{ClusterName, FrameworkId, Millis, TaskId};
 
@@ -53,7 +53,6 @@ impl Fleet {
 
     fn on_status(&mut self, now: Millis, status: TaskStatus) {
         self.reconciliation.answered(&status.task);
-        self.count(&status);
         let TaskStatus { task, agent, state, message, uuid } = status;
         let acknowledgement = match (&agent, uuid) {
             (Some(agent), Some(uuid)) => {
@@ -64,6 +63,8 @@ impl Fleet {
         let owner = task.parse().ok();
         let known = owner.as_ref().filter(|(name, id, run)| self.run_of(name, *id) == Some(*run));
         let known = known.map(|(name, id, _)| (name, *id));
+        let cluster = known.and_then(|(name, member)| Some((&self.slots.get(name)?.cluster, member)));
+        self.count(state, cluster.is_none_or(|(cluster, member)| cluster.is_unreachable(member)));
         if let Some((name, member)) = known {
             self.tell(now, name, cluster::Input::Task { member, state, message });
             if let (Some(slot), Some(call)) = (self.slots.get_mut(name), acknowledgement) {
@@ -110,14 +111,16 @@ impl Fleet {
         }
     }
 
-    fn count(&mut self, status: &TaskStatus) {
-        use crate::ports::mesos::TaskState as S;
-        let counter = match status.state {
+    /// Counts how tasks end. One whose agent cannot be reached counts as lost, once, whatever is told of it later.
+    fn count(&mut self, state: TaskState, unreachable: bool) {
+        use TaskState as S;
+        let counter = match state {
+            S::Unreachable | S::Gone | S::Lost | S::Dropped if unreachable => return,
             S::Failed => &mut self.counters.tasks_failed,
-            S::Gone | S::Lost | S::Dropped => &mut self.counters.tasks_lost,
+            S::Unreachable | S::Gone | S::Lost | S::Dropped => &mut self.counters.tasks_lost,
             S::Finished => &mut self.counters.tasks_finished,
             S::Killed => &mut self.counters.tasks_killed,
-            S::Staging | S::Starting | S::Running | S::Killing | S::Unreachable => return,
+            S::Staging | S::Starting | S::Running | S::Killing => return,
         };
         *counter += 1;
     }

@@ -113,7 +113,8 @@ fn executor(
     grace: DurationInfo,
 ) -> ExecutorInfo {
     let known = &config.executor;
-    let prefix = known.source_prefix.as_ref().map_or_else(String::new, |prefix| format!("{prefix}."));
+    let prefix = known.source_prefix.as_deref().unwrap_or("").trim_matches('.');
+    let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}.") };
     let uri = |uri: &ExecutorUri| Uri {
         value: uri.value.clone(),
         executable: uri.executable,

@@ -74,8 +74,15 @@ impl ZkUrl {
     }
 
     /// What every [`ZkUrl::cluster_url`] begins with.
+    ///
+    /// Apache Cotton's clients take every `z`, `k`, `:` and `/` away from the beginning, not just `zk://`. Hosts are the same
+    /// in capitals, and those they leave.
     pub fn cluster_url_prefix(&self) -> String {
-        format!("{SCHEME}{}{}/discover/", self.servers, self.path)
+        let mut servers = self.servers.clone();
+        if let Some(first) = servers.get_mut(..1).filter(|first| matches!(&**first, "z" | "k")) {
+            first.make_ascii_uppercase();
+        }
+        format!("{SCHEME}{servers}{}/discover/", self.path)
     }
 
     /// The path of something below; `below` has no `/` in front.
@@ -170,6 +177,21 @@ mod tests {
         assert_eq!(parse("zk://zk1:2181,k:1,z/mesos/a/"), owned(None, "zk1:2181,k:1,z:2181", "/mesos/a"));
         assert_eq!(parse("zk://jake:p@ss:w,rd@h:1,g:2/a"), owned(Some("jake:p@ss:w,rd"), "h:1,g:2", "/a"));
         assert_eq!(parse("zk://[::1]:2182,[fe80::1]/a"), owned(None, "[::1]:2182,[fe80::1]:2181", "/a"));
+    }
+
+    #[test]
+    fn clients_of_apache_cotton_find_the_servers() {
+        for (servers, found) in [
+            ("zk1:2181,zk2:2181", "Zk1:2181,zk2:2181"),
+            ("kz.example:1", "Kz.example:1"),
+            ("host:1,zk:2", "host:1,zk:2"),
+            ("[::1]:1", "[::1]:1"),
+        ] {
+            let url: ZkUrl = format!("zk://u:p@{servers}/mysos").parse().expect("a URL");
+            let url = url.cluster_url(&"a".parse().expect("a name"));
+            let read = url.trim_start_matches(['z', 'k', ':', '/']); // as they do: Python's lstrip(url, "zk://")
+            assert_eq!(read, format!("{found}/mysos/discover/a"));
+        }
     }
 
     #[test]

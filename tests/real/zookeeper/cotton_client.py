@@ -21,7 +21,7 @@ def parse_url(url):
     scheme = "zk://"
     if not url.startswith(scheme):
         raise ValueError("Expecting 'zk://' at the beginning of the URL")
-    servers, _, path = url[len(scheme):].partition("/")
+    servers, _, path = url.lstrip(scheme).partition("/")  # as they did it: takes any of these characters away
     return servers, "/" + path.rstrip("/")
 
 

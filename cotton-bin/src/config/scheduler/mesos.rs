@@ -123,17 +123,21 @@ fn readable(path: &Path) -> Result<PathBuf, FlagError> {
 
 fn environ(text: &str) -> Result<BTreeMap<String, String>, FlagError> {
     #[derive(Deserialize)]
-    #[serde(deny_unknown_fields)]
     struct Variable {
         name: String,
         value: String,
     }
     let shape = || invalid("executor_environ", r#"it must be a JSON list such as [{"name": "A", "value": "b"}]"#);
-    let list: Vec<Variable> = serde_json::from_str(text).map_err(|_| shape())?;
+    let list: Option<Vec<Variable>> = serde_json::from_str(text).map_err(|_| shape())?;
     let mut environ = BTreeMap::new();
-    for Variable { name, value } in list {
+    for Variable { name, value } in list.unwrap_or_default() {
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(invalid("executor_environ", format!("'{name}' cannot be the name of a variable")));
+        }
+        if name == "MYSOS_DEFAULTS_FILE" {
+            let why = "options of servers come from no file of yours any more; remove it, and see docs/operations.md, \
+                       'Options of the servers'";
+            return Err(invalid("executor_environ", format!("'{name}': {why}")));
         }
         if environ.insert(name.clone(), value).is_some() {
             return Err(invalid("executor_environ", format!("'{name}' is there twice")));

@@ -212,6 +212,10 @@ mod tests {
                 "Invalid --framework_authentication_file: could not read '/none'",
             ),
             ("--executor_environ {}", "Invalid --executor_environ: it must be a JSON list"),
+            (
+                r#"--executor_environ [{"name":"MYSOS_DEFAULTS_FILE","value":"x"}]"#,
+                "Invalid --executor_environ: 'MYSOS_DEF",
+            ),
             (r#"--executor_environ [{"name":"","value":"x"}]"#, "Invalid --executor_environ: '' cannot be the name"),
             (
                 r#"--executor_environ [{"name":"A","value":"x"},{"name":"A","value":"y"}]"#,

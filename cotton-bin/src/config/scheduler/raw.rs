@@ -5,7 +5,7 @@
 use super::FlagError;
 use clap::Parser;
 use serde::Deserialize;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 /// All flags, none of them checked.
@@ -89,7 +89,7 @@ pub(super) struct Raw {
     #[arg(long = "executor_source_prefix", value_name = "PREFIX", env = "COTTON_EXECUTOR_SOURCE_PREFIX")]
     pub(super) executor_source_prefix: Option<String>,
     /// Log more
-    #[arg(long = "verbose", env = "COTTON_VERBOSE", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long = "verbose", env = "COTTON_VERBOSE", num_args = 0..=1, default_missing_value = "true", value_parser = truth)]
     pub(super) verbose: Option<bool>,
 }
 
@@ -97,7 +97,7 @@ impl Raw {
     /// Reads the command line and the environment, and the file if one of them names one.
     pub(super) fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, FlagError> {
         let raw = Self::try_parse_from(arguments.into_iter().map(with_underscores))?;
-        let Some(path) = &raw.config else { return Ok(raw) };
+        let Some(path) = raw.config.as_ref().filter(|path| is_given(*path)) else { return Ok(raw.or(Self::default())) };
         let invalid = |reason: String| FlagError::Invalid { flag: "config", reason };
         let text = std::fs::read_to_string(path);
         let text = text.map_err(|error| invalid(format!("could not read '{}': {error}", path.display())))?;
@@ -109,30 +109,33 @@ impl Raw {
         Ok(raw.or(file))
     }
 
-    /// These flags, and those of `other` that are missing here.
+    /// These flags, and those of `other` that are missing here. One without a value is missing, as with Apache Cotton.
     fn or(self, other: Self) -> Self {
         Self {
             config: self.config,
-            port: self.port.or(other.port),
-            mesos_master: self.mesos_master.or(other.mesos_master),
-            mesos_ca_file: self.mesos_ca_file.or(other.mesos_ca_file),
-            framework_user: self.framework_user.or(other.framework_user),
-            framework_role: self.framework_role.or(other.framework_role),
-            executor_uri: self.executor_uri.or(other.executor_uri),
-            executor_cmd: self.executor_cmd.or(other.executor_cmd),
-            executor_environ: self.executor_environ.or(other.executor_environ),
-            zk_url: self.zk_url.or(other.zk_url),
-            election_timeout: self.election_timeout.or(other.election_timeout),
-            admin_keypath: self.admin_keypath.or(other.admin_keypath),
-            work_dir: self.work_dir.or(other.work_dir),
-            state_storage: self.state_storage.or(other.state_storage),
-            scheduler_keypath: self.scheduler_keypath.or(other.scheduler_keypath),
-            executor_keypath: self.executor_keypath.or(other.executor_keypath),
-            framework_failover_timeout: self.framework_failover_timeout.or(other.framework_failover_timeout),
-            installer_args: self.installer_args.or(other.installer_args),
-            backup_store_args: self.backup_store_args.or(other.backup_store_args),
-            framework_authentication_file: self.framework_authentication_file.or(other.framework_authentication_file),
-            executor_source_prefix: self.executor_source_prefix.or(other.executor_source_prefix),
+            port: either(self.port, other.port),
+            mesos_master: either(self.mesos_master, other.mesos_master),
+            mesos_ca_file: either(self.mesos_ca_file, other.mesos_ca_file),
+            framework_user: either(self.framework_user, other.framework_user),
+            framework_role: either(self.framework_role, other.framework_role),
+            executor_uri: either(self.executor_uri, other.executor_uri),
+            executor_cmd: either(self.executor_cmd, other.executor_cmd),
+            executor_environ: either(self.executor_environ, other.executor_environ),
+            zk_url: either(self.zk_url, other.zk_url),
+            election_timeout: either(self.election_timeout, other.election_timeout),
+            admin_keypath: either(self.admin_keypath, other.admin_keypath),
+            work_dir: either(self.work_dir, other.work_dir),
+            state_storage: either(self.state_storage, other.state_storage),
+            scheduler_keypath: either(self.scheduler_keypath, other.scheduler_keypath),
+            executor_keypath: either(self.executor_keypath, other.executor_keypath),
+            framework_failover_timeout: either(self.framework_failover_timeout, other.framework_failover_timeout),
+            installer_args: either(self.installer_args, other.installer_args),
+            backup_store_args: either(self.backup_store_args, other.backup_store_args),
+            framework_authentication_file: either(
+                self.framework_authentication_file,
+                other.framework_authentication_file,
+            ),
+            executor_source_prefix: either(self.executor_source_prefix, other.executor_source_prefix),
             verbose: self.verbose.or(other.verbose),
         }
     }
@@ -158,6 +161,20 @@ impl Raw {
         .into_iter()
         .find_map(|(flag, given)| given.then_some(flag))
     }
+}
+
+fn either<T: AsRef<OsStr>>(first: Option<T>, second: Option<T>) -> Option<T> {
+    first.filter(is_given).or(second.filter(is_given))
+}
+
+fn is_given<T: AsRef<OsStr>>(value: &T) -> bool {
+    !value.as_ref().is_empty()
+}
+
+/// Apache Cotton's `--verbose` had a value, any.
+#[expect(clippy::unnecessary_wraps, reason = "as clap calls it")]
+fn truth(text: &str) -> Result<bool, std::convert::Infallible> {
+    Ok(!["", "0", "false", "no"].contains(&text.to_ascii_lowercase().as_str()))
 }
 
 /// `--work-dir=/a-b` is `--work_dir=/a-b`.
