@@ -117,13 +117,25 @@ impl Cluster {
             }
         }
         for (id, member) in &self.state.members {
-            if member.leaving == Some(Leaving::Unreachable) {
-                let text = "its agent cannot be reached; it has been replaced, and is stopped when its agent is back";
-                tell(UNREACHABLE, format!("member {id}: {text}"));
-                continue;
-            }
             if let Some(leaving) = member.leaving {
-                tell("member_leaving", format!("member {id} is leaving: {}", leaving.reason()));
+                let spared = self.is_spared(*id, member);
+                let text = match leaving {
+                    Leaving::Unreachable | Leaving::Missing if spared => {
+                        format!("{}; it is being replaced, and stays if it is back before", leaving.reason())
+                    }
+                    Leaving::Unreachable => {
+                        "its agent cannot be reached; it has been replaced, and is stopped when its agent is back"
+                            .into()
+                    }
+                    Leaving::ScaleDown
+                    | Leaving::Errant
+                    | Leaving::Unstable
+                    | Leaving::Stuck
+                    | Leaving::Missing
+                    | Leaving::Deleted => format!("it is leaving: {}", leaving.reason()),
+                };
+                let code = if leaving == Leaving::Unreachable { UNREACHABLE } else { "member_leaving" };
+                tell(code, format!("member {id}: {text}"));
                 continue;
             }
             let Some(observed) = self.observed.get(id).filter(|o| !self.is_healthy(now, *id, o)) else { continue };

@@ -63,7 +63,9 @@ impl Cluster {
             }
             // A former primary may drop what nobody acknowledged when it follows: not before its successor has it all.
             Some(_) if self.state.witnesses.contains(&id) && self.state.spec.durability.acks() > 0 => return None,
-            Some(_) if member.leaving.is_some() => (Stage::Detach, current && report.stage == Some(Stage::Detach)),
+            Some(_) if member.leaving.is_some() && !self.is_spared(id, member) => {
+                (Stage::Detach, current && report.stage == Some(Stage::Detach))
+            }
             Some(_) => (Stage::Decided, current && matches!(report.role, MemberRole::Following { .. })),
         };
         // A crashed primary stays down for a moment to hear that it follows now. The start that ended is then counted

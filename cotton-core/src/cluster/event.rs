@@ -55,6 +55,11 @@ pub enum EventKind {
         /// Why.
         reason: String,
     },
+    /// A member that was away for too long is back before another took its place, and is not to leave any more.
+    TakenBack {
+        /// Which member.
+        member: MemberId,
+    },
     /// The volume of a member that is gone was destroyed, and its reservations ended.
     VolumeReleased {
         /// Whose it was.
@@ -209,6 +214,9 @@ impl fmt::Display for EventKind {
             Self::Ended { member, reason } => write!(f, "member {member} has ended: {reason}"),
             Self::Resting { member, reason } => {
                 write!(f, "the task of member {member} has ended, it comes back on its volume: {reason}")
+            }
+            Self::TakenBack { member } => {
+                write!(f, "member {member} is back before another took its place, and stays")
             }
             Self::VolumeReleased { member } => write!(f, "the volume of member {member} was released"),
             Self::VolumeFailed { member, reason } => {

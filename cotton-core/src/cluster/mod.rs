@@ -292,11 +292,13 @@ impl Cluster {
     /// How many more members to place, if any.
     pub fn wanted(&self) -> Option<Wanted> {
         let count = self.missing();
+        // Where a member was whose volume is missed, there may well be room for another: the volume may be lost.
+        let there = self.state.members.values().filter(|member| !(member.resting && member.is_away()));
         (count > 0).then(|| Wanted {
             count,
             first: self.state.next_member,
             resources: self.state.spec.resources,
-            occupied: self.state.members.values().map(|m| (m.agent.clone(), m.zone.clone())).collect(),
+            occupied: there.map(|m| (m.agent.clone(), m.zone.clone())).collect(),
         })
     }
 
@@ -385,6 +387,11 @@ impl Cluster {
             self.effects = VecDeque::new(); // most clusters are silent most of the time, and there may be many
         }
         Some(effect)
+    }
+
+    /// Whether a member's agent cannot be reached, as far as Mesos knows.
+    pub(crate) fn is_unreachable(&self, member: MemberId) -> bool {
+        self.observed.get(&member).is_some_and(|observed| observed.unreachable_since.is_some())
     }
 
     /// Whether an effect is queued, durable or not.
@@ -482,15 +489,15 @@ impl Cluster {
         }
     }
 
-    /// How many more members are wanted: never more tasks than wanted plus the one that is being replaced. Those whose
-    /// agents cannot be reached do not count: when they end is not up to us, and others may have to be replaced before.
+    /// How many more members are wanted: never more tasks than wanted plus the one that is being replaced. Those that are
+    /// away do not count: when they end is not up to us, and others may have to be replaced before.
     pub(crate) fn missing(&self) -> u32 {
         if self.state.deleting || self.relaunch.waits {
             return 0;
         }
         let size = self.state.spec.size as usize;
         let staying = self.state.staying().count();
-        let known = self.state.members.values().filter(|m| m.leaving != Some(Leaving::Unreachable)).count();
+        let known = self.state.members.values().filter(|member| !member.is_away()).count();
         let room = (size + 1).saturating_sub(known);
         u32::try_from(size.saturating_sub(staying).min(room)).expect("bounded by the size, which is a u32")
     }

@@ -1,13 +1,14 @@
 //! The one place that decides: compares what is with what should be.
 
+use super::event::EventKind;
 use super::observed::Observed;
 use super::state::{Leaving, Member};
 use super::{Cluster, Effect};
 use crate::ports::discovery::Published;
-use crate::protocol::{MemberRole, Trouble};
+use crate::protocol::{MemberRole, Stage, Trouble};
 use crate::scaling::{self, Candidate};
-use crate::{MemberId, Millis};
-use std::collections::BTreeSet;
+use crate::{Endpoint, MemberId, Millis};
+use std::collections::{BTreeMap, BTreeSet};
 
 impl Cluster {
     pub(super) fn reconcile(&mut self, now: Millis) {
@@ -26,10 +27,14 @@ impl Cluster {
         self.reconcile_leaving(now);
     }
 
-    /// Kills until nothing is left, then takes the cluster out of the clients' sight; its record goes last.
+    /// Takes the members out of the clients' sight and kills until nothing is left, then takes the cluster out of it; its
+    /// record goes last.
     fn reconcile_deletion(&mut self, now: Millis) {
         self.election = None;
         self.switchover = None;
+        if self.withdraw_sent.is_none() {
+            self.show(None, BTreeMap::new());
+        }
         let members: Vec<MemberId> = self.state.members.keys().copied().collect();
         for id in members {
             self.kill(now, id);
@@ -46,16 +51,54 @@ impl Cluster {
         self.wake_at(now.after(retry));
     }
 
+    /// Whether a member was away and is given up, but no other has taken its place yet: its copy of the data may be needed.
+    pub(super) fn is_spared(&self, id: MemberId, member: &Member) -> bool {
+        let complete = self.state.staying().filter(|(_, staying)| staying.joined).count();
+        member.is_away() && member.joined && !self.is_detached(id) && complete < self.state.spec.size as usize
+    }
+
+    /// Whether a member was told to stop receiving, after which it follows nobody in this epoch.
+    fn is_detached(&self, id: MemberId) -> bool {
+        let epoch = self.state.epoch;
+        self.observed.get(&id).is_some_and(|observed| {
+            let told = observed.sent.is_some_and(|(rank, _)| rank == (epoch, Stage::Detach));
+            told || observed.report_in(epoch).is_some_and(|report| report.stage == Some(Stage::Detach))
+        })
+    }
+
+    /// Those stay that are heard of again in time. If others were begun in their place, the cluster is too large then.
+    fn welcome_back(&mut self, now: Millis) {
+        let back = |(id, member): (&MemberId, &Member)| {
+            let observed = self.observed.get(id).filter(|_| !member.resting && self.is_spared(*id, member))?;
+            (observed.unreachable_since.is_none() && observed.report.is_some()).then_some(*id)
+        };
+        let back: Vec<MemberId> = self.state.members.iter().filter_map(back).collect();
+        for id in back {
+            self.change(|state| {
+                if let Some(member) = state.members.get_mut(&id) {
+                    member.leaving = None;
+                }
+            });
+            self.log(now, EventKind::TakenBack { member: id });
+        }
+    }
+
     /// Marks the members that are to leave: too many, in the way of a replacement, or lost.
     fn reconcile_size(&mut self, now: Millis) {
+        self.welcome_back(now);
         self.leave_missing(now);
         let primary = self.state.primary;
         let open = self.is_open_for_sure(now);
         let (mut errant, mut unstable) = (BTreeSet::new(), BTreeSet::new());
+        let mut detached = BTreeSet::new();
         let (mut unreachable, mut stuck) = (BTreeSet::new(), BTreeSet::new());
         let mut wake = None;
         for (id, _) in self.state.staying().filter(|(id, m)| Some(*id) != primary && !m.resting) {
             let Some(observed) = self.observed.get(&id) else { continue };
+            if self.is_detached(id) {
+                detached.insert(id); // told so before it was taken back
+                continue;
+            }
             let errant_now = observed.report_in(self.state.epoch).and_then(|r| r.trouble.as_ref());
             if open && matches!(errant_now, Some(Trouble::Errant { .. })) {
                 errant.insert(id);
@@ -82,6 +125,7 @@ impl Cluster {
             }
         }
         self.timeout = crate::time::earliest(self.timeout, wake);
+        self.leave(now, &detached, Leaving::Unreachable);
         self.leave(now, &errant, Leaving::Errant);
         self.leave_one_by_one(now, &unstable);
         self.leave_unreachable(now, &unreachable);
@@ -137,10 +181,10 @@ impl Cluster {
         heard && role && observed.trouble().is_none()
     }
 
-    /// Kills those that are to leave, once what they may have acknowledged is elsewhere.
+    /// Kills those that are to leave, once what they may have acknowledged is elsewhere, and a copy of the data, too.
     fn reconcile_leaving(&mut self, now: Millis) {
-        let leaving: Vec<MemberId> =
-            self.state.members.iter().filter(|(_, m)| m.leaving.is_some()).map(|(id, _)| *id).collect();
+        let leaving = self.state.members.iter().filter(|(id, m)| m.leaving.is_some() && !self.is_spared(**id, m));
+        let leaving: Vec<MemberId> = leaving.map(|(id, _)| *id).collect();
         for id in leaving {
             let Some(observed) = self.observed.get_mut(&id) else { continue };
             let patience_ends = observed.leaving_since.get_or_insert(now).after(self.timing.detach_ms);
@@ -189,6 +233,10 @@ impl Cluster {
             // run of the scheduler published is not known here, and may be an old primary too.
             let visible = self.published.as_ref().map_or(self.state.opened, |p| p.primary.is_some());
             if !visible {
+                // What is there from the beginning can be watched: also when it ends without ever having had a primary.
+                if self.published.is_none() {
+                    self.show(None, BTreeMap::new());
+                }
                 return;
             }
             let due = self.lost_at().unwrap_or(self.watching_since).after(self.timing.restart_grace_ms);
@@ -202,7 +250,11 @@ impl Cluster {
         };
         let members = self.state.staying().filter(|(id, m)| shown(id) && (m.joined || Some(*id) == primary));
         let members = members.map(|(id, m)| (id, m.endpoint.clone())).collect();
-        let wanted = Published { epoch, primary, members };
+        self.show(primary, members);
+    }
+
+    fn show(&mut self, primary: Option<MemberId>, members: BTreeMap<MemberId, Endpoint>) {
+        let wanted = Published { epoch: self.state.epoch, primary, members };
         if self.published.as_ref() != Some(&wanted) {
             self.published = Some(wanted.clone());
             self.want(Effect::Publish(wanted));

@@ -165,6 +165,11 @@ pub enum Leaving {
 }
 
 impl Member {
+    /// Whether it is to leave only because it was away for too long: its data is as good as it was.
+    pub fn is_away(&self) -> bool {
+        matches!(self.leaving, Some(Leaving::Unreachable | Leaving::Missing))
+    }
+
     /// What becomes of its data when it leaves for this reason, as far as that is worth saying.
     pub const fn keepsake(&self, why: Leaving) -> &'static str {
         match (why, self.volume) {

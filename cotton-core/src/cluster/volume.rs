@@ -8,7 +8,7 @@ use super::event::EventKind;
 use super::observed::Observed;
 use super::state::{Leaving, Member};
 use super::{Cluster, Effect, Placed};
-use crate::{MemberId, Millis, VolumeId};
+use crate::{MemberId, Millis, Preference, VolumeId};
 use std::collections::BTreeSet;
 
 /// Most volumes that are kept of members that are gone; then the oldest is released.
@@ -30,7 +30,7 @@ impl Cluster {
             return None;
         }
         let member = self.state.members.get(&id)?;
-        (member.resting && member.leaving.is_none()).then_some(id)
+        (member.resting && (member.leaving.is_none() || self.is_spared(id, member))).then_some(id)
     }
 
     /// Runs a resting member again, where its volume is; its launch comes out as an effect once that is durable.
@@ -44,6 +44,7 @@ impl Cluster {
             let member = state.members.get_mut(&id).filter(|member| member.resting).expect("only who rests returns");
             (member.agent, member.endpoint, member.zone) = (agent.clone(), endpoint, zone);
             member.resting = false;
+            member.leaving = None;
             member.run += 1;
             task = Some(member.clone());
         });
@@ -59,8 +60,8 @@ impl Cluster {
 
     /// A member that had a volume is gone: releases that, or keeps it while it may hold what nobody else has.
     pub(super) fn let_go_of_volume(&mut self, id: MemberId, gone: &Member) {
-        let keep = matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable)) && !self.state.deleting;
-        if !keep {
+        let suspicious = matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable)) || self.is_uncompared(gone);
+        if !suspicious || self.state.deleting {
             return self.want(Effect::Release { member: id });
         }
         let mut outdated = None;
@@ -71,6 +72,14 @@ impl Cluster {
         if let Some(member) = outdated {
             self.want(Effect::Release { member });
         }
+    }
+
+    /// Whether a member may hold acknowledged commits that the primary lacks: elections may have left some behind, and it
+    /// was not seen to replicate from the primary since.
+    fn is_uncompared(&self, member: &Member) -> bool {
+        let spec = &self.state.spec;
+        let may_lack = spec.durability.acks() == 0 || spec.preference == Preference::Availability;
+        may_lack && member.joined && member.attached < self.state.last_epoch
     }
 
     /// The cluster is deleted, with everything that was kept.
@@ -112,7 +121,7 @@ impl Cluster {
         // While there is no primary, everything that ever ran may be needed, be it by a person.
         let ran = member.run > 0 || self.observed.get(&id).is_some_and(|observed| observed.report.is_some());
         let complete = member.joined || self.state.witnesses.contains(&id);
-        (complete && member.leaving.is_none()) || (ran && !self.is_open())
+        (complete && (member.leaving.is_none() || self.is_spared(id, member))) || (ran && !self.is_open())
     }
 
     /// A member's task has ended, and its data is still there.
@@ -123,6 +132,9 @@ impl Cluster {
         self.change(|state| {
             if let Some(member) = state.members.get_mut(&id) {
                 member.resting = true;
+                if member.leaving == Some(Leaving::Unreachable) {
+                    member.leaving = Some(Leaving::Missing);
+                }
             }
         });
         self.log(now, EventKind::Resting { member: id, reason });

@@ -72,6 +72,8 @@ pub struct Fleet {
     revision: Revision,
     offered: Revision,
     persisted: Revision,
+    /// The fleet's own record is being saved; the next waits for it, since a store may finish two in any order.
+    saving: bool,
     /// Nothing leaves before this revision is durable: the run's number, under which things are said, and the
     /// framework's id.
     gate: Revision,
@@ -124,6 +126,7 @@ impl Fleet {
             withheld: BTreeSet::new(),
             offered: Revision(0),
             persisted: Revision(0),
+            saving: false,
             now,
             connected: false,
             slots: BTreeMap::new(),
@@ -213,8 +216,9 @@ impl Fleet {
     /// The next record to be made durable. A cluster has at most one under way; different clusters do not wait for
     /// one another.
     pub fn poll_checkpoint(&mut self) -> Option<Checkpoint> {
-        if self.offered < self.revision {
+        if self.offered < self.revision && !self.saving {
             self.offered = self.revision;
+            self.saving = true;
             return Some(Checkpoint { revision: self.revision, record: Record::Fleet(self.state.clone()) });
         }
         while let Some(name) = self.to_save.pop_first() {
@@ -230,6 +234,7 @@ impl Fleet {
         self.now = now;
         match key {
             StateKey::Fleet => {
+                self.saving = false;
                 self.persisted = self.persisted.max(revision);
                 if self.persisted == self.revision {
                     self.calls.extend(std::mem::take(&mut self.withheld).into_iter().map(Effect::Withdraw));
@@ -251,7 +256,10 @@ impl Fleet {
     /// calls this waits a little before.
     pub fn handle_not_persisted(&mut self, key: &StateKey) {
         match key {
-            StateKey::Fleet => self.offered = self.persisted,
+            StateKey::Fleet => {
+                self.saving = false;
+                self.offered = self.persisted;
+            }
             StateKey::Cluster(name) => {
                 if let Some(slot) = self.slots.get_mut(name) {
                     slot.saving = false;

@@ -2,6 +2,7 @@
 
 use super::world::{World, spec, status};
 use crate::cluster::Effect;
+use crate::ports::discovery::Published;
 use crate::ports::mesos::TaskState;
 use crate::protocol::ToExecutor;
 use crate::{ClusterStatus, MemberId};
@@ -11,9 +12,10 @@ fn everything_goes_in_order() {
     let mut world = World::running(3);
     world.cluster.delete(world.now);
     assert_eq!(world.cluster.view(world.now).status, ClusterStatus::Deleting);
-    assert_eq!(world.decided(), ["let 0 go", "kill 0", "kill 1", "kill 2"], "the intent is durable first");
+    let all = ["publish 1 primary - members", "let 0 go", "kill 0", "kill 1", "kill 2"];
+    assert_eq!(world.decided(), all, "the intent is durable first");
     world.hear_all();
-    assert_eq!(world.decided(), ["withdraw"], "clients see it until it is gone");
+    assert_eq!(world.decided(), ["withdraw"], "clients see that it is there until it is gone");
     assert!(!world.cluster.is_gone());
     world.hear_all();
     assert!(world.cluster.is_gone(), "only now may the record go");
@@ -48,7 +50,8 @@ fn a_launch_that_is_withheld_never_leaves() {
     let mut world = World::new(spec(3));
     world.place();
     world.cluster.delete(world.now);
-    assert_eq!(world.decided(), ["withdraw"], "nothing was launched, so there is nothing to kill");
+    let all = ["publish 0 primary - members", "withdraw"];
+    assert_eq!(world.decided(), all, "nothing was launched, so there is nothing to kill");
     world.hear_all();
     assert!(world.cluster.is_gone());
 }
@@ -59,7 +62,7 @@ fn a_launch_that_is_withheld_is_not_sent_for_a_member_that_ended() {
     world.place();
     world.hear(status(MemberId(1), TaskState::Dropped));
     world.persist();
-    assert_eq!(world.effects(), ["launch 0", "launch 2"]);
+    assert_eq!(world.effects(), ["publish 0 primary - members", "launch 0", "launch 2"]);
 }
 
 #[test]
@@ -75,7 +78,9 @@ fn asking_again_and_everything_else_changes_nothing() {
     world.persist();
     let effects = std::iter::from_fn(|| world.cluster.poll_effect());
     let fine = |effect: &Effect| {
+        let nobody = |published: &Published| published.primary.is_none() && published.members.is_empty();
         matches!(effect, Effect::Kill { .. } | Effect::Log(_) | Effect::Send { message: ToExecutor::LetGo, .. })
+            || matches!(effect, Effect::Publish(published) if nobody(published))
     };
     assert!(effects.into_iter().all(|effect| fine(&effect)), "no election");
 }

@@ -10,7 +10,7 @@ fn nothing_leaves_before_it_is_durable() {
     world.begin_saving();
     assert_eq!(world.cluster.poll_effect(), None);
     world.end_saving();
-    assert_eq!(world.effects(), ["launch 0", "launch 1", "launch 2"]);
+    assert_eq!(world.effects(), ["publish 0 primary - members", "launch 0", "launch 1", "launch 2"]);
 }
 
 #[test]

@@ -9,7 +9,7 @@ fn seen(world: &World) -> (u64, Option<u64>, Vec<u64>) {
 }
 
 #[test]
-fn nothing_is_seen_before_the_first_primary_is_open_and_that_is_durable() {
+fn nobody_is_seen_before_the_first_primary_is_open_and_that_is_durable() {
     let mut world = World::new(super::spec(3));
     world.place();
     world.persist();
@@ -17,7 +17,7 @@ fn nothing_is_seen_before_the_first_primary_is_open_and_that_is_durable() {
     world.hear_all();
     world.persist();
     world.effects();
-    assert_eq!(world.published, None);
+    assert_eq!(seen(&world), (0, None, vec![]), "but that it is there, and can be watched");
     world.obey_all();
     world.hear_all();
     assert_eq!(world.decided(), ["publish 1 primary 0 members 0"]);

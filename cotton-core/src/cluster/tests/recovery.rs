@@ -93,7 +93,11 @@ fn every_checkpoint_of_a_life_can_be_read_and_resumed() {
         let epoch = state.epoch;
         let mut cluster = Cluster::recover(Timing::default(), state, 9 << 32, world.now);
         assert!(cluster.state().epoch >= epoch);
-        let told = std::iter::from_fn(|| cluster.poll_effect()).find(|effect| !matches!(effect, Effect::Log(_)));
+        let opened = cluster.state().opened;
+        let told = std::iter::from_fn(|| cluster.poll_effect()).find(|effect| match effect {
+            Effect::Publish(published) => published.primary.is_some() || opened,
+            other => !matches!(other, Effect::Log(_)),
+        });
         assert_eq!(told, None, "nobody is disturbed before there is news");
     }
 }

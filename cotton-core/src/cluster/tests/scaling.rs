@@ -203,19 +203,53 @@ fn an_unreachable_member_is_replaced_after_a_while() {
     world.replicate();
     world.hear(status(MemberId(2), TaskState::Unreachable));
     assert!(world.cluster.wanted().is_none(), "unreachable is not dead");
-    for _ in 0..45 {
-        world.say(MemberId(0));
-        world.say(MemberId(1));
+    away(&mut world, 2, 45);
+    assert!(world.toys.contains_key(&MemberId(2)) && world.reasons().contains(&"member_unreachable"));
+    world.settle();
+    assert_eq!(ids(&world), [0, 1, 3]);
+    assert!(!world.toys.contains_key(&MemberId(2)), "killed, once another has a copy");
+    world.check_whole();
+}
+
+/// Seconds in which nothing is heard of a member, and nobody is placed.
+fn away(world: &mut World, away: u64, seconds: u64) {
+    for _ in 0..seconds {
+        for id in world.toys.keys().copied().filter(|id| id.0 != away).collect::<Vec<_>>() {
+            world.say(id);
+        }
         world.hear_all();
         world.pass(1_000);
         world.persist();
         world.effects();
         world.obey_all();
     }
-    assert!(!world.toys.contains_key(&MemberId(2)), "killed");
-    world.settle();
-    assert_eq!(ids(&world), [0, 1, 3]);
-    world.check_whole();
+}
+
+/// Where there is no room for another, it is the only copy beside the primary's.
+#[test]
+fn one_that_is_back_before_another_took_its_place_stays() {
+    for begun in [false, true] {
+        let mut world = World::running(2);
+        world.toy(1).reachable = false;
+        world.hear(status(MemberId(1), TaskState::Unreachable));
+        away(&mut world, 1, 40);
+        let gone = world.cluster.state().members[&MemberId(1)].leaving;
+        assert_eq!(gone, Some(crate::cluster::state::Leaving::Unreachable));
+        if begun {
+            world.place();
+            assert_eq!(ids(&world), [0, 1, 2]);
+        }
+        world.toy(1).reachable = true;
+        world.say(MemberId(1));
+        world.hear_all();
+        world.persist();
+        world.effects();
+        assert_eq!(world.logged(|kind| matches!(kind, EventKind::TakenBack { .. })), 1);
+        world.settle();
+        assert_eq!(ids(&world), [0, 1], "another was begun in its place: {begun}");
+        assert!(world.logged(|kind| matches!(kind, EventKind::Joined { .. })) == 1, "no copy was made");
+        world.check_whole();
+    }
 }
 
 #[test]

@@ -101,7 +101,8 @@ fn who_does_not_come_back_is_replaced_and_its_volume_released() {
     world.say_all();
     world.hear_all();
     world.persist();
-    assert!(world.effects().contains(&"release 2".to_owned()));
+    assert!(!world.effects().contains(&"release 2".to_owned()), "there is no other copy in its place yet");
+    assert!(world.mended(30).contains(&"release 2".to_owned()));
     world.settle();
     world.check_whole();
     assert!(!world.offer_volume(2));
@@ -164,6 +165,60 @@ fn a_deletion_does_not_wait_for_them() {
     world.cluster.delete(world.now);
     world.settle();
     assert!(world.gone);
+}
+
+#[test]
+fn who_comes_back_before_another_took_its_place_returns_to_its_data() {
+    let mut world = running(3);
+    world.end_task(2);
+    world.settle();
+    world.rounds(125);
+    assert!(world.reasons().contains(&"member_leaving") && world.cluster.wanted().is_some());
+    world.place(); // which is not complete yet
+    assert!(world.offer_volume(2));
+    world.settle();
+    let ids: Vec<u64> = world.cluster.state().members.keys().map(|id| id.0).collect();
+    assert_eq!((ids.as_slice(), world.logged(|kind| matches!(kind, EventKind::Joined { .. }))), (&[0, 1, 2][..], 2));
+    world.check_whole();
+}
+
+/// As above, but first its agent could not be reached.
+#[test]
+fn a_task_that_ended_while_its_agent_was_away_returns_as_well() {
+    let mut world = running(2);
+    world.hear(status(MemberId(1), TaskState::Unreachable));
+    for _ in 0..40 {
+        world.say(MemberId(0));
+        world.hear_all();
+        world.pass(1_000);
+    }
+    assert!(world.cluster.state().members[&MemberId(1)].is_away());
+    world.end_task(1);
+    world.hear_all();
+    world.persist();
+    assert!(!world.effects().contains(&"release 1".to_owned()), "it is the only other copy");
+    assert!(rests(&world, 1) && world.offer_volume(1));
+    world.settle();
+    world.check_whole();
+    assert_eq!(world.cluster.state().members.len(), 2);
+}
+
+/// Without acknowledgements, elections may leave commits behind that were answered.
+#[test]
+fn the_volume_of_a_former_primary_that_was_never_compared_is_kept() {
+    let mut world = running(2);
+    world.toy(1).linked = false;
+    world.replicate();
+    *world.toy(0).data.get_mut(&0).expect("it wrote before") += 1; // which nobody else has
+    world.end_task(0);
+    world.settle();
+    assert_eq!(world.primary(), Some(1));
+    world.toy(1).linked = true;
+    world.rounds(125);
+    let words = world.mended(60);
+    assert!(!world.cluster.state().members.contains_key(&MemberId(0)), "it was replaced");
+    assert!(!words.contains(&"release 0".to_owned()), "{words:?}");
+    assert!(world.cluster.state().kept.contains(&MemberId(0)));
 }
 
 /// It may hold what nobody else has: with asynchronous replication, also what was acknowledged.

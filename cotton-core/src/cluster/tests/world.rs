@@ -535,6 +535,18 @@ impl World {
         self.effects()
     }
 
+    /// As [`World::rounds`], and with places for whoever is wanted; gives what the cluster wanted meanwhile.
+    pub(super) fn mended(&mut self, seconds: u64) -> Vec<String> {
+        let mut words = Vec::new();
+        for _ in 0..seconds {
+            self.place();
+            self.persist();
+            words.extend(self.effects());
+            self.rounds(1);
+        }
+        words
+    }
+
     pub(super) fn logged(&self, wanted: impl Fn(&EventKind) -> bool) -> usize {
         self.log.iter().filter(|kind| wanted(kind)).count()
     }
@@ -557,7 +569,7 @@ impl World {
         let told = |id: &MemberId| !state.deleting && state.epoch > Epoch(0) && cluster.unobeyed(*id).is_some();
         let pending = state.members.keys().any(told)
             || (state.deleting && !cluster.is_gone())
-            || state.members.values().any(|m| m.leaving.is_some() && cluster.is_open());
+            || state.members.values().any(|m| m.leaving.is_some() && !m.is_away() && cluster.is_open());
         assert!(timeout.is_some() || !pending, "stuck: {:#?}", self.cluster);
     }
 

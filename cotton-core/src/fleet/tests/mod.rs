@@ -366,6 +366,31 @@ fn news_is_acknowledged_when_what_follows_from_it_is_durable() {
     assert_eq!(names(&bench.calls()), ["acknowledge"], "repeated news of what is gone");
 }
 
+/// A store may finish two that are under way in any order, and the older must not be the last.
+#[test]
+fn one_record_of_the_fleet_is_saved_at_a_time() {
+    let mut bench = Bench::connected();
+    for text in ["a", "b"] {
+        bench.create(text, 1).expect("a new cluster");
+    }
+    bench.calls();
+    bench.offer(&[("o0", 1), ("o1", 1)]);
+    bench.calls();
+    let fleets = |bench: &Bench| bench.saving.iter().filter(|one| one.key() == StateKey::Fleet).count();
+    for text in ["a", "b"] {
+        bench.fleet.delete(bench.now, &name(text)).expect("it is there");
+        bench.begin_saving();
+        assert_eq!(fleets(&bench), 1);
+    }
+    bench.fleet.handle_not_persisted(&StateKey::Fleet);
+    bench.saving.retain(|one| one.key() != StateKey::Fleet);
+    bench.begin_saving();
+    assert_eq!(fleets(&bench), 1, "with both");
+    bench.saved(&StateKey::Fleet);
+    bench.begin_saving();
+    assert_eq!(fleets(&bench), 0);
+}
+
 #[test]
 fn unknown_tasks_are_killed_and_those_of_damaged_clusters_left_alone() {
     let mut bench = Bench::recover(Vec::new(), &["d"]);

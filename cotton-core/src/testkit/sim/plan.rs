@@ -168,13 +168,15 @@ impl Plan {
         let chaos_ms = r.within(20_000, 90_000);
         let clusters = usize::try_from(r.pick(&[1, 1, 1, 2, 2, 3]).unwrap_or(1)).unwrap_or(1);
         let slow = r.chance(100 * rough);
+        let agents = usize::try_from(r.within(5, 9)).unwrap_or(5);
         let scale = |range: (u64, u64)| if slow { (range.0, range.1 * 10) } else { range };
         Self {
             dialect,
             cut_tail: dialect == Dialect::MariaDb && r.chance(800),
-            agents: usize::try_from(r.within(6, 9)).unwrap_or(6), // one more than any cluster has members
+            agents,
             zones: usize::try_from(r.within(1, 3)).unwrap_or(1),
-            ports: u16::try_from(r.within(3, 10)).unwrap_or(3),
+            // Volumes that are kept hold their ports, too, and the largest clusters need every one of five agents.
+            ports: u16::try_from(r.within(if agents == 5 { 8 } else { 3 }, 10)).unwrap_or(8),
             volumes: seed % 2 == 1,
             timing: Timing { election_ms: 20_000, launch_ms: 60_000, return_ms: 30_000, ..Timing::default() },
             executor: ExecutorConfig::default(),
