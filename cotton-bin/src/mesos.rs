@@ -117,6 +117,8 @@ enum Masters {
 /// How a term ended that did not end in an error.
 enum Term {
     Lost(String),
+    /// Somebody else subscribed as our framework, and this scheduler leads all the same.
+    Superseded(PortError),
 }
 
 impl Stock {
@@ -151,7 +153,14 @@ impl Stock {
             tracing::info!("this scheduler {now}");
             match now {
                 Standing::Leading(leadership) => {
-                    let Term::Lost(why) = self.lead(leadership).await?;
+                    let why = loop {
+                        match self.lead(&leadership).await? {
+                            Term::Lost(why) => break why,
+                            Term::Superseded(error) => {
+                                tracing::error!(error = %error.chain(), "it is this one that leads: subscribing again");
+                            }
+                        }
+                    };
                     tracing::warn!("this scheduler leads no more: {why}");
                 }
                 Standing::Following { leader } => {
@@ -168,15 +177,15 @@ impl Stock {
     }
 
     /// One term.
-    async fn lead(&self, leadership: Leadership) -> Result<Term, RunError> {
+    async fn lead(&self, leadership: &Leadership) -> Result<Term, RunError> {
         self.front.show(api::standby(None, "this one leads and is connecting to Mesos"));
         let begun = tokio::select! {
-            begun = self.begin(&leadership) => begun,
+            begun = self.begin(leadership) => begun,
             why = leadership.lost() => return Ok(Term::Lost(why)),
         };
         let Scheduler { handle, ended } = match begun {
             Ok(scheduler) => scheduler,
-            Err(RunError::Scheduler(error)) => return lost_or(&leadership, error).await,
+            Err(RunError::Scheduler(error)) => return lost_or(leadership, error).await,
             Err(error) => return Err(error),
         };
         let mut ended = AbortOnDrop(ended);
@@ -194,7 +203,7 @@ impl Stock {
         tokio::select! {
             why = leadership.lost() => Ok(Term::Lost(why)),
             result = &mut ended.0 => match why_ended(result) {
-                Some(error) => lost_or(&leadership, error).await,
+                Some(error) => lost_or(leadership, error).await,
                 None => Err(RunError::Ended),
             },
         }
@@ -270,12 +279,21 @@ impl Stock {
 }
 
 /// What an error of the scheduler means. One that has lost its place may hear of it from Mesos, to which its successor has
-/// subscribed, before it hears of it from `ZooKeeper`.
+/// subscribed, before it hears of it from `ZooKeeper`. If nobody has succeeded it, whoever subscribed had no right to: such
+/// as a former leader that was stopped, in the moment before it hears that it leads no more.
 async fn lost_or(leadership: &Leadership, error: PortError) -> Result<Term, RunError> {
     match tokio::time::timeout(SESSION_TIMEOUT * 2, leadership.lost()).await {
         Ok(why) => Ok(Term::Lost(why)),
+        Err(_) if is_superseded(&error) => Ok(Term::Superseded(error)),
         Err(_) => Err(RunError::Scheduler(error)),
     }
+}
+
+fn is_superseded(error: &PortError) -> bool {
+    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
+    causes
+        .filter_map(|cause| cause.downcast_ref::<SchedulerError>())
+        .any(|cause| matches!(cause, SchedulerError::Superseded(_)))
 }
 
 /// Ends streams of events with the term: whoever reads one finds the next leader then.

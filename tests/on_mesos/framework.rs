@@ -120,3 +120,27 @@ async fn a_scheduler_that_is_cut_off_while_it_begins_tries_again() -> Outcome {
     assert_eq!(frameworks(&stock).await?, (1, 0));
     Ok(())
 }
+
+/// A former leader that was stopped may subscribe once more before it hears that it leads no more. The one that leads
+/// does not give way.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_takes_back_its_framework_from_whoever_has_no_right_to_it() -> Outcome {
+    let Some(stock) = Stock::start(2).await? else { return Ok(()) };
+    let (_, seen) = cluster(&stock, "a", 2).await?;
+    let known = stock.mesos.operator(json!({ "type": "GET_FRAMEWORKS" })).await?;
+    let info = &known["get_frameworks"]["frameworks"][0]["framework_info"];
+    let call = json!({ "type": "SUBSCRIBE", "framework_id": info["id"], "subscribe": { "framework_info": info } });
+    let url = format!("http://{}/api/v1/scheduler", stock.mesos.master());
+    let sent = reqwest::Client::new().post(url).json(&call).send().await;
+    let mut stream = sent.map_err(|error| Failure::because("the master was not reached", &error))?;
+    assert_eq!(stream.status(), 200);
+    let first = stream.chunk().await.map_err(|error| Failure::because("nothing came", &error))?;
+    assert!(first.is_some_and(|bytes| String::from_utf8_lossy(&bytes).contains("SUBSCRIBED")));
+    let noticed = async || Ok(stock.log_end(0).contains("it is this one that leads"));
+    checks::until("the scheduler says that it goes on", &true, noticed).await?;
+    drop(stream);
+    stock.until_ready(0).await?;
+    assert_eq!(api_tasks(&stock.api(0).until_healthy("a", STEP).await?), api_tasks(&seen));
+    assert_eq!(frameworks(&stock).await?, (1, 0));
+    Ok(())
+}

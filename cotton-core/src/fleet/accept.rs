@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How long the launches that are ready wait for those that are not, in milliseconds. A late one then meets a used
 /// offer, is dropped by Mesos, and its member is placed anew.
 const WAIT_MS: u64 = 1_000;
+/// How long an offer is held while no launch is ready, in milliseconds. If the store takes nothing, others shall have it.
+const HOLD_MS: u64 = 10_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Accepts {
@@ -21,8 +23,16 @@ struct Pending {
     waiting: BTreeSet<TaskId>,
     launches: Vec<Launch>,
     releases: Vec<VolumeId>,
-    /// Counted from the first launch that is ready: while none is, waiting longer costs nobody anything.
+    /// Until when the launches that are ready wait, counted from the first of them.
     due: Option<Millis>,
+    /// Until when it is held at most.
+    held_until: Millis,
+}
+
+impl Pending {
+    fn due(&self) -> Millis {
+        self.due.map_or(self.held_until, |due| due.min(self.held_until))
+    }
 }
 
 /// An offer whose launches have been gathered; there is none when all of them were cancelled.
@@ -36,9 +46,10 @@ pub(super) struct Gathered {
 
 impl Accepts {
     /// Launches will come for this offer; gives it back at once when it is only to release something.
-    pub(super) fn expect(&mut self, offer: OfferId, used: Use) -> Option<Gathered> {
+    pub(super) fn expect(&mut self, now: Millis, offer: OfferId, used: Use) -> Option<Gathered> {
         let Use { agent, tasks, releases } = used;
-        let pending = Pending { agent, waiting: tasks, launches: Vec::new(), releases, due: None };
+        let held_until = now.after(HOLD_MS);
+        let pending = Pending { agent, waiting: tasks, launches: Vec::new(), releases, due: None, held_until };
         self.pending.insert(offer.clone(), pending);
         self.take_complete(offer)
     }
@@ -75,13 +86,13 @@ impl Accepts {
 
     /// An offer whose launches waited long enough.
     pub(super) fn overdue(&mut self, now: Millis) -> Option<Gathered> {
-        let overdue = self.pending.iter().find(|(_, p)| p.due.is_some_and(|due| due <= now));
+        let overdue = self.pending.iter().find(|(_, pending)| pending.due() <= now);
         let offer = overdue.map(|(offer, _)| offer.clone())?;
         self.take(offer)
     }
 
     pub(super) fn next(&self) -> Option<Millis> {
-        self.pending.values().filter_map(|p| p.due).min()
+        self.pending.values().map(Pending::due).min()
     }
 
     /// The connection is gone, and with it all offers.

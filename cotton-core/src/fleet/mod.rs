@@ -465,8 +465,9 @@ impl Fleet {
         self.state.runs << 32
     }
 
+    /// Gives a cluster its next member; `None` when it wants none any more: a placement may have changed its mind.
     fn place(&mut self, now: Millis, name: &ClusterName, placed: cluster::Placed) -> Option<MemberId> {
-        let slot = self.slots.get_mut(name)?;
+        let slot = self.slots.get_mut(name).filter(|slot| slot.cluster.missing() > 0)?;
         let cluster = &mut slot.cluster;
         let member =
             if self.config.volumes { cluster.place_on_volume(now, placed) } else { cluster.place(now, placed) };

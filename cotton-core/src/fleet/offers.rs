@@ -6,7 +6,7 @@ use crate::cluster::Wanted;
 use crate::placement::{Assignment, Plan, Want};
 use crate::ports::mesos::{MesosCall, Offer};
 use crate::{ClusterName, Millis, OfferId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// For how long a satisfied fleet does not want the same resources offered again, in milliseconds.
 const DECLINE_SATISFIED_MS: u64 = 3_600_000;
@@ -100,15 +100,19 @@ impl Fleet {
     }
 
     fn carry_out(&mut self, now: Millis, plan: Plan, mut uses: BTreeMap<OfferId, Use>) {
+        let mut unused: BTreeSet<OfferId> = plan.unused.into_iter().collect();
         for Assignment { cluster, member, place } in plan.assignments {
             let (offer, agent) = (place.offer.clone(), place.agent.clone());
-            let given = self.place(now, &cluster, place);
-            assert!(given == Some(member), "the placement policy gives ids in order, which verify() checks");
+            let Some(given) = self.place(now, &cluster, place) else {
+                unused.insert(offer);
+                continue;
+            };
+            assert!(given == member, "the placement policy gives ids in order, which verify() checks");
             uses.entry(offer).or_insert_with(|| Use::of(agent)).tasks.extend(self.task_of(&cluster, member));
         }
-        let unused = plan.unused.into_iter().filter(|offer| !uses.contains_key(offer)).collect();
+        unused.retain(|offer| !uses.contains_key(offer));
         for (offer, used) in uses {
-            if let Some(gathered) = self.accepts.expect(offer, used) {
+            if let Some(gathered) = self.accepts.expect(now, offer, used) {
                 self.accept(gathered);
             }
         }
@@ -117,7 +121,7 @@ impl Fleet {
                 slot.refused = Some(unplaced);
             }
         }
-        self.decline(unused);
+        self.decline(unused.into_iter().collect());
     }
 
     pub(super) fn decline(&mut self, offers: Vec<OfferId>) {

@@ -83,7 +83,8 @@ pub enum SchedulerError {
     #[error(
         "Mesos has removed framework {0}: it was away for longer than its failover timeout, or was torn down by \
          somebody. Its tasks are ended, and it cannot come back under this id. To begin anew with a new framework, \
-         first remove the framework id from the stored state"
+         which does not take up what is on persistent volumes of the old one, remove the framework id from the stored \
+         state"
     )]
     Removed(FrameworkId),
     /// Somebody else subscribed with our id.

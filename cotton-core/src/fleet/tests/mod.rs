@@ -256,6 +256,22 @@ fn first_come_first_served() {
     assert!(bench.fleet.view(bench.now, &name("a")).expect("it exists").refusals.is_empty());
 }
 
+/// A store that takes nothing must not keep agents from everybody else.
+#[test]
+fn an_offer_is_given_back_when_nothing_becomes_durable() {
+    let mut bench = Bench::connected();
+    bench.create("a", 1).expect("a new name");
+    bench.calls();
+    bench.create("b", 1).expect("a new name");
+    bench.begin_saving(); // and it stays that way
+    bench.offer(&[("o1", 2)]);
+    assert!(!names(&bench.out()).contains(&"decline"));
+    bench.pass(9_000);
+    assert!(!names(&bench.out()).contains(&"decline"), "it may be ready in a moment");
+    bench.pass(1_000);
+    assert!(names(&bench.out()).contains(&"decline"));
+}
+
 #[test]
 fn an_offer_is_accepted_once_for_all_that_were_placed_on_it() {
     let mut bench = Bench::connected();
@@ -284,8 +300,8 @@ fn a_slow_record_holds_up_the_others_for_a_moment_only() {
     bench.calls();
     bench.offer(&[("o", 9)]);
     bench.begin_saving();
-    bench.pass(60_000);
-    assert_eq!(launched(&bench.out()), [], "while none is ready, the offer is kept");
+    bench.pass(8_000);
+    assert_eq!(launched(&bench.out()), [], "while none is ready, the offer is kept for a while");
     bench.saved(&key("b"));
     bench.out();
     bench.pass(1_000);
