@@ -14,6 +14,8 @@ pub(super) struct Observed {
     pub(super) running: bool,
     pub(super) unreachable_since: Option<Millis>,
     pub(super) leaving_since: Option<Millis>,
+    /// What the primary was asked after that, and when: once it has echoed this, it was there after the decision.
+    pub(super) asked_primary: Option<(u64, Millis)>,
     pub(super) killed_at: Option<Millis>,
     /// The last directive sent, and when.
     pub(super) sent: Option<((Epoch, Stage), Millis)>,
@@ -40,6 +42,7 @@ impl Observed {
             running: false,
             unreachable_since: None,
             leaving_since: None,
+            asked_primary: None,
             killed_at: None,
             sent: None,
             join_mark: None,

@@ -193,12 +193,40 @@ impl Cluster {
             if self.state.opened && !self.is_open_for_sure(now) {
                 continue; // nobody's data is spared before another primary is known to have it
             }
+            if self.state.opened && !self.primary_is_there(now, id) {
+                continue;
+            }
             if self.is_acker(id) && runs && now < patience_ends {
                 self.wake_at(patience_ends);
             } else {
                 self.kill(now, id);
             }
         }
+    }
+
+    /// Whether the primary has answered since a member is to leave. It may have died a moment before, unheard, and then
+    /// that member's copy is the best that is left.
+    fn primary_is_there(&mut self, now: Millis, leaving: MemberId) -> bool {
+        let Some(primary) = self.state.primary else { return false };
+        let epoch = self.state.epoch;
+        let echo = self.observed.get(&primary).and_then(|o| o.report_in(epoch)).map_or(0, |report| report.echo);
+        let asked = self.observed.get(&leaving).and_then(|o| o.asked_primary);
+        if asked.is_some_and(|(nonce, _)| echo >= nonce) {
+            return true;
+        }
+        let due = asked.map_or(now, |(_, at)| at.after(self.timing.resend_ms));
+        if now < due {
+            self.wake_at(due);
+            return false;
+        }
+        // One question serves for all.
+        let newest = self.observed.values().filter_map(|o| o.asked_primary).filter(|(_, at)| *at == now).max();
+        let nonce = newest.map_or_else(|| self.ask_for_report(primary), |(nonce, _)| nonce);
+        if let Some(observed) = self.observed.get_mut(&leaving) {
+            observed.asked_primary = Some((nonce, now));
+        }
+        self.wake_at(now.after(self.timing.resend_ms));
+        false
     }
 
     fn kill(&mut self, now: Millis, member: MemberId) {

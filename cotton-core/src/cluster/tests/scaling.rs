@@ -30,7 +30,7 @@ fn fewer_members_are_detached_before_they_are_killed() {
     scale(&mut world, 2);
     assert_eq!(
         world.decided(),
-        ["detach 2 in 1", "publish 1 primary 0 members 0 1"],
+        ["detach 2 in 1", "publish 1 primary 0 members 0 1", "ask 0"],
         "clients are told, and it may still hold what nobody else has"
     );
     world.obey_all();
@@ -56,15 +56,39 @@ fn one_that_does_not_detach_is_killed_in_the_end() {
     for _ in 0..9 {
         world.pass(1_000);
         world.persist();
-        assert!(world.effects().iter().all(|words| words == "detach 2 in 1"));
+        assert!(world.effects().iter().all(|words| ["detach 2 in 1", "ask 0"].contains(&words.as_str())));
         world.down.clear();
     }
     world.pass(1_100);
     assert!(!world.effects().contains(&"kill 2".to_owned()), "the primary is silent: nobody is spared now");
     world.say(MemberId(0));
     world.hear_all();
+    assert_eq!(world.effects(), ["ask 0"], "that may be its last word from before");
+    world.obey_all();
+    world.hear_all();
     assert!(world.effects().contains(&"kill 2".to_owned()));
     world.settle();
+    world.check_whole();
+}
+
+/// It is the only copy then.
+#[test]
+fn one_that_is_to_leave_when_the_primary_has_just_died_takes_its_place() {
+    let mut world = World::running(2);
+    world.toy(0).reachable = false; // and nobody knows that yet
+    scale(&mut world, 1);
+    for _ in 0..5 {
+        world.persist();
+        world.effects();
+        world.obey_all();
+        world.hear_all();
+        world.pass(1_000);
+    }
+    assert!(world.toys.contains_key(&MemberId(1)), "it was not killed");
+    world.toys.remove(&MemberId(0));
+    world.hear(status(MemberId(0), TaskState::Failed));
+    world.settle();
+    assert_eq!((world.primary(), ids(&world)), (Some(1), vec![1]));
     world.check_whole();
 }
 

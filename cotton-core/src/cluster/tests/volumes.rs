@@ -152,7 +152,10 @@ fn members_that_rest_are_the_first_to_go() {
     world.settle();
     world.cluster.scale(world.now, &Limits::default(), 3).expect("a fine size");
     world.persist();
-    assert_eq!(world.effects(), ["release 1"]);
+    assert_eq!(world.effects(), ["ask 0"], "who is to stay is there");
+    world.obey_all();
+    world.hear_all();
+    assert_eq!(world.decided(), ["release 1"]);
     world.settle();
     world.check_whole();
 }
