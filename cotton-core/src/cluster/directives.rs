@@ -44,7 +44,8 @@ impl Cluster {
 
     /// The stage that a member shall be at and is not, if its executor is there to hear of it.
     pub(super) fn unobeyed(&self, id: MemberId) -> Option<Stage> {
-        let report = self.observed.get(&id)?.report.as_ref()?;
+        let observed = self.observed.get(&id)?;
+        let report = observed.report.as_ref()?;
         let current = report.epoch == self.state.epoch;
         let member = self.state.members.get(&id)?;
         let (stage, obeyed) = match self.state.primary {
@@ -66,6 +67,8 @@ impl Cluster {
             Some(_) if member.leaving.is_some() && !self.is_spared(id, member) => {
                 (Stage::Detach, current && report.stage == Some(Stage::Detach))
             }
+            // It would count as one that may acknowledge, and could not be asked whether it did.
+            Some(_) if observed.unreachable_since.is_some() => return None,
             Some(_) => (Stage::Decided, current && matches!(report.role, MemberRole::Following { .. })),
         };
         // A crashed primary stays down for a moment to hear that it follows now. The start that ended is then counted

@@ -533,7 +533,7 @@ impl Cluster {
         });
         for member in members {
             if let Some(observed) = self.observed.get_mut(&member) {
-                observed.leaving_since = Some(now);
+                (observed.leaving_since, observed.asked_primary) = (Some(now), None);
             }
             let keepsake = self.state.members.get(&member).map_or("", |member| member.keepsake(why));
             self.log(now, EventKind::Leaving { member, reason: format!("{}{keepsake}", why.reason()) });

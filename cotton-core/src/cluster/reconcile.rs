@@ -54,7 +54,8 @@ impl Cluster {
     /// Whether a member was away and is given up, but no other has taken its place yet: its copy of the data may be needed.
     pub(super) fn is_spared(&self, id: MemberId, member: &Member) -> bool {
         let complete = self.state.staying().filter(|(_, staying)| staying.joined).count();
-        member.is_away() && member.joined && !self.is_detached(id) && complete < self.state.spec.size as usize
+        let ends = self.is_detached(id) || self.observed.get(&id).is_some_and(|observed| observed.killed_at.is_some());
+        member.is_away() && member.joined && !ends && complete < self.state.spec.size as usize
     }
 
     /// Whether a member was told to stop receiving, after which it follows nobody in this epoch.
@@ -70,7 +71,8 @@ impl Cluster {
     fn welcome_back(&mut self, now: Millis) {
         let back = |(id, member): (&MemberId, &Member)| {
             let observed = self.observed.get(id).filter(|_| !member.resting && self.is_spared(*id, member))?;
-            (observed.unreachable_since.is_none() && observed.report.is_some()).then_some(*id)
+            let heard = observed.report.is_some() && observed.silent_ms(now) < self.timing.silence_ms;
+            (heard && observed.unreachable_since.is_none()).then_some(*id)
         };
         let back: Vec<MemberId> = self.state.members.iter().filter_map(back).collect();
         for id in back {
@@ -79,6 +81,7 @@ impl Cluster {
                     member.leaving = None;
                 }
             });
+            self.effects.retain(|(_, effect)| !matches!(effect, Effect::Kill { member, .. } if *member == id));
             self.log(now, EventKind::TakenBack { member: id });
         }
     }
@@ -134,9 +137,22 @@ impl Cluster {
         let surplus = self.state.staying().count().saturating_sub(self.state.spec.size as usize);
         if surplus > 0 && (open || !self.state.opened) {
             let candidates: Vec<Candidate> = self.state.staying().map(|(id, m)| self.candidate(now, id, m)).collect();
-            let victims: BTreeSet<MemberId> = scaling::victims(&candidates, surplus).into_iter().collect();
+            let victims = self.spare_the_complete(scaling::victims(&candidates, surplus));
             self.leave(now, &victims, Leaving::ScaleDown);
         }
+    }
+
+    /// Of members that are too many, those that can go now: no complete copy while fewer than wanted would be left.
+    fn spare_the_complete(&self, victims: Vec<MemberId>) -> BTreeSet<MemberId> {
+        let joined = |id: &MemberId| self.state.members.get(id).is_some_and(|member| member.joined);
+        let complete = self.state.staying().filter(|(_, member)| member.joined).count();
+        let mut spare = complete.saturating_sub(self.state.spec.size as usize);
+        let mut can_go = |id: &MemberId| {
+            let can = !joined(id) || spare > 0;
+            spare -= usize::from(can && joined(id));
+            can
+        };
+        victims.into_iter().filter(|id| can_go(id)).collect()
     }
 
     /// Replaces unstable members: each only when all others are complete copies that stay, since what makes one server

@@ -43,8 +43,7 @@ impl Cluster {
         self.change(|state| {
             let member = state.members.get_mut(&id).filter(|member| member.resting).expect("only who rests returns");
             (member.agent, member.endpoint, member.zone) = (agent.clone(), endpoint, zone);
-            member.resting = false;
-            member.leaving = None;
+            member.resting = false; // one that is given up is taken back when it is heard of, not before
             member.run += 1;
             task = Some(member.clone());
         });
@@ -60,8 +59,10 @@ impl Cluster {
 
     /// A member that had a volume is gone: releases that, or keeps it while it may hold what nobody else has.
     pub(super) fn let_go_of_volume(&mut self, id: MemberId, gone: &Member) {
-        let suspicious = matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable)) || self.is_uncompared(gone);
-        if !suspicious || self.state.deleting {
+        let suspicious = matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable));
+        // One that probably holds nothing else does not push out one that certainly does.
+        let doubtful = self.state.kept.len() < KEPT_MAX && self.is_uncompared(gone);
+        if self.state.deleting || !(suspicious || doubtful) {
             return self.want(Effect::Release { member: id });
         }
         let mut outdated = None;

@@ -263,6 +263,8 @@ fn one_that_is_back_before_another_took_its_place_stays() {
             world.place();
             assert_eq!(ids(&world), [0, 1, 2]);
         }
+        world.hear(status(MemberId(1), TaskState::Running));
+        assert!(world.cluster.state().members[&MemberId(1)].is_away(), "its agent is back, but it said nothing yet");
         world.toy(1).reachable = true;
         world.say(MemberId(1));
         world.hear_all();

@@ -185,6 +185,26 @@ fn who_comes_back_before_another_took_its_place_returns_to_its_data() {
     world.check_whole();
 }
 
+/// Otherwise what does not start any more would keep others from taking its place.
+#[test]
+fn who_returns_and_fails_is_replaced_all_the_same() {
+    let mut world = running(3);
+    world.end_task(2);
+    world.settle();
+    world.rounds(125);
+    for _ in 0..3 {
+        assert!(world.offer_volume(2));
+        assert!(world.cluster.wanted().is_some(), "nothing was heard of it yet");
+        world.persist();
+        world.effects();
+        world.toys.remove(&MemberId(2));
+        world.hear(status(MemberId(2), TaskState::Failed));
+        world.rounds(61);
+    }
+    assert!(world.mended(60).contains(&"release 2".to_owned()));
+    world.check_whole();
+}
+
 /// As above, but first its agent could not be reached.
 #[test]
 fn a_task_that_ended_while_its_agent_was_away_returns_as_well() {
@@ -204,6 +224,37 @@ fn a_task_that_ended_while_its_agent_was_away_returns_as_well() {
     world.settle();
     world.check_whole();
     assert_eq!(world.cluster.state().members.len(), 2);
+}
+
+/// The one that is catching up is not complete yet, whatever its lag, and the one that returns says nothing yet.
+#[test]
+fn the_complete_copy_is_not_the_one_too_many() {
+    let mut world = running(2);
+    world.end_task(1);
+    world.settle();
+    world.rounds(125);
+    world.place();
+    world.persist();
+    world.effects();
+    world.toy(2).linked = false;
+    world.rounds(3);
+    world.toy(2).lag_s = Some(60);
+    assert!(world.offer_volume(1));
+    world.persist();
+    world.effects();
+    world.toy(1).linked = false;
+    for _ in 0..20 {
+        world.persist();
+        let words = world.effects();
+        assert!(!words.iter().any(|word| word == "kill 1" || word == "release 1"), "{words:?}");
+        world.rounds(1);
+    }
+    assert!(world.toys.contains_key(&MemberId(1)));
+    world.toy(1).linked = true;
+    world.settle();
+    let ids: Vec<u64> = world.cluster.state().members.keys().map(|id| id.0).collect();
+    assert_eq!(ids, [0, 1]);
+    world.check_whole();
 }
 
 /// Without acknowledgements, elections may leave commits behind that were answered.
