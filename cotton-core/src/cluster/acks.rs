@@ -8,7 +8,7 @@ use super::state::Acker;
 use super::{Cluster, Effect};
 use crate::protocol::{MemberRole, Stage, ToExecutor};
 use crate::{Durability, GtidSet, MemberId, Millis};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Ackers that are to be forgotten once others have what they had.
 #[derive(Debug)]
@@ -47,6 +47,43 @@ impl Cluster {
         if !gone.is_empty() {
             self.change(|state| state.ackers.retain(|a| !gone.contains(a)));
         }
+    }
+
+    /// Who follows primaries of the past, as far as is known, now that nobody is primary: who was told to and is not frozen.
+    pub(super) fn strays(&self) -> BTreeMap<MemberId, BTreeSet<Acker>> {
+        let epoch = self.state.epoch;
+        let frozen = |id: &MemberId| {
+            let report = self.observed.get(id).and_then(|observed| observed.report_in(epoch));
+            report.is_some_and(|report| report.role == MemberRole::Frozen)
+        };
+        let mut strays = self.state.strays.clone();
+        if let Some(primary) = self.state.last_primary {
+            strays.entry(primary).or_default().extend(&self.state.ackers);
+        }
+        for starts in strays.values_mut() {
+            starts.retain(|start| self.state.members.contains_key(&start.member) && !frozen(&start.member));
+        }
+        strays.retain(|primary, starts| self.state.members.contains_key(primary) && !starts.is_empty());
+        strays
+    }
+
+    /// A member that is frozen in this epoch, or follows in it, follows no earlier primary any more.
+    pub(super) fn forget_stray(&mut self, id: MemberId) {
+        let epoch = self.state.epoch;
+        let obeys = self.observed.get(&id).is_some_and(|observed| {
+            let frozen = observed.report_in(epoch).is_some_and(|report| report.role == MemberRole::Frozen);
+            frozen || observed.following(epoch) == Some(true)
+        });
+        let is_stray = self.state.strays.values().flatten().any(|start| start.member == id);
+        if !(obeys && is_stray) {
+            return;
+        }
+        self.change(|state| {
+            for starts in state.strays.values_mut() {
+                starts.retain(|start| start.member != id);
+            }
+            state.strays.retain(|_, starts| !starts.is_empty());
+        });
     }
 
     /// Counts a member's present server start among those that may acknowledge.

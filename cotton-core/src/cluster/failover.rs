@@ -383,6 +383,7 @@ impl Cluster {
         let first = self.state.epoch == Epoch(0);
         let gtids = position.to_string();
         let leased = self.is_leased();
+        let strays = self.strays();
         self.appointed_at = now;
         self.change(|state| {
             if first {
@@ -392,7 +393,8 @@ impl Cluster {
             state.last_primary = Some(winner);
             state.last_epoch = state.epoch;
             state.witnesses.insert(winner);
-            state.ackers.clear();
+            state.strays = strays;
+            state.ackers = state.strays.remove(&winner).unwrap_or_default();
             state.leased = leased;
             state.floor = position;
             if let Some(member) = state.members.get_mut(&winner) {

@@ -472,6 +472,7 @@ impl Cluster {
         self.observe_attachment(now, id);
         self.observe_acker(id);
         self.forget_unattached(id);
+        self.forget_stray(id);
         self.answer_report(now, id);
     }
 

@@ -36,6 +36,10 @@ pub struct State {
     /// Server starts that may have acknowledged a commit of the last decided primary.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ackers: BTreeSet<Acker>,
+    /// Server starts that were told to follow an earlier primary and not seen to have stopped, by that primary: if it leads
+    /// again, they may acknowledge before they are told anything.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub strays: BTreeMap<MemberId, BTreeSet<Acker>>,
     /// Whether `last_primary` opened under a lease. One that did not, because nobody was there to replace it then, may
     /// take writes for as long as its task lives.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -73,6 +77,7 @@ impl State {
             witnesses: BTreeSet::new(),
             floor: GtidSet::Empty,
             ackers: BTreeSet::new(),
+            strays: BTreeMap::new(),
             leased: false,
             turn: 0,
             switchover: None,

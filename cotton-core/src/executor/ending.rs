@@ -1,10 +1,11 @@
 //! How an executor ends: the server first, then the last word, then itself. Each step is bounded in time.
 
 use super::server::{Gate, Process};
+use super::state::Rank;
 use super::{Executor, ExitReason, Goal, Operation};
 use crate::Millis;
 use crate::ports::mesos::TaskState;
-use crate::protocol::Order;
+use crate::protocol::{Order, Stage};
 
 /// How long a killed process may take to vanish before the executor ends without it (the process dies with it).
 const KILL_MS_MAX: u64 = 2_000;
@@ -22,6 +23,8 @@ pub(super) struct Ending {
     stop_by: Millis,
     /// Whether the process was killed because an operation or a stop took too long.
     forced: bool,
+    /// Whether the primary was made to step down, so that it may be stopped cleanly.
+    closing: bool,
     told_at: Option<Millis>,
     acknowledged: bool,
 }
@@ -29,7 +32,7 @@ pub(super) struct Ending {
 impl Ending {
     pub(super) fn new(reason: ExitReason, now: Millis, stop_by: Millis) -> Self {
         let patience = now.after((stop_by.since(now) / 2).min(PATIENCE_MS_MAX));
-        Self { reason, patience, stop_by, forced: false, told_at: None, acknowledged: false }
+        Self { reason, patience, stop_by, forced: false, closing: false, told_at: None, acknowledged: false }
     }
 
     /// A repeated order can only shorten the time.
@@ -134,7 +137,14 @@ impl Executor {
                 | Operation::CopyFrom { .. },
             ) => self.has_come(patience) && self.force("the task is ending"),
             None if self.server.process != Process::Up => true,
-            None if self.now >= stop_by || !self.may_stop_cleanly() => self.force("the task is ending"),
+            None if self.now >= stop_by => self.force("the task is ending"),
+            None if self.deceives_when_stopped() => match self.closing() {
+                Some(operation) => {
+                    self.operate(operation);
+                    false
+                }
+                None => self.force("the task is ending"),
+            },
             None => {
                 self.operate(Operation::Stop { grace_ms: stop_by.since(self.now) });
                 self.has_come(stop_by.after(KILL_MS_MAX))
@@ -151,12 +161,18 @@ impl Executor {
 
     /// A clean stop ends the wait of sessions for a replica's acknowledgement by telling them that their commit is
     /// done, which it may not be for anybody else. Killed, they learn nothing, and their commits are found again.
-    fn may_stop_cleanly(&self) -> bool {
-        let waits = match self.goal.as_ref().map(|goal| &goal.order) {
-            Some(Order::Promote { .. } | Order::StepDown { .. } | Order::Reopen { .. }) => self.server.acks > 0,
-            Some(Order::Freeze | Order::Follow { .. } | Order::Detach) | None => false,
-        };
+    fn deceives_when_stopped(&self) -> bool {
+        self.server.gate != Gate::Closed && self.server.acks > 0 && self.goal.as_ref().is_some_and(Goal::is_primary)
+    }
+
+    /// What makes a primary safe to be stopped cleanly, once: then nobody commits any more, and nobody waits. Not worth
+    /// trying when sessions waited, or had nobody to wait for, when it was last looked at.
+    fn closing(&mut self) -> Option<Operation> {
         let served = self.server.status.as_ref().is_some_and(|status| status.replicas > 0 && status.waiting == 0);
-        self.server.gate == Gate::Closed || !waits || served
+        // In the rank in which it opened, which is durable; it is by no order that this is done.
+        let rank = Rank { epoch: self.server.gate.epoch()?, stage: Stage::Decided };
+        let ending = self.ending.as_mut().filter(|ending| served && !ending.closing)?;
+        ending.closing = true;
+        Some(Operation::StepDown { rank, grace_ms: ending.patience.since(self.now) / 2 })
     }
 }

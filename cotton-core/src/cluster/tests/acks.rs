@@ -157,3 +157,26 @@ fn an_election_waits_for_a_copied_member_that_may_follow_the_old_primary_by_now(
     assert_eq!(world.primary(), None);
     assert!(world.reasons().contains(&"election_waits"), "{:?}", world.reasons());
 }
+
+/// Such a replica was told nothing in the new epoch, and connects again to whom it followed.
+#[test]
+fn one_that_was_not_frozen_may_acknowledge_when_its_former_primary_leads_again() {
+    let mut world = World::running(3);
+    world.toy(2).reachable = false;
+    for expected in [3, 5] {
+        world.crash(0);
+        world.hear_all();
+        world.persist();
+        world.effects();
+        world.recover(); // a scheduler that has never heard of member 2 tells it nothing
+        world.restart(0);
+        world.toy(1).data.clear(); // so that it is no candidate
+        world.rounds(20);
+        assert_eq!((world.primary(), world.cluster.state().epoch.0), (Some(0), expected), "{:#?}", world.log);
+        assert!(ackers(&world).contains(&(2, 1)), "{:?}", world.cluster.state());
+    }
+    world.toy(2).reachable = true;
+    world.settle();
+    assert_eq!(world.cluster.state().strays.len(), 0);
+    world.check_whole();
+}

@@ -113,8 +113,23 @@ fn a_primary_is_stopped_cleanly_only_if_nobody_is_deceived() {
         bench.probe(ServerStatus { waiting, ..primary_status(replicas) });
         bench.feed(Input::Message(ToExecutor::LetGo));
         bench.feed(kill(3_000));
-        assert_eq!(bench.has("stop"), cleanly, "{replicas} replicas, {waiting} waiting");
+        assert_eq!(bench.has("step_down"), cleanly, "{replicas} replicas, {waiting} waiting");
         assert_eq!(bench.has("kill"), !cleanly);
+        assert!(!bench.has("stop"), "clients may commit meanwhile, and the replicas be gone");
+    }
+}
+
+#[test]
+fn a_primary_that_closed_is_stopped_cleanly_and_one_that_could_not_is_killed() {
+    for closed in [true, false] {
+        let mut bench = Bench::primary(1);
+        bench.feed(Input::Message(ToExecutor::LetGo));
+        bench.feed(kill(3_000));
+        let frozen = Outcome::Frozen(Frozen { position: GtidSet::Empty, unapplied: 0 });
+        let outcome = if closed { frozen } else { Outcome::Failed(failure(ErrorKind::Timeout, false)) };
+        let operation = bench.finish("step_down", outcome);
+        assert!(matches!(operation, Operation::StepDown { grace_ms: 750, .. }), "{operation:?}");
+        assert_eq!((bench.has("stop"), bench.has("kill")), (closed, !closed));
     }
 }
 
@@ -130,7 +145,7 @@ fn an_ending_primary_is_still_fenced() {
     let mut bench = Bench::primary(1);
     bench.feed(Input::Message(ToExecutor::LetGo));
     bench.feed(kill(60_000));
-    assert!(bench.has("stop"));
+    assert!(bench.has("step_down"));
     bench.feed(directive(2, follow()));
     bench.killed();
     bench.finish_quietly();

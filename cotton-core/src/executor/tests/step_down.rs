@@ -146,10 +146,10 @@ fn it_does_not_outstay_its_time() {
     let mut bench = Bench::primary(2);
     bench.feed(kill(20_000));
     bench.pass(14_000);
-    assert!(!bench.has("stop") && !bench.has("kill"));
+    assert!(!bench.has("step_down") && !bench.has("kill"));
     bench.feed(kill(60_000)); // a repetition grants no more
     bench.pass(1_500);
-    assert!(bench.has("stop") || bench.has("kill"), "{:?}", bench.names());
+    assert!(bench.has("step_down") || bench.has("kill"), "{:?}", bench.names());
 }
 
 #[test]
@@ -157,13 +157,13 @@ fn it_is_let_go_before_and_after_the_kill() {
     let mut bench = Bench::primary(2);
     bench.feed(kill(60_000));
     bench.feed(let_go());
-    assert!(bench.has("stop") || bench.has("kill"), "{:?}", bench.names());
+    assert!(bench.has("step_down") || bench.has("kill"), "{:?}", bench.names());
 
     let mut bench = Bench::primary(2);
     bench.feed(let_go());
-    assert!(!bench.has("stop") && !bench.has("kill"), "nobody asked for its end yet");
+    assert!(!bench.has("step_down") && !bench.has("kill"), "nobody asked for its end yet");
     bench.feed(kill(60_000));
-    assert!(bench.has("stop") || bench.has("kill"), "{:?}", bench.names());
+    assert!(bench.has("step_down") || bench.has("kill"), "{:?}", bench.names());
 }
 
 #[test]

@@ -106,7 +106,8 @@ pub(crate) fn on_operation(stored: &ExecutorState, operation: &Operation) -> Ver
         rank.epoch > epoch
             || rank.epoch == epoch && (rank.stage >= Stage::Decided || matches!(operation, Operation::Freeze { .. }))
     });
-    let turned = !matches!(operation, Operation::StepDown { .. })
+    // One that ends closes its server of its own accord, in the rank in which it opened.
+    let turned = !matches!(operation, Operation::StepDown { rank, .. } if rank.stage > Stage::Decided)
         || stored.obeyed.is_some_and(|rank| rank.epoch > epoch || rank.stage > Stage::Decided);
     let promoted = !matches!(operation, Operation::Promote { .. }) || stored.promoted >= Some(epoch);
     if obeyed && turned && promoted {
