@@ -8,14 +8,23 @@ use std::time::Instant;
 
 /// Four agents for three members; what cannot be reached is replaced after a second instead of half a minute.
 async fn start() -> Result<Option<(InProcess, Client, Cluster)>, Failure> {
+    start_on(4).await
+}
+
+async fn start_on(agents: u16) -> Result<Option<(InProcess, Client, Cluster)>, Failure> {
     if Flavour::MariaDb.programs().is_none() {
         return Ok(None);
     }
-    let cotton = InProcess::start(4, Timing { unreachable_ms: 1_000, ..Timing::default() }).await?;
+    let cotton = InProcess::start(agents, Timing { unreachable_ms: 1_000, ..Timing::default() }).await?;
     let wanted = Wanted::small(3);
     let created = cotton.api().create("a", &wanted).await?;
     let cluster = cotton.api().until_healthy("a", STEP).await?;
     Ok(Some((cotton, Client::new(wanted.user, created.password), cluster)))
+}
+
+/// Whether a member is to leave, or has left.
+fn leaves(cluster: &Cluster, member: u64) -> bool {
+    cluster.member(member).is_none_or(|member| member.leaving)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -29,10 +38,10 @@ async fn cut_off_primary_is_replaced_and_never_written_to_again() -> Outcome {
     let cut = Instant::now();
     cotton.agents().cut_agent(&agent).await?;
     writer.first_elsewhere(old.endpoint.port, cut, STEP).await?;
-    api.until("a", STEP, "without it", |c| c.member(old.id).is_none_or(|m| m.leaving)).await?;
+    api.until("a", STEP, "whole without it", |c| c.is_healthy() && leaves(c, old.id)).await?;
     writer.progress(SOME, STEP).await?;
     cotton.agents().restore_agent(&agent).await?;
-    let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(old.id).is_none()).await?;
+    let seen = api.until("a", STEP, "rid of it", |c| c.is_healthy() && c.member(old.id).is_none()).await?;
     writer.progress(SOME, STEP).await?;
     writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
@@ -48,10 +57,29 @@ async fn cut_off_replica_is_replaced_without_an_election() -> Outcome {
     let agent = AgentId::new(victim.agent.as_str());
     cotton.agents().cut_agent(&agent).await?;
     writer.progress(SOME, STEP).await?;
-    api.until("a", STEP, "without it", |c| c.member(victim.id).is_none_or(|m| m.leaving)).await?;
+    api.until("a", STEP, "whole without it", |c| c.is_healthy() && leaves(c, victim.id)).await?;
     cotton.agents().restore_agent(&agent).await?;
-    let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(victim.id).is_none()).await?;
+    let seen = api.until("a", STEP, "rid of it", |c| c.is_healthy() && c.member(victim.id).is_none()).await?;
     assert_eq!(seen.epoch, 1);
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
+    nothing_twice(&cotton, &api, &[&seen]).await
+}
+
+/// Where there is no room for another, its copy of the data is the only one beside the others'.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cut_off_replica_that_nobody_could_replace_is_taken_back() -> Outcome {
+    let Some((cotton, client, first)) = start_on(3).await? else { return Ok(()) };
+    let api = cotton.api();
+    let writer = Writer::start(&api, "a", client, 2).await?;
+    let victim = first.replicas().next().expect("it has replicas").clone();
+    let agent = AgentId::new(victim.agent.as_str());
+    cotton.agents().cut_agent(&agent).await?;
+    api.until("a", STEP, "without it", |c| leaves(c, victim.id)).await?;
+    writer.progress(SOME, STEP).await?;
+    cotton.agents().restore_agent(&agent).await?;
+    let seen = api.until_healthy("a", STEP).await?;
+    let tasks = |c: &Cluster| c.members.iter().map(|m| m.task.clone()).collect::<Vec<_>>();
+    assert_eq!((seen.epoch, tasks(&seen)), (1, tasks(&first)));
     writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }
