@@ -330,7 +330,8 @@ impl Instance {
         let link = Link::new(Address::tcp(&donor.host, donor.port, accounts::REPLICATION, password));
         if server.dialect.is_mariadb() {
             self.dirs.make_own(building)?;
-            let recipient = Recipient { programs, dirs: &self.dirs, timing, password, donor: &link };
+            let (config, dirs, dialect) = (&self.config, &self.dirs, server.dialect);
+            let recipient = Recipient { config, programs, dialect, dirs, donor: &link };
             let received = tokio::time::timeout(timing.copy, copy::receive(&recipient, donor, building)).await;
             received.map_err(|_| Error::Timeout { what: "the copy", after: timing.copy })?
         } else {

@@ -142,6 +142,12 @@ pub(crate) fn describe(status: ExitStatus) -> String {
     }
 }
 
+/// How a program ended that wrote to its standard error, for people.
+pub(crate) fn describe_with_reason(output: &Output) -> String {
+    let reason = error_line(&String::from_utf8_lossy(&output.stderr)).unwrap_or_default();
+    format!("{}: {reason}", describe(output.status))
+}
+
 /// A running mysqld.
 #[derive(Debug)]
 pub(crate) struct Mysqld {
@@ -287,7 +293,10 @@ pub(crate) fn last_error(log: &Path, from: u64) -> Option<String> {
     file.seek(SeekFrom::Start(from.max(len.saturating_sub(TAIL)))).ok()?;
     let mut text = Vec::new();
     file.take(TAIL).read_to_end(&mut text).ok()?;
-    let text = String::from_utf8_lossy(&text);
+    error_line(&String::from_utf8_lossy(&text))
+}
+
+fn error_line(text: &str) -> Option<String> {
     let is_error = |line: &&str| line.contains("ERROR") || line.contains("[FATAL]") || line.starts_with("mysqld:");
     let noise = |line: &&str| !line.ends_with("Aborting") && !line.is_empty();
     let last = text.lines().filter(noise).rfind(is_error);

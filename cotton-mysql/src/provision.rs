@@ -2,6 +2,7 @@
 //! on disk. No network is open meanwhile, and no binary log written.
 
 use crate::cnf::{Sizes, bootstrap_options};
+use crate::dialect::Dialect;
 use crate::dirs::{Dirs, random_hex, sync_dir};
 use crate::programs::{Programs, Server};
 use crate::{Error, InstanceConfig, accounts, process};
@@ -9,7 +10,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 /// Does nothing when there is a data directory: what is there is complete.
 pub(crate) async fn provision(
@@ -81,11 +82,7 @@ async fn initialise(
 ) -> Result<(), Error> {
     let dialect = server.dialect;
     let statements = accounts::bootstrap(dialect, config, &random_hex(24)?)?;
-    let mut command = programs.server(dirs, "--no-defaults");
-    command.arg(format!("--datadir={}", building.display()));
-    command.arg(format!("--tmpdir={}", dirs.tmp().display()));
-    command.args(bootstrap_options(dialect, &Sizes::of(config)));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut command = offline(config, programs, dirs, dialect, building);
     let mut secret_file = None;
     let mut input = Vec::new();
     if dialect.is_mysql_from((5, 7, 6)) {
@@ -105,11 +102,24 @@ async fn initialise(
     if output.status.success() {
         return Ok(());
     }
-    let text = String::from_utf8_lossy(&output.stderr);
-    let is_error = |line: &&str| line.contains("ERROR");
-    let line = text.lines().rfind(is_error).or_else(|| text.lines().next_back()).unwrap_or_default();
-    let how = format!("{}: {line}", process::describe(output.status));
+    let how = process::describe_with_reason(&output);
     Err(Error::Ended { what: format!("{} while it made a data directory", programs.mysqld.display()), how })
+}
+
+/// A command of the server that is not for clients: it works on `directory`, has no network, and its output is read.
+pub(crate) fn offline(
+    config: &InstanceConfig,
+    programs: &Programs,
+    dirs: &Dirs,
+    dialect: Dialect,
+    directory: &Path,
+) -> Command {
+    let mut command = programs.server(dirs, "--no-defaults");
+    command.arg(format!("--datadir={}", directory.display()));
+    command.arg(format!("--tmpdir={}", dirs.tmp().display()));
+    command.args(bootstrap_options(dialect, &Sizes::of(config)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
 }
 
 /// What the server's own install script would feed to it.

@@ -4,14 +4,13 @@ use super::INSTALL_BACKUP;
 use super::donor::COMPLETE;
 use super::wire::Wire;
 use crate::cnf::COPY_PORT_PREFIX;
-use crate::config::Timing;
+use crate::dialect::Dialect;
 use crate::dirs::Dirs;
 use crate::history::newest;
 use crate::programs::Programs;
 use crate::sql::Link;
-use crate::{Error, process};
+use crate::{Error, InstanceConfig, process, provision};
 use cotton_core::Endpoint;
-use secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
@@ -25,10 +24,10 @@ const PREPARE_MEMORY: &str = "--use-memory=64M";
 /// What is needed to receive.
 #[derive(Debug)]
 pub(crate) struct Recipient<'a> {
+    pub(crate) config: &'a InstanceConfig,
     pub(crate) programs: &'a Programs,
+    pub(crate) dialect: Dialect,
     pub(crate) dirs: &'a Dirs,
-    pub(crate) timing: Timing,
-    pub(crate) password: &'a SecretString,
     /// The donor's SQL side, as the replication account.
     pub(crate) donor: &'a Link,
 }
@@ -39,6 +38,7 @@ pub(crate) async fn receive(recipient: &Recipient<'_>, donor: &Endpoint, buildin
     let preparer = recipient.programs.tool(&["mariadb-backup", "mariabackup"], INSTALL_BACKUP)?;
     let states = recipient.unpack(&unpacker, donor, building).await?;
     recipient.prepare(&preparer, building).await?;
+    recipient.roll_back_prepared(building).await?;
     let read = |name: &str| {
         let path = building.join(name);
         std::fs::read_to_string(&path).map_err(|e| Error::file("read", path, e))
@@ -58,7 +58,7 @@ pub(crate) async fn receive(recipient: &Recipient<'_>, donor: &Endpoint, buildin
 
 impl Recipient<'_> {
     async fn unpack(&self, unpacker: &Path, donor: &Endpoint, building: &Path) -> Result<String, Error> {
-        let limit = self.timing.statement;
+        let limit = self.config.timing.statement;
         let row = self.donor.row("find the donor's copy server", "SELECT @@GLOBAL.report_user AS port", limit).await?;
         let text = row.text("port").unwrap_or_default();
         let port = text.strip_prefix(COPY_PORT_PREFIX).and_then(|port| port.parse::<u16>().ok());
@@ -66,9 +66,9 @@ impl Recipient<'_> {
         let connect = async {
             let stream = TcpStream::connect((donor.host.as_str(), port)).await;
             let stream = stream.map_err(|source| Error::System { what: "reach the donor's copy server", source })?;
-            Wire::connect(stream, self.password.clone()).await
+            Wire::connect(stream, self.config.passwords.replication.clone()).await
         };
-        let limit = self.timing.connect;
+        let limit = self.config.timing.connect;
         let connected = tokio::time::timeout(limit, connect).await;
         let mut wire = connected.map_err(|_| Error::Timeout { what: "the donor's copy server", after: limit })??;
 
@@ -78,7 +78,7 @@ impl Recipient<'_> {
         let mut child = process::Running::start(command).await?;
         let lost = |source| Error::System { what: "unpack the copy", source };
         let mut input = child.stdin().map_err(lost)?;
-        let (mut buffer, stall) = (Vec::new(), self.timing.copy_stall);
+        let (mut buffer, stall) = (Vec::new(), self.config.timing.copy_stall);
         let late = |_| Error::Timeout { what: "the next part of the copy", after: stall };
         while tokio::time::timeout(stall, wire.receive_data(&mut buffer)).await.map_err(late)??.is_some() {
             input.write_all(&buffer).await.map_err(lost)?;
@@ -88,7 +88,7 @@ impl Recipient<'_> {
         let states = states.ok_or_else(|| Error::CopyIncomplete(outcome))?;
         input.shutdown().await.map_err(lost)?;
         drop(input);
-        let end = child.wait(self.timing.copy).await?;
+        let end = child.wait(self.config.timing.copy).await?;
         if end.success() {
             return Ok(states);
         }
@@ -102,7 +102,7 @@ impl Recipient<'_> {
             .arg(format!("--target-dir={}", building.display()))
             .arg(format!("--tmpdir={}", self.dirs.tmp().display()));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let output = process::run(command, Vec::new(), self.timing.copy).await?;
+        let output = process::run(command, Vec::new(), self.config.timing.copy).await?;
         let text = String::from_utf8_lossy(&output.stderr);
         if output.status.success() && text.trim_end().ends_with("completed OK!") {
             return Ok(());
@@ -112,6 +112,23 @@ impl Recipient<'_> {
             "mariabackup --prepare ended with {}: {last}",
             process::describe(output.status)
         )))
+    }
+
+    /// Takes back what the donor was about to commit; without the donor's binary logs no server starts with that.
+    ///
+    /// A parallel applier gives up the lock that a backup waits for while its transaction, prepared, waits for the one
+    /// before it (MDEV-36025). That transaction is in no binary log then, nor in the position of the copy: it comes again
+    /// with replication. XA transactions that clients prepared are left, they are in the binary log.
+    async fn roll_back_prepared(&self, building: &Path) -> Result<(), Error> {
+        let Self { config, programs, dirs, dialect, .. } = *self;
+        let mut command = provision::offline(config, programs, dirs, dialect, building);
+        command.args(["--bootstrap", "--tc-heuristic-recover=ROLLBACK"]).stdin(Stdio::null());
+        let output = process::run(command, Vec::new(), config.timing.copy).await?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let how = process::describe_with_reason(&output);
+        Err(Error::CopyIncomplete(format!("rolling back unfinished commits ended with {how}")))
     }
 }
 

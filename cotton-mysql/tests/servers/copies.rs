@@ -1,7 +1,7 @@
 //! Copies of a working server's data, where binary logs do not reach back.
 
 use crate::load::Load;
-use crate::support::{Member, Servers, cluster, insert, until};
+use crate::support::{Member, Servers, cluster, insert, rows, until};
 use cotton_core::ErrorKind;
 use cotton_core::ports::mysql::{Followed, MySql};
 use mysql_async::prelude::Queryable;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 on_each_server!(
     a_copy_is_complete_and_can_follow,
+    what_the_donor_has_not_committed_is_not_in_the_copy,
     a_copy_that_breaks_changes_nothing,
     the_last_member_gives_a_copy_while_commits_wait,
 );
@@ -85,6 +86,37 @@ async fn a_copy_is_complete_and_can_follow(servers: Servers) {
     members[1].instance.start().await.expect("restart");
     members[1].attach(&fresh, false).await;
     members[1].until_has(&acknowledged.into_iter().chain([1_000_000]).collect()).await;
+}
+
+/// Appliers in parallel: while one waits for a lock, those behind it have prepared their transactions and wait for it.
+async fn what_the_donor_has_not_committed_is_not_in_the_copy(servers: Servers) {
+    if servers != Servers::MariaDb {
+        return; // MySQL's clone waits until all is committed
+    }
+    let Some(members) = cluster(servers, 2, 1).await else { return };
+    let mut client = members[0].client().await;
+    insert(&mut client, 1).await.expect("acknowledged");
+    members[1].until_has(&[1].into()).await;
+    let mut lock = members[1].admin().await;
+    lock.query_drop("BEGIN").await.expect("begin");
+    lock.query_drop("SELECT * FROM app.t WHERE id = 1 LOCK IN SHARE MODE").await.expect("lock");
+    client.query_drop("UPDATE app.t SET id = 2 WHERE id = 1").await.expect("acknowledged");
+    for id in 10..13 {
+        insert(&mut client, id).await.expect("acknowledged");
+    }
+    until("appliers wait for the first", || async {
+        let sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE STATE LIKE '%prior transaction%'";
+        let count: Option<u64> = members[1].admin().await.query_first(sql).await.expect("the list");
+        count >= Some(1)
+    })
+    .await;
+    let fresh = Member::running(servers).await.expect("as the others");
+    fresh.instance.copy_from(&members[1].endpoint).await.expect("copy");
+    assert_eq!(rows(&mut fresh.client().await).await, [1]);
+    fresh.attach(&members[0], true).await;
+    fresh.until_has(&[2, 10, 11, 12].into()).await;
+    drop(lock);
+    members[1].until_has(&[2, 10, 11, 12].into()).await;
 }
 
 async fn a_copy_that_breaks_changes_nothing(servers: Servers) {
