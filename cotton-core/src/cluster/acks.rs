@@ -3,6 +3,9 @@
 //! A server start enters `State::ackers` before it is told to follow, and durably so. It leaves when it can
 //! acknowledge no more (it ended, restarted, or detached) *and* what it may have acknowledged is elsewhere: the primary
 //! is asked for its position after that, and as many other ackers as a commit needs must have it.
+//!
+//! Who was not seen frozen when the next primary was decided may go on following the old one, and is kept in
+//! `State::strays` in case that one leads again.
 
 use super::state::Acker;
 use super::{Cluster, Effect};

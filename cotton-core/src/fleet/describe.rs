@@ -7,19 +7,30 @@ use std::collections::BTreeSet;
 
 /// Counters that only grow, with Apache Cotton's names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names are the documentation; they are Apache Cotton's metrics")]
 pub struct Counters {
+    /// Offers received.
     pub resource_offers: u64,
+    /// Offers declined whole.
     pub offers_unused: u64,
+    /// Tasks launched.
     pub tasks_launched: u64,
+    /// Tasks that failed.
     pub tasks_failed: u64,
+    /// Tasks whose agent could not be reached or is gone, and those that never started.
     pub tasks_lost: u64,
+    /// Tasks that ended by themselves.
     pub tasks_finished: u64,
+    /// Tasks that were killed.
     pub tasks_killed: u64,
+    /// Messages of executors that could not be read.
     pub messages_malformed: u64,
+    /// Elections begun.
     pub elections: u64,
+    /// Failovers completed.
     pub failovers: u64,
+    /// Switchovers completed.
     pub switchovers: u64,
+    /// Switchovers that were taken back or ended in an election.
     pub switchovers_failed: u64,
 }
 

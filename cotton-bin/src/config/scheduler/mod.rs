@@ -155,6 +155,32 @@ mod tests {
         assert!(error.starts_with("--state_storage has no meaning"), "{error}");
     }
 
+    /// As Apache Cotton, whose start scripts pass on what they have not.
+    #[test]
+    fn without_a_value_a_flag_is_not_given() {
+        let flags = [
+            "executor_environ",
+            "framework_authentication_file",
+            "framework_role",
+            "config",
+            "mesos_ca_file",
+            "work_dir",
+        ];
+        let empty: String = flags.map(|flag| format!(" --{flag}=")).concat();
+        let parsed = parse(&format!("{MESOS}{empty}")).expect("as without them");
+        let Master::Mesos(mesos) = parsed.master else { panic!("not local") };
+        assert!(mesos.executor_environ.is_empty() && mesos.credentials.is_none() && mesos.role == "*");
+        let missing = refused(&format!("{} --framework_user=", MESOS.replace("--framework_user mysql", "")));
+        assert!(missing.contains("framework_user"), "{missing}");
+        let null = parse(&format!("{MESOS} --executor_environ=null")).expect("nothing");
+        assert!(matches!(null.master, Master::Mesos(mesos) if mesos.executor_environ.is_empty()));
+        for (text, verbose) in
+            [("--verbose", true), ("--verbose=1", true), ("--verbose 1", true), ("--verbose=0", false)]
+        {
+            assert_eq!(parse(&format!("{MESOS} {text}")).expect(text).verbose, verbose, "{text}");
+        }
+    }
+
     #[test]
     fn on_mesos() {
         let flags = parse(MESOS).expect("enough");

@@ -4,6 +4,7 @@
 
 use super::FlagError;
 use clap::Parser;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Deserialize;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -22,7 +23,7 @@ use std::path::PathBuf;
 )]
 pub(super) struct Raw {
     /// TOML file with flags, without the dashes, as keys
-    #[arg(long = "config", value_name = "FILE", env = "COTTON_CONFIG")]
+    #[arg(long = "config", value_name = "FILE", env = "COTTON_CONFIG", value_parser = path())]
     #[serde(skip)]
     pub(super) config: Option<PathBuf>,
     /// HTTP API port (required)
@@ -33,7 +34,7 @@ pub(super) struct Raw {
     #[arg(long = "mesos_master", value_name = "MASTER", env = "COTTON_MESOS_MASTER")]
     pub(super) mesos_master: Option<String>,
     /// Speak TLS to the masters, and trust only the authorities in this file: certificates in PEM
-    #[arg(long = "mesos_ca_file", value_name = "FILE", env = "COTTON_MESOS_CA_FILE")]
+    #[arg(long = "mesos_ca_file", value_name = "FILE", env = "COTTON_MESOS_CA_FILE", value_parser = path())]
     pub(super) mesos_ca_file: Option<PathBuf>,
     /// Unix user of the executors (required with Mesos)
     #[arg(long = "framework_user", value_name = "USER", env = "COTTON_FRAMEWORK_USER")]
@@ -61,13 +62,13 @@ pub(super) struct Raw {
     #[arg(long = "admin_keypath", value_name = "FILE", env = "COTTON_ADMIN_KEYPATH")]
     pub(super) admin_keypath: Option<String>,
     /// Where local state is [default: mysos in the temporary directory]
-    #[arg(long = "work_dir", value_name = "DIR", env = "COTTON_WORK_DIR")]
+    #[arg(long = "work_dir", value_name = "DIR", env = "COTTON_WORK_DIR", value_parser = path())]
     pub(super) work_dir: Option<PathBuf>,
     /// Where state is kept: 'zk' or 'local' [default: zk; local with --mesos_master=local]
     #[arg(long = "state_storage", value_name = "STORAGE", env = "COTTON_STATE_STORAGE")]
     pub(super) state_storage: Option<String>,
     /// File with the 32-byte key that seals passwords (required)
-    #[arg(long = "scheduler_keypath", value_name = "FILE", env = "COTTON_SCHEDULER_KEYPATH")]
+    #[arg(long = "scheduler_keypath", value_name = "FILE", env = "COTTON_SCHEDULER_KEYPATH", value_parser = path())]
     pub(super) scheduler_keypath: Option<PathBuf>,
     /// File on the agents with the same key [default: --scheduler_keypath]
     #[arg(long = "executor_keypath", value_name = "FILE", env = "COTTON_EXECUTOR_KEYPATH")]
@@ -83,7 +84,7 @@ pub(super) struct Raw {
     #[arg(long = "backup_store_args", value_name = "ARGS", env = "COTTON_BACKUP_STORE_ARGS")]
     pub(super) backup_store_args: Option<String>,
     /// File to prove with who we are: YAML with 'principal' and 'secret'
-    #[arg(long = "framework_authentication_file", value_name = "FILE", env = "COTTON_FRAMEWORK_AUTHENTICATION_FILE")]
+    #[arg(long = "framework_authentication_file", value_name = "FILE", env = "COTTON_FRAMEWORK_AUTHENTICATION_FILE", value_parser = path())]
     pub(super) framework_authentication_file: Option<PathBuf>,
     /// What the executors' source begins with
     #[arg(long = "executor_source_prefix", value_name = "PREFIX", env = "COTTON_EXECUTOR_SOURCE_PREFIX")]
@@ -169,6 +170,11 @@ fn either<T: AsRef<OsStr>>(first: Option<T>, second: Option<T>) -> Option<T> {
 
 fn is_given<T: AsRef<OsStr>>(value: &T) -> bool {
     !value.as_ref().is_empty()
+}
+
+/// A path, or nothing: clap's own would refuse that.
+fn path() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
 }
 
 /// Apache Cotton's `--verbose` had a value, any.

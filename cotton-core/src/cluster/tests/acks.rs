@@ -1,7 +1,8 @@
 //! Who may have acknowledged what: counted before it can matter, forgotten only when others have it too.
 
-use super::world::World;
+use super::world::{World, status};
 use crate::cluster::state::Acker;
+use crate::ports::mesos::TaskState;
 use crate::protocol::MemberRole;
 use crate::{ClusterStatus, MemberId};
 
@@ -178,5 +179,23 @@ fn one_that_was_not_frozen_may_acknowledge_when_its_former_primary_leads_again()
     world.toy(2).reachable = true;
     world.settle();
     assert_eq!(world.cluster.state().strays.len(), 0);
+    world.check_whole();
+}
+
+/// It could not be asked afterwards whether it has, and the next election would wait for it.
+#[test]
+fn who_cannot_be_reached_is_told_to_follow_nobody_and_does_not_count() {
+    let mut world = World::running(3);
+    (world.toy(2).reachable, world.toy(2).linked) = (false, false);
+    world.hear(status(MemberId(2), TaskState::Unreachable));
+    world.cluster.switchover(world.now, Some(MemberId(1))).expect("it is ready");
+    world.rounds(10);
+    assert_eq!(world.primary(), Some(1), "{:#?}", world.log);
+    assert!(world.write(), "the one that can be reached acknowledges");
+    assert_eq!(ackers(&world), [(0, 1)]);
+    world.kill(1);
+    world.rounds(10);
+    assert_eq!(world.primary(), Some(0), "nobody waits for member 2: {:#?}", world.log);
+    world.settle();
     world.check_whole();
 }

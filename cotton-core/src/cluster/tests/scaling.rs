@@ -77,13 +77,7 @@ fn one_that_is_to_leave_when_the_primary_has_just_died_takes_its_place() {
     let mut world = World::running(2);
     world.toy(0).reachable = false; // and nobody knows that yet
     scale(&mut world, 1);
-    for _ in 0..5 {
-        world.persist();
-        world.effects();
-        world.obey_all();
-        world.hear_all();
-        world.pass(1_000);
-    }
+    world.rounds(5);
     assert!(world.toys.contains_key(&MemberId(1)), "it was not killed");
     world.toys.remove(&MemberId(0));
     world.hear(status(MemberId(0), TaskState::Failed));
@@ -227,26 +221,12 @@ fn an_unreachable_member_is_replaced_after_a_while() {
     world.replicate();
     world.hear(status(MemberId(2), TaskState::Unreachable));
     assert!(world.cluster.wanted().is_none(), "unreachable is not dead");
-    away(&mut world, 2, 45);
+    world.rounds(45);
     assert!(world.toys.contains_key(&MemberId(2)) && world.reasons().contains(&"member_unreachable"));
     world.settle();
     assert_eq!(ids(&world), [0, 1, 3]);
     assert!(!world.toys.contains_key(&MemberId(2)), "killed, once another has a copy");
     world.check_whole();
-}
-
-/// Seconds in which nothing is heard of a member, and nobody is placed.
-fn away(world: &mut World, away: u64, seconds: u64) {
-    for _ in 0..seconds {
-        for id in world.toys.keys().copied().filter(|id| id.0 != away).collect::<Vec<_>>() {
-            world.say(id);
-        }
-        world.hear_all();
-        world.pass(1_000);
-        world.persist();
-        world.effects();
-        world.obey_all();
-    }
 }
 
 /// Where there is no room for another, it is the only copy beside the primary's.
@@ -256,7 +236,7 @@ fn one_that_is_back_before_another_took_its_place_stays() {
         let mut world = World::running(2);
         world.toy(1).reachable = false;
         world.hear(status(MemberId(1), TaskState::Unreachable));
-        away(&mut world, 1, 40);
+        world.rounds(40);
         let gone = world.cluster.state().members[&MemberId(1)].leaving;
         assert_eq!(gone, Some(crate::cluster::state::Leaving::Unreachable));
         if begun {

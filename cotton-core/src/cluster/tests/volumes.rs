@@ -209,12 +209,10 @@ fn who_returns_and_fails_is_replaced_all_the_same() {
 #[test]
 fn a_task_that_ended_while_its_agent_was_away_returns_as_well() {
     let mut world = running(2);
+    world.toy(1).reachable = false;
     world.hear(status(MemberId(1), TaskState::Unreachable));
-    for _ in 0..40 {
-        world.say(MemberId(0));
-        world.hear_all();
-        world.pass(1_000);
-    }
+    world.rounds(40);
+    world.toy(1).reachable = true;
     assert!(world.cluster.state().members[&MemberId(1)].is_away());
     world.end_task(1);
     world.hear_all();
@@ -273,6 +271,25 @@ fn the_volume_of_a_former_primary_that_was_never_compared_is_kept() {
     assert!(!world.cluster.state().members.contains_key(&MemberId(0)), "it was replaced");
     assert!(!words.contains(&"release 0".to_owned()), "{words:?}");
     assert!(world.cluster.state().kept.contains(&MemberId(0)));
+}
+
+/// It is kept only where there is room beside those that certainly hold something.
+#[test]
+fn a_doubtful_volume_pushes_out_none_of_one_that_diverged() {
+    let mut world = running(2);
+    for _ in 0..2 {
+        let errant = world.cluster.state().members.keys().copied().last().expect("two members");
+        world.toy(errant.0).data.insert(errant.0, 90);
+        world.settle();
+    }
+    let kept = world.cluster.state().kept.clone();
+    assert_eq!(kept.len(), 2);
+    let primary = world.primary().expect("a healthy cluster has one");
+    world.end_task(primary);
+    world.settle();
+    world.rounds(125);
+    assert!(world.mended(60).contains(&format!("release {primary}")));
+    assert_eq!(world.cluster.state().kept, kept);
 }
 
 /// It may hold what nobody else has: with asynchronous replication, also what was acknowledged.

@@ -408,6 +408,26 @@ fn one_record_of_the_fleet_is_saved_at_a_time() {
 }
 
 #[test]
+fn a_task_whose_agent_cannot_be_reached_is_lost_once() {
+    let mut bench = Bench::connected();
+    bench.create("a", 1).expect("a new cluster");
+    bench.calls();
+    bench.offer(&[("o", 1)]);
+    bench.calls();
+    for (state, lost) in [
+        (TaskState::Running, 0),
+        (TaskState::Unreachable, 1),
+        (TaskState::Unreachable, 1),
+        (TaskState::Running, 1),
+        (TaskState::Unreachable, 2),
+        (TaskState::Gone, 2),
+    ] {
+        bench.status("mysos-a-0", state);
+        assert_eq!(bench.fleet.counters().tasks_lost, lost, "{state:?}");
+    }
+}
+
+#[test]
 fn unknown_tasks_are_killed_and_those_of_damaged_clusters_left_alone() {
     let mut bench = Bench::recover(Vec::new(), &["d"]);
     bench.mesos(MesosEvent::Subscribed(FrameworkId::from("f")));

@@ -55,9 +55,7 @@ impl NoMoreThanWanted {
             ));
         }
         if let Some(state) = stored.filter(|_| !returns) {
-            let surplus = |m: &crate::cluster::state::Member| {
-                matches!(m.leaving, Some(Leaving::ScaleDown | Leaving::Unreachable | Leaving::Missing))
-            };
+            let surplus = |m: &crate::cluster::state::Member| m.leaving == Some(Leaving::ScaleDown) || m.is_away();
             let leaving =
                 |t: &&TaskId| t.parse().ok().and_then(|(_, id, _)| state.members.get(&id)).is_some_and(surplus);
             let count = tasks.len() - tasks.iter().filter(leaving).count();
