@@ -1,11 +1,9 @@
 //! A real ZooKeeper on loopback: one server, or an ensemble of three, each a process of its own with its own data.
 
 mod kazoo;
-mod link;
 mod server;
 
 pub use kazoo::{Kazoo, Seen};
-pub use link::Link;
 
 use crate::{Directory, Failure};
 use server::Server;

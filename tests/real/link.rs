@@ -1,6 +1,6 @@
 //! A connection that can break: it passes on what clients and a server say to each other, until it is told not to.
 
-use crate::Failure;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,7 +27,7 @@ impl Link {
     ///
     /// # Errors
     /// When there is no free port.
-    pub async fn to(to: String) -> Result<Self, Failure> {
+    pub async fn to(to: String) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?.to_string();
         let (is_open, open) = watch::channel(true);
@@ -54,6 +54,11 @@ impl Link {
     /// been served, and the client does not know. Another connection can be made at once.
     pub fn break_after(&self, answers: u64) {
         self.answers.store(answers, Ordering::SeqCst);
+    }
+
+    /// Whether it is still to break.
+    pub fn is_to_break(&self) -> bool {
+        self.answers.load(Ordering::SeqCst) != ALL
     }
 
     /// Whether it is still to break; it is not any more after this.
