@@ -21,6 +21,10 @@ pub(crate) const ACK_TIMEOUT_MS: u64 = 365 * 24 * 3600 * 1000;
 /// Seconds without a word after which a replica thinks that its connection is dead.
 pub(crate) const NET_TIMEOUT_S: u64 = 4;
 
+/// How often a replica tries to reach its primary: for ever. Although 0 is documented to mean that, receivers of MariaDB
+/// and of MySQL 5.6 then end when a second connection in a row breaks before the first event.
+pub(crate) const CONNECT_RETRIES: u32 = u32::MAX;
+
 /// What else the text depends on.
 pub(crate) struct Place<'a> {
     pub(crate) socket: &'a Path,
@@ -160,7 +164,7 @@ pub(crate) fn render(server: &Server, config: &InstanceConfig, dirs: &crate::dir
             set("gtid_domain_id", &0);
             set("gtid_strict_mode", &"ON");
             set("binlog_annotate_row_events", &"OFF"); // halves the binary log
-            set("master_retry_count", &0); // for ever
+            set("master_retry_count", &CONNECT_RETRIES);
             // the applier commits in groups too, else it falls behind a primary with many writers, and a promotion waits
             // for it; the order of commits stays that of the primary
             set("slave_parallel_threads", &sizes.appliers);

@@ -5,7 +5,7 @@
 //! only while one of them runs; and a relay log is given up only after the new primary was seen to have all of it.
 
 use crate::Error;
-use crate::cnf::{ACK_TIMEOUT_MS, NET_TIMEOUT_S};
+use crate::cnf::{ACK_TIMEOUT_MS, CONNECT_RETRIES, NET_TIMEOUT_S};
 use crate::dialect::{Dialect, quote};
 use crate::history::{Primary, Verdict, newest, position_text};
 use crate::sessions::{self, Kill};
@@ -365,7 +365,7 @@ fn change_source(dialect: Dialect, primary: &Endpoint, password: &SecretString) 
         let _ = write!(sql, ", MASTER_USER = '{user}', MASTER_PASSWORD = {password}, MASTER_USE_GTID = slave_pos");
         return Ok(sql);
     }
-    let _ = write!(sql, ", {word}_RETRY_COUNT = 0, {word}_AUTO_POSITION = 1");
+    let _ = write!(sql, ", {word}_RETRY_COUNT = {CONNECT_RETRIES}, {word}_AUTO_POSITION = 1");
     if dialect.is_mysql_from((8, 0, 4)) {
         let key = if word == "SOURCE" { "GET_SOURCE_PUBLIC_KEY" } else { "GET_MASTER_PUBLIC_KEY" };
         let _ = write!(sql, ", {key} = 1"); // for the password's exchange without TLS

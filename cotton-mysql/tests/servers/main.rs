@@ -3,6 +3,9 @@
 //! A server that is not installed fails these tests in CI (when `CI` is set) and is loudly skipped elsewhere.
 #![allow(clippy::too_many_lines, reason = "a test tells one story")]
 
+#[path = "../../../tests/real/link.rs"]
+#[expect(dead_code, unreachable_pub, reason = "shared with other tests, and not all that it can do is needed here")]
+mod link;
 mod load;
 mod support;
 

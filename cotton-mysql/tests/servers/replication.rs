@@ -1,5 +1,6 @@
 //! Freeze, promote and follow.
 
+use crate::link::Link;
 use crate::support::{Member, REPL_PASSWORD, Servers, cluster, insert, rows, until};
 use cotton_core::gtid::GtidOrder;
 use cotton_core::ports::mysql::{Followed, Following, Frozen, LinkState, MySql, Promoted, Promotion};
@@ -19,6 +20,7 @@ on_each_server!(
     errant_transactions_are_found,
     missing_history_is_found,
     an_unreachable_primary_is_an_error,
+    a_replica_tries_again_for_ever,
 );
 
 async fn rows_travel_and_status_tells(servers: Servers) {
@@ -264,6 +266,25 @@ async fn an_unreachable_primary_is_an_error(servers: Servers) {
     assert!(!error.chain().contains(REPL_PASSWORD) && error.is_temporary());
     let replication = members[1].probe().await.replication.expect("as before");
     assert_eq!((replication.source, replication.applying), (members[0].endpoint.clone(), true));
+}
+
+/// Connections that end as soon as they have begun count as failures of their own for the server, beside those that are
+/// refused; after some of them a receiver would end if it were allowed to.
+async fn a_replica_tries_again_for_ever(servers: Servers) {
+    let Some(members) = cluster(servers, 2, 0).await else { return };
+    let link = Link::to(members[0].endpoint.to_string()).await.expect("a free port");
+    let (host, port) = link.address().split_once(':').expect("host and port");
+    let endpoint = cotton_core::Endpoint::new(host, port.parse().expect("a port"));
+    let following = Following { primary: endpoint, semi_sync: false };
+    assert_eq!(members[1].instance.follow(&following).await.expect("follow"), Followed::Attached);
+    members[1].until_connected().await;
+    for _ in 0..4 {
+        link.break_after(2); // it is past the server's greeting then
+        until("broken", || async { !link.is_to_break() }).await;
+    }
+    members[1].until_connected().await;
+    insert(&mut members[0].client().await, 1).await.expect("insert");
+    members[1].until_has(&BTreeSet::from([1])).await;
 }
 
 /// What makes a freeze a fence: a primary that still lives can confirm nothing any more.

@@ -226,10 +226,18 @@ impl Member {
     }
 
     pub(crate) async fn until_connected(&self) {
-        until("connected", || async {
-            self.probe().await.replication.is_some_and(|r| r.link == LinkState::Connected && r.applying)
-        })
-        .await;
+        let start = Instant::now();
+        loop {
+            let status = self.probe().await;
+            if status.replication.as_ref().is_some_and(|r| r.link == LinkState::Connected && r.applying) {
+                return;
+            }
+            if start.elapsed() > Duration::from_secs(30) {
+                let log = std::fs::read_to_string(self.root().join("log/error.log")).unwrap_or_default();
+                panic!("never connected: {status:#?}\n{log}");
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Waits until it has applied all that `other` has.
