@@ -33,6 +33,10 @@ use tokio::sync::watch;
 const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
 /// A pause before what failed at the beginning of a term is tried again.
 const BEGIN_AGAIN: Duration = Duration::from_millis(500);
+/// So long a leader may be without Mesos before it gives way to a standby, which may reach it. Masters that are all away
+/// come back sooner, or the standby gives way, too: each time without success in between, twice as long.
+const GIVE_WAY_AFTER: Duration = Duration::from_secs(30);
+const GIVE_WAY_AFTER_MAX: Duration = Duration::from_mins(16);
 /// Apache Cotton's name, by which operators know the framework.
 const FRAMEWORK: &str = "mysos";
 const EXECUTOR: &str = "mysos.executor";
@@ -148,13 +152,14 @@ impl Stock {
             ElectionConfig { url: self.zk_url.clone(), api: self.url.clone(), session_timeout: SESSION_TIMEOUT };
         let election = Election::start(config);
         let mut standing = election.standing();
+        let mut patience = GIVE_WAY_AFTER;
         loop {
             let now = standing.borrow_and_update().clone();
             tracing::info!("this scheduler {now}");
             match now {
                 Standing::Leading(leadership) => {
                     let why = loop {
-                        match self.lead(&leadership).await? {
+                        match self.lead(&leadership, &mut patience).await? {
                             Term::Lost(why) => break why,
                             Term::Superseded(error) => {
                                 tracing::error!(error = %error.chain(), "it is this one that leads: subscribing again");
@@ -176,15 +181,15 @@ impl Stock {
         }
     }
 
-    /// One term.
-    async fn lead(&self, leadership: &Leadership) -> Result<Term, RunError> {
+    /// One term. `patience` is for how long it may be without Mesos.
+    async fn lead(&self, leadership: &Leadership, patience: &mut Duration) -> Result<Term, RunError> {
         self.front.show(api::standby(None, "this one leads and is connecting to Mesos"));
         let begun = tokio::select! {
             begun = self.begin(leadership) => begun,
             why = leadership.lost() => return Ok(Term::Lost(why)),
         };
-        let Scheduler { handle, ended } = match begun {
-            Ok(scheduler) => scheduler,
+        let (Scheduler { handle, ended }, subscribed) = match begun {
+            Ok(begun) => begun,
             Err(RunError::Scheduler(error)) => return lost_or(leadership, error).await,
             Err(error) => return Err(error),
         };
@@ -202,6 +207,10 @@ impl Stock {
         ));
         tokio::select! {
             why = leadership.lost() => Ok(Term::Lost(why)),
+            why = without_mesos(leadership, subscribed, patience) => {
+                leadership.give_way(&why);
+                Ok(Term::Lost(leadership.lost().await))
+            }
             result = &mut ended.0 => match why_ended(result) {
                 Some(error) => lost_or(leadership, error).await,
                 None => Err(RunError::Ended),
@@ -211,9 +220,9 @@ impl Stock {
 
     /// Reads the state and connects to Mesos. What fails only for now, such as the connection to `ZooKeeper`, is tried
     /// again from the start: what became of a write without an answer is seen then.
-    async fn begin(&self, leadership: &Leadership) -> Result<Scheduler, RunError> {
+    async fn begin(&self, leadership: &Leadership) -> Result<(Scheduler, watch::Receiver<bool>), RunError> {
         loop {
-            let ports = self.ports(leadership).await?;
+            let (ports, subscribed) = self.ports(leadership).await?;
             let fleet = FleetConfig {
                 timing: self.flags.timing().into(),
                 limits: Limits::default(),
@@ -225,12 +234,13 @@ impl Stock {
                     tracing::warn!(error = %error.chain(), "could not begin to lead; trying again");
                     tokio::time::sleep(BEGIN_AGAIN).await;
                 }
-                started => return Ok(started?),
+                started => return Ok((started?, subscribed)),
             }
         }
     }
 
-    async fn ports(&self, leadership: &Leadership) -> Result<Ports, RunError> {
+    /// The ports, and whether the one to Mesos has a subscription.
+    async fn ports(&self, leadership: &Leadership) -> Result<(Ports, watch::Receiver<bool>), RunError> {
         let state: Arc<dyn StateStore> = match self.mesos.state_storage {
             StateStorage::ZooKeeper => Arc::new(leadership.state_store()),
             StateStorage::Local => {
@@ -244,7 +254,8 @@ impl Stock {
             Masters::ZooKeeper(url) => Arc::new(ZkMasterDetector::start(url.clone(), SESSION_TIMEOUT)),
         };
         let mesos = Arc::new(HttpMesos::new(self.mesos_config(), detector)?);
-        Ok(Ports { mesos, state, discovery: Arc::new(leadership.discovery()) })
+        let subscribed = mesos.subscribed();
+        Ok((Ports { mesos, state, discovery: Arc::new(leadership.discovery()) }, subscribed))
     }
 
     fn mesos_config(&self) -> SchedulerConfig {
@@ -275,6 +286,26 @@ impl Stock {
             .as_ref()
             .map(|own| Credential { principal: own.principal.clone(), secret: own.secret.clone() });
         config
+    }
+}
+
+/// Waits until this leader has been without Mesos for longer than `patience`, and another scheduler stands by; says so.
+async fn without_mesos(
+    leadership: &Leadership,
+    mut subscribed: watch::Receiver<bool>,
+    patience: &mut Duration,
+) -> String {
+    loop {
+        if subscribed.wait_for(|is_subscribed| !is_subscribed).await.is_err() {
+            return std::future::pending().await; // it has ended, which is told elsewhere
+        }
+        if let Ok(_back) = tokio::time::timeout(*patience, subscribed.wait_for(|is_subscribed| *is_subscribed)).await {
+            *patience = GIVE_WAY_AFTER;
+        } else if leadership.has_successor().await.unwrap_or(false) {
+            let why = format!("no connection to Mesos for {} s, and another scheduler stands by", patience.as_secs());
+            *patience = (*patience * 2).min(GIVE_WAY_AFTER_MAX);
+            return why;
+        }
     }
 }
 

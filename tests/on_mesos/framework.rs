@@ -144,3 +144,35 @@ async fn a_leader_takes_back_its_framework_from_whoever_has_no_right_to_it() -> 
     assert_eq!(frameworks(&stock).await?, (1, 0));
     Ok(())
 }
+
+/// It reaches `ZooKeeper`, and so it would lead for ever without being able to do anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_without_mesos_gives_way_to_one_that_has_it() -> Outcome {
+    let mesos = MesosOptions { agents: 2, ..MesosOptions::default() };
+    let Some(mut stock) = Stock::prepare(StockOptions { mesos, ..StockOptions::default() }).await? else {
+        return Ok(());
+    };
+    let direct = stock.mesos.master().to_string();
+    let link = Link::to(direct.clone()).await?;
+    stock.flag("mesos_master", link.address().to_owned());
+    stock.start_scheduler(0)?;
+    stock.until_ready(0).await?;
+    let (_, seen) = cluster(&stock, "a", 2).await?;
+    link.cut();
+    let noticed = async || Ok(stock.log_end(0).contains("no connection to Mesos"));
+    checks::until("the scheduler has noticed", &true, noticed).await?;
+    assert!(!stock.log_end(0).contains("leads no more"), "nobody stands by");
+
+    stock.flag("mesos_master", direct);
+    stock.start_scheduler(1)?;
+    stock.until_ready(1).await?;
+    stock.until_following(0).await?;
+    assert!(stock.log_end(0).contains("it gave way: no connection to Mesos for "), "{}", stock.log_end(0));
+    assert_eq!(api_tasks(&stock.api(1).until_healthy("a", STEP).await?), api_tasks(&seen));
+    link.mend();
+    stock.kill_scheduler(1).await?;
+    stock.until_ready(0).await?;
+    assert_eq!(api_tasks(&stock.api(0).until_healthy("a", STEP).await?), api_tasks(&seen));
+    assert_eq!(frameworks(&stock).await?, (1, 0));
+    Ok(())
+}

@@ -49,6 +49,30 @@ async fn standbys_follow_and_take_over_in_their_order() -> Outcome {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gives_way_stands_behind_the_others() -> Outcome {
+    let Some(zookeeper) = ZooKeeper::single().await? else { return Ok(()) };
+    let url = url(&zookeeper.url("", "/mysos"))?;
+    let a = candidate(&url, "a");
+    let first = leads(&a).await?;
+    assert!(!first.has_successor().await.expect("an answer"));
+    let b = candidate(&url, "b");
+    follows(&b, "a").await?;
+    assert!(first.has_successor().await.expect("an answer"));
+
+    let start = Instant::now();
+    first.give_way("no reason");
+    assert_eq!(within(STEP, "the end of the first term", first.lost()).await?, "it gave way: no reason");
+    let second = leads(&b).await?;
+    assert!(start.elapsed() < SESSION, "who gives way is not waited for");
+    assert!(is_over(&first.state_store().save(&record("a")?, b"late").await.expect_err("refused")));
+    assert!(first.has_successor().await.is_err(), "it does not count any more");
+    follows(&a, "b").await?;
+    second.give_way("nor here");
+    leads(&a).await?;
+    follows(&b, "a").await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_removed_by_hand_leads_no_more_and_stands_again() -> Outcome {
     let Some(zookeeper) = ZooKeeper::single().await? else { return Ok(()) };
     let url = url(&zookeeper.url("", "/mysos"))?;

@@ -69,7 +69,7 @@ use inbox::Inbox;
 use state::{Session, State};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -110,6 +110,11 @@ impl HttpMesos {
         let state = Mutex::new(State::new(process));
         let shared = Arc::new(Shared { config, client, detector, inbox, state, posting });
         Ok(Self { shared, keeper: Mutex::default(), changing: tokio::sync::Mutex::default() })
+    }
+
+    /// Whether there is a subscription, and every change of that.
+    pub fn subscribed(&self) -> watch::Receiver<bool> {
+        self.shared.state().subscribed.subscribe()
     }
 
     /// Removes the framework: Mesos kills its tasks, and never takes it back under its id. There are no more events but

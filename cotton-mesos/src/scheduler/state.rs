@@ -41,6 +41,8 @@ pub(super) struct State {
     /// Who we are; `None` until the first subscription of all.
     pub(super) framework: Option<FrameworkId>,
     pub(super) session: Option<Session>,
+    /// Whether there is one.
+    pub(super) subscribed: watch::Sender<bool>,
     /// Whether we have asked for our own end.
     pub(super) is_being_torn_down: bool,
     /// Whether there was a subscription in this process.
@@ -136,6 +138,7 @@ impl State {
         let framework = session.framework.clone();
         let knew_it = self.framework.replace(framework.clone()).is_some();
         self.session = Some(session);
+        self.subscribed.send_replace(true);
         let questions = self.operations.unanswered();
         let is_first = !std::mem::replace(&mut self.has_subscribed, true);
         let asks_for_all = knew_it && is_first;
@@ -176,6 +179,7 @@ impl State {
     pub(super) fn disconnect(&mut self) -> bool {
         self.offers.clear();
         self.inverse_offers.clear();
+        self.subscribed.send_replace(false);
         self.session.take().is_some()
     }
 }

@@ -279,7 +279,8 @@ impl Campaign {
         resigned: &mut oneshot::Receiver<()>,
     ) -> End {
         let (ending, lost) = watch::channel(None);
-        let leadership = Leadership::new(self.config.url.clone(), session.clone(), own.to_owned(), lost);
+        let (giving_up, mut given_up) = watch::channel(None);
+        let leadership = Leadership::new(self.config.url.clone(), session.clone(), own.to_owned(), lost, giving_up);
         info!("leads, by '{own}'");
         self.tell(Standing::Leading(leadership));
         let mut znode_news = Box::pin(watcher.changed());
@@ -312,6 +313,7 @@ impl Campaign {
                 () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => {
                     break End::Lost(format!("no contact with ZooKeeper for {alone:?}, so another may be elected"));
                 }
+                why = reason(&mut given_up) => break End::Lost(format!("it gave way: {why}")),
                 _ = &mut *resigned => break End::Resigned,
             }
         };
@@ -325,6 +327,14 @@ impl Campaign {
     fn tell(&self, standing: Standing) {
         self.standings.send_replace(standing);
     }
+}
+
+/// Waits for a reason.
+async fn reason(told: &mut watch::Receiver<Option<String>>) -> String {
+    if let Ok(why) = told.wait_for(Option::is_some).await {
+        return why.clone().unwrap_or_default();
+    }
+    std::future::pending().await // nobody holds the term any more
 }
 
 /// Removes our znode, unless the session ends first and does so.

@@ -25,11 +25,20 @@ struct Term {
     fence: String,
     /// Why it is over.
     lost: watch::Receiver<Option<String>>,
+    /// Why it shall be over.
+    given_up: watch::Sender<Option<String>>,
 }
 
 impl Leadership {
-    pub(super) fn new(url: ZkUrl, session: Session, fence: String, lost: watch::Receiver<Option<String>>) -> Self {
-        Self { term: Arc::new(Term { url, session, fence, lost }) }
+    /// `given_up` tells why the holder of this term wants it to end.
+    pub(super) fn new(
+        url: ZkUrl,
+        session: Session,
+        fence: String,
+        lost: watch::Receiver<Option<String>>,
+        given_up: watch::Sender<Option<String>>,
+    ) -> Self {
+        Self { term: Arc::new(Term { url, session, fence, lost, given_up }) }
     }
 
     /// The records of the scheduler, as long as this term lasts.
@@ -60,6 +69,22 @@ impl Leadership {
             Ok(why) => why.clone().unwrap_or_default(),
             Err(_) => "its election was dropped".to_owned(),
         }
+    }
+
+    /// Whether another scheduler would lead at once if this term ended.
+    ///
+    /// # Errors
+    /// When the term is over, or `ZooKeeper` does not answer.
+    pub async fn has_successor(&self) -> Result<bool, ZkError> {
+        let (dir, own) = self.fence().rsplit_once('/').unwrap_or_default();
+        let names = self.session()?.children(dir).await?.unwrap_or_default();
+        Ok(names.iter().any(|name| name != own))
+    }
+
+    /// Ends this term and stands for election again, behind all others, for a reason such as that another one may do what
+    /// this one cannot. The end is told as any other; see [`lost`](Self::lost).
+    pub fn give_way(&self, why: &str) {
+        self.term.given_up.send_replace(Some(why.to_owned()));
     }
 
     pub(super) fn url(&self) -> &ZkUrl {
