@@ -18,6 +18,7 @@ pub mod executor;
 pub mod front;
 pub mod local;
 pub mod mesos;
+mod patience;
 pub mod secret;
 pub mod signals;
 pub mod store;

@@ -8,6 +8,7 @@ use crate::config::scheduler::{MesosFlags, SchedulerFlags, StateStorage};
 use crate::executor::chain;
 use crate::front::Front;
 use crate::local::{host, unix_ms, why_ended};
+use crate::patience::Patience;
 use crate::secret::{KeyError, SealingKey};
 use crate::signals::Signals;
 use crate::store::{FileStore, StoreError};
@@ -33,10 +34,6 @@ use tokio::sync::watch;
 const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
 /// A pause before what failed at the beginning of a term is tried again.
 const BEGIN_AGAIN: Duration = Duration::from_millis(500);
-/// So long a leader may be without Mesos before it gives way to a standby, which may reach it. Masters that are all away
-/// come back sooner, or the standby gives way, too: each time without success in between, twice as long.
-const GIVE_WAY_AFTER: Duration = Duration::from_secs(30);
-const GIVE_WAY_AFTER_MAX: Duration = Duration::from_mins(16);
 /// Apache Cotton's name, by which operators know the framework.
 const FRAMEWORK: &str = "mysos";
 const EXECUTOR: &str = "mysos.executor";
@@ -152,12 +149,13 @@ impl Stock {
             ElectionConfig { url: self.zk_url.clone(), api: self.url.clone(), session_timeout: SESSION_TIMEOUT };
         let election = Election::start(config);
         let mut standing = election.standing();
-        let mut patience = GIVE_WAY_AFTER;
+        let mut patience = Patience::new();
         loop {
             let now = standing.borrow_and_update().clone();
             tracing::info!("this scheduler {now}");
             match now {
                 Standing::Leading(leadership) => {
+                    patience.begin_term();
                     let why = loop {
                         match self.lead(&leadership, &mut patience).await? {
                             Term::Lost(why) => break why,
@@ -181,8 +179,8 @@ impl Stock {
         }
     }
 
-    /// One term. `patience` is for how long it may be without Mesos.
-    async fn lead(&self, leadership: &Leadership, patience: &mut Duration) -> Result<Term, RunError> {
+    /// One term; without Mesos it ends when patience does.
+    async fn lead(&self, leadership: &Leadership, patience: &mut Patience) -> Result<Term, RunError> {
         self.front.show(api::standby(None, "this one leads and is connecting to Mesos"));
         let begun = tokio::select! {
             begun = self.begin(leadership) => begun,
@@ -207,7 +205,7 @@ impl Stock {
         ));
         tokio::select! {
             why = leadership.lost() => Ok(Term::Lost(why)),
-            why = without_mesos(leadership, subscribed, patience) => {
+            why = patience.used_up(subscribed, async || leadership.has_successor().await.unwrap_or(false)) => {
                 leadership.give_way(&why);
                 Ok(Term::Lost(leadership.lost().await))
             }
@@ -286,26 +284,6 @@ impl Stock {
             .as_ref()
             .map(|own| Credential { principal: own.principal.clone(), secret: own.secret.clone() });
         config
-    }
-}
-
-/// Waits until this leader has been without Mesos for longer than `patience`, and another scheduler stands by; says so.
-async fn without_mesos(
-    leadership: &Leadership,
-    mut subscribed: watch::Receiver<bool>,
-    patience: &mut Duration,
-) -> String {
-    loop {
-        if subscribed.wait_for(|is_subscribed| !is_subscribed).await.is_err() {
-            return std::future::pending().await; // it has ended, which is told elsewhere
-        }
-        if let Ok(_back) = tokio::time::timeout(*patience, subscribed.wait_for(|is_subscribed| *is_subscribed)).await {
-            *patience = GIVE_WAY_AFTER;
-        } else if leadership.has_successor().await.unwrap_or(false) {
-            let why = format!("no connection to Mesos for {} s, and another scheduler stands by", patience.as_secs());
-            *patience = (*patience * 2).min(GIVE_WAY_AFTER_MAX);
-            return why;
-        }
     }
 }
 

@@ -355,9 +355,13 @@ async fn leave(session: &Session, own: &str) {
     let _ended = timeout(session.timeout() * 3, gone).await;
 }
 
+/// A candidate's place in the order; `None` for what is no candidate.
+pub(super) fn number(name: &str) -> Option<i64> {
+    name.rsplit_once('-').and_then(|(_, number)| number.parse().ok())
+}
+
 /// The name before `own` (`None` when it leads), and the leader's; `None` when `own` is not there.
 fn place(names: Vec<String>, own: &str) -> Option<(Option<String>, String)> {
-    let number = |name: &str| name.rsplit_once('-').and_then(|(_, number)| number.parse::<i64>().ok());
     let mut names: Vec<(i64, String)> = names.into_iter().filter_map(|name| Some((number(&name)?, name))).collect();
     names.sort_unstable();
     let at = names.iter().position(|(_, name)| name == own)?;

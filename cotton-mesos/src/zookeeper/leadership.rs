@@ -4,6 +4,7 @@
 
 use super::ZkUrl;
 use super::discovery::ZkDiscovery;
+use super::election;
 use super::error::{ZkError, is_answer, is_end_of_session};
 use super::session::Session;
 use super::state::ZkStateStore;
@@ -71,14 +72,14 @@ impl Leadership {
         }
     }
 
-    /// Whether another scheduler would lead at once if this term ended.
+    /// Whether another scheduler stands by, to lead if this term ends.
     ///
     /// # Errors
     /// When the term is over, or `ZooKeeper` does not answer.
     pub async fn has_successor(&self) -> Result<bool, ZkError> {
         let (dir, own) = self.fence().rsplit_once('/').unwrap_or_default();
         let names = self.session()?.children(dir).await?.unwrap_or_default();
-        Ok(names.iter().any(|name| name != own))
+        Ok(names.iter().any(|name| name != own && election::number(name).is_some()))
     }
 
     /// Ends this term and stands for election again, behind all others, for a reason such as that another one may do what

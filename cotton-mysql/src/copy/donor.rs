@@ -153,7 +153,8 @@ impl Donor {
 
     async fn state(&self) -> Result<String, Error> {
         let sql = "SELECT @@GLOBAL.gtid_binlog_state AS state";
-        let row = self.link.row("read the binary log's state", sql, self.timing.statement).await?;
+        // behind the commits of many writers this may take long, and a whole copy depends on it
+        let row = self.link.row("read the binary log's state", sql, self.timing.copy_stall).await?;
         Ok(row.text("state").unwrap_or_default())
     }
 

@@ -4,7 +4,7 @@ use super::INSTALL_BACKUP;
 use super::donor::COMPLETE;
 use super::wire::Wire;
 use crate::cnf::COPY_PORT_PREFIX;
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, quote};
 use crate::dirs::Dirs;
 use crate::history::newest;
 use crate::programs::Programs;
@@ -36,9 +36,10 @@ pub(crate) struct Recipient<'a> {
 pub(crate) async fn receive(recipient: &Recipient<'_>, donor: &Endpoint, building: &Path) -> Result<(), Error> {
     let unpacker = recipient.programs.tool(&["mbstream"], INSTALL_BACKUP)?;
     let preparer = recipient.programs.tool(&["mariadb-backup", "mariabackup"], INSTALL_BACKUP)?;
-    let states = recipient.unpack(&unpacker, donor, building).await?;
+    let side = recipient.look_up().await?;
+    let states = recipient.unpack(&unpacker, donor, side.port, building).await?;
     recipient.prepare(&preparer, building).await?;
-    recipient.roll_back_prepared(building).await?;
+    let applied = recipient.settle(building, side.applies).await?;
     let read = |name: &str| {
         let path = building.join(name);
         std::fs::read_to_string(&path).map_err(|e| Error::file("read", path, e))
@@ -49,20 +50,32 @@ pub(crate) async fn receive(recipient: &Recipient<'_>, donor: &Endpoint, buildin
     }
     // later versions have another name for it
     let info = read("mariadb_backup_binlog_info").or_else(|_| read("xtrabackup_binlog_info"))?;
-    let state = state_at(&info, &states)?;
+    let state = state_at(&info, &applied, &states)?;
     // with this file a server without binary logs knows where its own begin, and what it gives to others
     let path = building.join("binlog.state");
     std::fs::write(&path, state).map_err(|e| Error::file("write", &path, e))?;
     recipient.dirs.give(&path)
 }
 
+/// What the donor's SQL side tells.
+struct DonorSide {
+    /// Of its copy server.
+    port: u16,
+    /// It is no primary: its transactions come from an applier.
+    applies: bool,
+}
+
 impl Recipient<'_> {
-    async fn unpack(&self, unpacker: &Path, donor: &Endpoint, building: &Path) -> Result<String, Error> {
-        let limit = self.config.timing.statement;
-        let row = self.donor.row("find the donor's copy server", "SELECT @@GLOBAL.report_user AS port", limit).await?;
+    async fn look_up(&self) -> Result<DonorSide, Error> {
+        let sql = "SELECT @@GLOBAL.report_user AS port, @@GLOBAL.read_only AS read_only";
+        let row = self.donor.row("find the donor's copy server", sql, self.config.timing.statement).await?;
         let text = row.text("port").unwrap_or_default();
         let port = text.strip_prefix(COPY_PORT_PREFIX).and_then(|port| port.parse::<u16>().ok());
         let port = port.ok_or_else(|| Error::Unsupported("the donor has no copy server".to_owned()))?;
+        Ok(DonorSide { port, applies: row.is_on("read_only") })
+    }
+
+    async fn unpack(&self, unpacker: &Path, donor: &Endpoint, port: u16, building: &Path) -> Result<String, Error> {
         let connect = async {
             let stream = TcpStream::connect((donor.host.as_str(), port)).await;
             let stream = stream.map_err(|source| Error::System { what: "reach the donor's copy server", source })?;
@@ -114,31 +127,45 @@ impl Recipient<'_> {
         )))
     }
 
-    /// Takes back what the donor was about to commit; without the donor's binary logs no server starts with that.
+    /// Lets a server look at the copy without its binary logs, and returns what appliers had committed in it.
     ///
-    /// A parallel applier gives up the lock that a backup waits for while its transaction, prepared, waits for the one
-    /// before it (MDEV-36025). That transaction is in no binary log then, nor in the position of the copy: it comes again
-    /// with replication. XA transactions that clients prepared are left, they are in the binary log.
-    async fn roll_back_prepared(&self, building: &Path) -> Result<(), Error> {
+    /// A parallel applier gives up the lock that a backup waits for while its transaction waits for the one before it
+    /// (MDEV-36025). That transaction is in no binary log yet, nor in any position: it comes again with replication. But it
+    /// is prepared in the copy, and no server starts with that; it is rolled back. (What clients prepared, `XA PREPARE`,
+    /// is left.) A primary's commits keep the lock, so that with a copy of a primary the same is a reason to refuse it.
+    ///
+    /// What is committed may be more than the donor tells: it tells the position that its appliers have noted, and they do
+    /// that after their commit.
+    async fn settle(&self, building: &Path, donor_applies: bool) -> Result<String, Error> {
         let Self { config, programs, dirs, dialect, .. } = *self;
         let mut command = provision::offline(config, programs, dirs, dialect, building);
-        command.args(["--bootstrap", "--tc-heuristic-recover=ROLLBACK"]).stdin(Stdio::null());
-        let output = process::run(command, Vec::new(), config.timing.copy).await?;
-        if output.status.success() {
-            return Ok(());
+        command.arg("--bootstrap").arg("--secure-file-priv=");
+        if donor_applies {
+            command.arg("--tc-heuristic-recover=ROLLBACK");
         }
-        let how = process::describe_with_reason(&output);
-        Err(Error::CopyIncomplete(format!("rolling back unfinished commits ended with {how}")))
+        let path = building.join("applied");
+        let sql = format!(
+            "SELECT CONCAT_WS('-', domain_id, server_id, seq_no) FROM mysql.gtid_slave_pos INTO OUTFILE {} LINES TERMINATED BY ',';\n",
+            quote(&path.display().to_string())?
+        );
+        let output = process::run(command, sql.into_bytes(), config.timing.copy).await?;
+        if !output.status.success() {
+            let how = process::describe_with_reason(&output);
+            return Err(Error::CopyIncomplete(format!("a server that looked at it ended with {how}")));
+        }
+        let applied = std::fs::read_to_string(&path).map_err(|e| Error::file("read", &path, e))?;
+        std::fs::remove_file(&path).map_err(|e| Error::file("remove", &path, e))?;
+        Ok(applied)
     }
 }
 
 /// The state of the donor's binary log at the moment of the copy, as a `.state` file.
 ///
-/// `info` holds the last GTID of each domain; what other servers wrote earlier is only in the `states`, which were read
-/// before and after. When more than the last writer changed meanwhile, there was a failover and the moment is unknown.
-fn state_at(info: &str, states: &str) -> Result<String, Error> {
+/// `info` holds the last GTID of each domain that the donor told of, `applied` those that are in the copy; what other servers
+/// wrote earlier is only in the `states`, which were read before and after. When more than the last writer changed meanwhile, there was a failover and the moment is unknown.
+fn state_at(info: &str, applied: &str, states: &str) -> Result<String, Error> {
     let bad = |text: &str| Error::CopyIncomplete(text.to_owned());
-    let position = newest(&[info.split('\t').nth(2).unwrap_or_default().trim()])?;
+    let position = newest(&[info.split('\t').nth(2).unwrap_or_default().trim(), applied])?;
     let (before, after) = states.split_once(';').ok_or_else(|| bad("the donor told no history"))?;
     let (before, after) = (entries(before)?, entries(after)?);
     let mut text = String::new();
@@ -182,10 +209,14 @@ mod tests {
     #[test]
     fn the_state_at_the_moment_of_the_copy() {
         let info = "binlog.000001\t354\t0-2-356\n";
-        let state = state_at(info, "0-1-300,0-2-350;0-1-300,0-2-400").expect("it fits");
+        let state = state_at(info, "", "0-1-300,0-2-350;0-1-300,0-2-400").expect("it fits");
         assert_eq!(state, "0-1-300\n0-2-356\n");
-        assert_eq!(state_at("binlog.000001\t4\t0-1-5", "0-1-5;0-1-5").expect("it fits"), "0-1-5\n");
-        assert_eq!(state_at("binlog.000001\t4\t", ";").expect("a fresh donor"), "");
+        assert_eq!(state_at("binlog.000001\t4\t0-1-5", "0-1-5", "0-1-5;0-1-5").expect("it fits"), "0-1-5\n");
+        assert_eq!(state_at("binlog.000001\t4\t", "", ";").expect("a fresh donor"), "");
+        // appliers had committed more than they had noted, and an older entry is still there
+        let state = state_at(info, "0-2-358,0-2-355,0-1-300", "0-1-300,0-2-350;0-1-300,0-2-400").expect("it fits");
+        assert_eq!(state, "0-1-300\n0-2-358\n");
+        assert!(state_at(info, "0-2-401", "0-1-300,0-2-350;0-1-300,0-2-400").is_err(), "beyond the end");
         for (info, states) in [
             (info, "0-1-300,0-2-350;0-1-400,0-2-360"), // a failover and back
             (info, "0-1-300,0-2-350;0-1-300,0-2-355"), // beyond the end
@@ -193,7 +224,7 @@ mod tests {
             ("x\t4\t", "0-1-1;0-1-1"),
             (info, "0-2-356"),
         ] {
-            assert!(state_at(info, states).is_err(), "{states}");
+            assert!(state_at(info, "", states).is_err(), "{states}");
         }
     }
 }

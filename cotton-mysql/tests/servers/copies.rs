@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 on_each_server!(
     a_copy_is_complete_and_can_follow,
+    a_copy_of_a_busy_replica_has_what_it_says,
     what_the_donor_has_not_committed_is_not_in_the_copy,
     a_copy_that_breaks_changes_nothing,
     the_last_member_gives_a_copy_while_commits_wait,
@@ -86,6 +87,26 @@ async fn a_copy_is_complete_and_can_follow(servers: Servers) {
     members[1].instance.start().await.expect("restart");
     members[1].attach(&fresh, false).await;
     members[1].until_has(&acknowledged.into_iter().chain([1_000_000]).collect()).await;
+}
+
+/// Appliers in parallel note their position after they have committed.
+async fn a_copy_of_a_busy_replica_has_what_it_says(servers: Servers) {
+    if servers != Servers::MariaDb {
+        return; // MySQL keeps its position with its data
+    }
+    let Some(members) = cluster(servers, 2, 1).await else { return };
+    let members: Vec<Arc<Member>> = members.into_iter().map(Arc::new).collect();
+    let load = Load::start(Arc::clone(&members[0]), 16);
+    load.progress(200).await;
+    let fresh = Member::running(servers).await.expect("as the others");
+    for donor in [&members[1], &members[0], &members[1]] {
+        fresh.instance.copy_from(&donor.endpoint).await.expect("copy");
+        // each transaction is a row, but for the two that made the table
+        let sql = "SELECT CAST(SUBSTRING_INDEX(@@GLOBAL.gtid_binlog_pos, '-', -1) AS SIGNED) - COUNT(*) FROM app.t";
+        let beside: Option<i64> = fresh.admin().await.query_first(sql).await.expect("positions");
+        assert_eq!(beside, Some(2), "{:?}", fresh.probe().await);
+    }
+    load.finish().await;
 }
 
 /// Appliers in parallel: while one waits for a lock, those behind it have prepared their transactions and wait for it.

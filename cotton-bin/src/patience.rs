@@ -1,0 +1,145 @@
+//! How long a leader goes on without Mesos: it can do nothing then, while one that stands by may reach it.
+
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+/// The first time. Masters that change their leader are back sooner.
+const AFTER: Duration = Duration::from_secs(30);
+/// And the longest: it doubles each time that it was in vain, when all masters are away and leaders rotate.
+const AFTER_MAX: Duration = Duration::from_mins(16);
+/// How often it is looked for somebody who stands by, once patience is used up.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// Of one scheduler, over all its terms.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    after: Duration,
+    /// When it was used up, unless there was success since.
+    used_up: Option<Instant>,
+}
+
+impl Patience {
+    pub(crate) const fn new() -> Self {
+        Self { after: AFTER, used_up: None }
+    }
+
+    /// A term begins. When others led for much longer than this one waited, they had what it had not.
+    pub(crate) fn begin_term(&mut self) {
+        if self.used_up.is_some_and(|when| when.elapsed() > 2 * self.after) {
+            *self = Self::new();
+        }
+    }
+
+    /// Waits until there has been no subscription for too long and somebody stands by; says so. `subscribed` tells whether
+    /// there is one.
+    pub(crate) async fn used_up(
+        &mut self,
+        mut subscribed: watch::Receiver<bool>,
+        stands_by: impl AsyncFn() -> bool,
+    ) -> String {
+        loop {
+            if *subscribed.borrow_and_update() {
+                *self = Self::new();
+            }
+            becomes(&mut subscribed, false).await;
+            let since = Instant::now();
+            let mut wait = self.after;
+            while timeout(wait, becomes(&mut subscribed, true)).await.is_err() {
+                if stands_by().await {
+                    let seconds = since.elapsed().as_secs();
+                    *self = Self { after: (self.after * 2).min(AFTER_MAX), used_up: Some(Instant::now()) };
+                    return format!("no connection to Mesos for {seconds} s, and another scheduler stands by");
+                }
+                wait = LOOK;
+            }
+        }
+    }
+}
+
+/// Waits for that value; for ever when there will be no other.
+async fn becomes(watched: &mut watch::Receiver<bool>, value: bool) {
+    if watched.wait_for(|now| *now == value).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// How long it lasts from now on, without a subscription and with somebody who stands by.
+    async fn lasts(patience: &mut Patience, subscribed: &watch::Sender<bool>) -> u64 {
+        let start = Instant::now();
+        patience.used_up(subscribed.subscribe(), async || true).await;
+        start.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn doubles_in_vain_and_starts_anew_after_success() {
+        let (mut patience, subscribed) = (Patience::new(), watch::Sender::new(false));
+        for expected in [30, 60, 120, 240, 480, 960, 960] {
+            patience.begin_term();
+            assert_eq!(lasts(&mut patience, &subscribed).await, expected);
+        }
+        // subscribed all the time, until it is lost
+        subscribed.send_replace(true);
+        let lose = async {
+            tokio::time::sleep(Duration::from_secs(1000)).await;
+            subscribed.send_replace(false);
+        };
+        let (took, ()) = tokio::join!(lasts(&mut patience, &subscribed), lose);
+        assert_eq!(took, 1030);
+        assert_eq!(lasts(&mut patience, &subscribed).await, 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_loss_is_borne_and_forgotten() {
+        let (mut patience, subscribed) = (Patience::new(), watch::Sender::new(true));
+        let lose = async {
+            for is_subscribed in [false, true, false] {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                subscribed.send_replace(is_subscribed);
+            }
+        };
+        let (took, ()) = tokio::join!(lasts(&mut patience, &subscribed), lose);
+        assert_eq!(took, 60 + 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_follows_for_long_has_its_patience_back() {
+        let (mut patience, subscribed) = (Patience::new(), watch::Sender::new(false));
+        for _ in 0..3 {
+            lasts(&mut patience, &subscribed).await;
+        }
+        tokio::time::sleep(Duration::from_hours(1)).await;
+        patience.begin_term();
+        assert_eq!(lasts(&mut patience, &subscribed).await, 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn alone_it_goes_on_until_somebody_comes() {
+        let (mut patience, subscribed) = (Patience::new(), watch::Sender::new(false));
+        let comes = AtomicBool::new(false);
+        let start = Instant::now();
+        let come = async {
+            tokio::time::sleep(Duration::from_secs(1000)).await;
+            comes.store(true, Ordering::Relaxed);
+        };
+        let why = patience.used_up(subscribed.subscribe(), async || comes.load(Ordering::Relaxed));
+        let (why, ()) = tokio::join!(why, come);
+        let took = start.elapsed().as_secs();
+        assert!((1000..=1003).contains(&took), "{took}");
+        assert_eq!(why, format!("no connection to Mesos for {took} s, and another scheduler stands by"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_ended_is_not_waited_for_with_a_busy_loop() {
+        let (mut patience, subscribed) = (Patience::new(), watch::Sender::new(false));
+        let receiver = subscribed.subscribe();
+        drop(subscribed);
+        let ended = timeout(Duration::from_hours(1), patience.used_up(receiver, async || false)).await;
+        assert!(ended.is_err());
+    }
+}
