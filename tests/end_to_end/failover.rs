@@ -2,38 +2,50 @@
 
 use crate::{Outcome, SOME, STEP, came_back_or_was_errant, cluster, cotton, nothing_twice};
 use cotton_core::Endpoint;
-use cotton_tests::{Api, Client, Failure, RealCotton, Wanted, Writer, admin, within};
+use cotton_tests::{Api, Client, Failure, Process, RealCotton, Wanted, Writer, admin, within};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Looks at the endpoint that the API tells, again and again; whenever it is another one, it must be writable already.
-fn watch_endpoint(api: Api, name: &'static str, client: Client) -> JoinHandle<Failure> {
-    tokio::spawn(async move {
-        let mut last: Option<Endpoint> = None;
+/// Also gives the one that was last found so: nobody must kill another, which could be read-only again when it is looked at.
+fn watch_endpoint(
+    api: Api,
+    name: &'static str,
+    client: Client,
+) -> (JoinHandle<Failure>, watch::Receiver<Option<Endpoint>>) {
+    let (writable, found) = watch::channel(None);
+    let task = tokio::spawn(async move {
         loop {
             let seen = api.cluster(name).await.ok().flatten().and_then(|cluster| cluster.endpoint);
-            if let Some(seen) = seen.filter(|seen| last.as_ref() != Some(seen)) {
+            if let Some(seen) = seen.filter(|seen| writable.borrow().as_ref() != Some(seen)) {
                 match client.is_writable(&seen).await {
                     Ok(true) => {}
                     Ok(false) => return Failure::new(format!("{seen} is told as primary, but read-only")),
                     Err(failure) => return Failure::new(format!("{seen} is told as primary: {failure}")),
                 }
-                last = Some(seen);
+                writable.send_replace(Some(seen));
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-    })
+    });
+    (task, found)
 }
 
+/// That it has not ended by itself.
 async fn ended_well(watch: JoinHandle<Failure>) -> Outcome {
     if watch.is_finished() {
-        return Err(watch.await.map_err(|error| Failure::because("the watch ended", &error))?);
+        return Err(failure_of(watch).await);
     }
     watch.abort();
     Ok(())
+}
+
+async fn failure_of(watch: JoinHandle<Failure>) -> Failure {
+    watch.await.unwrap_or_else(|error| Failure::because("the watch ended", &error))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -41,11 +53,15 @@ async fn killed_primary_is_replaced_and_comes_back_with_its_data() -> Outcome {
     let Some(cotton) = cotton().await? else { return Ok(()) };
     let (client, mut seen) = cluster(&cotton, "a", 3).await?;
     let api = cotton.api();
-    let watch = watch_endpoint(api.clone(), "a", client.clone());
+    let (watch, mut writable) = watch_endpoint(api.clone(), "a", client.clone());
     let writer = Writer::start(&api, "a", client, 4).await?;
     for round in 1..=3 {
         writer.progress(SOME, STEP).await?;
         let old = seen.primary()?.clone();
+        let was_looked_at = writable.wait_for(|seen| seen.as_ref() == Some(&old.endpoint));
+        if within(STEP, "the endpoint is writable", was_looked_at).await?.is_err() {
+            return Err(failure_of(watch).await);
+        }
         let (server, executor) = (cotton.server(&old.task)?, cotton.executor(&old.task)?);
         let killed = Instant::now();
         server.kill();
@@ -79,7 +95,7 @@ async fn killed_executor_takes_its_server_along_and_is_replaced() -> Outcome {
 
     // a replica's: no election
     let victim = seen.replicas().next().expect("it has replicas").clone();
-    kill_executor(&cotton, &victim.task).await?;
+    kill_executor(&cotton, &victim.task)?.ended(STEP).await?;
     let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(victim.id).is_none()).await?;
     assert_eq!(seen.epoch, 1, "a replica is no reason for an election");
     writer.progress(SOME, STEP).await?;
@@ -87,7 +103,7 @@ async fn killed_executor_takes_its_server_along_and_is_replaced() -> Outcome {
     // the primary's
     let victim = seen.primary()?.clone();
     let killed = Instant::now();
-    kill_executor(&cotton, &victim.task).await?;
+    kill_executor(&cotton, &victim.task)?.ended(STEP).await?;
     writer.first_elsewhere(victim.endpoint.port, killed, STEP).await?;
     let seen = api.until("a", STEP, "whole without it", |c| c.is_healthy() && c.member(victim.id).is_none()).await?;
     assert_eq!(seen.epoch, 2);
@@ -96,10 +112,11 @@ async fn killed_executor_takes_its_server_along_and_is_replaced() -> Outcome {
     nothing_twice(&cotton, &api, &[&seen]).await
 }
 
-async fn kill_executor(cotton: &RealCotton, task: &str) -> Outcome {
+/// Kills an executor and gives its server, which ends with it: as soon as it does not write to the disk any more.
+fn kill_executor(cotton: &RealCotton, task: &str) -> Result<Process, Failure> {
     let server = cotton.server(task)?;
     cotton.executor(task)?.kill();
-    server.ended(Duration::from_secs(1)).await
+    Ok(server)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -154,8 +171,10 @@ async fn without_replicas_commits_wait_and_go_on_by_themselves() -> Outcome {
     let primary = seen.primary()?.clone();
     let writer = Writer::start(&api, "a", client, 2).await?;
     writer.progress(SOME, STEP).await?;
-    for replica in seen.replicas() {
-        kill_executor(&cotton, &replica.task).await?; // so that it takes a while until others are back
+    // executors, so that it takes a while until others are back; and all at once, before any of them is
+    let killed = seen.replicas().map(|replica| kill_executor(&cotton, &replica.task));
+    for server in killed.collect::<Result<Vec<_>, _>>()? {
+        server.ended(STEP).await?;
     }
     let acknowledged = writer.count();
     let blocked = api.until("a", STEP, "blocked", |c| c.waits_for("waiting_for_ack")).await?;

@@ -62,9 +62,10 @@ async fn new_members_copy_what_the_binary_logs_no_longer_hold() -> Outcome {
     assert_eq!((four.epoch, four.primary), (1, seen.primary));
     let events = api.events("a", 0).await?;
     for new in four.members.iter().filter(|member| seen.member(member.id).is_none()) {
-        let says = |e: &&cotton_tests::Event| e.kind == "trouble" && e.member() == Some(new.id);
-        let why = events.iter().find(says).map(|event| event.text.as_str()).unwrap_or_default();
-        assert!(why.contains("do not reach back"), "member {} did not need a copy: {why}", new.id);
+        // it may have been in other trouble as well
+        let told = events.iter().filter(|e| e.kind == "trouble" && e.member() == Some(new.id));
+        let told: Vec<_> = told.map(|event| event.text.as_str()).collect();
+        assert!(told.iter().any(|why| why.contains("do not reach back")), "{} did not need a copy: {told:?}", new.id);
     }
     writer.progress(SOME, STEP).await?;
     writer.finish_and_compare(&four.endpoints()?, STEP).await?;

@@ -218,12 +218,12 @@ fn as_nobody(program: &Path) -> Command {
 
 /// Tries until it holds, for what no event tells.
 pub(crate) async fn until<T>(what: &str, mut check: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let deadline = std::time::Instant::now() + Duration::from_secs(90);
     loop {
         if let Some(value) = check().await {
             return value;
         }
-        assert!(std::time::Instant::now() < deadline, "{what}: waited 30 s");
+        assert!(std::time::Instant::now() < deadline, "{what}: waited 90 s");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

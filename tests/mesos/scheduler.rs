@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) const STEP: Duration = Duration::from_mins(1);
+pub(crate) const STEP: Duration = Duration::from_secs(90);
 /// What a small task needs besides its executor.
 pub(crate) const SMALL: Resources = Resources { cpus_milli: 100, mem_bytes: 32 * MIB, disk_bytes: 16 * MIB };
 

@@ -2,7 +2,7 @@
 
 use crate::{Outcome, STEP};
 use cotton_core::Endpoint;
-use cotton_tests::{Cluster, Failure, Process, Stock, Writer, tree};
+use cotton_tests::{Cluster, Event, Failure, Process, Stock, Writer, tree};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -45,23 +45,51 @@ pub(crate) async fn nothing_else_runs(stock: &Stock, clusters: &[&Cluster]) -> O
     .await
 }
 
-/// Waits until what is looked at is as wanted.
+/// Waits until what is looked at is as wanted. Who does not answer is asked again.
 pub(crate) async fn until<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    wanted: &T,
+    look: impl AsyncFn() -> Result<T, Failure>,
+) -> Outcome {
+    until_within(STEP, what, wanted, look).await
+}
+
+/// As [`until`], with a deadline of its own.
+pub(crate) async fn until_within<T: PartialEq + std::fmt::Debug>(
+    limit: Duration,
     what: &str,
     wanted: &T,
     look: impl AsyncFn() -> Result<T, Failure>,
 ) -> Outcome {
     let start = Instant::now();
     loop {
-        let seen = look().await?;
-        if seen == *wanted {
-            return Ok(());
-        }
-        if start.elapsed() > STEP {
-            return Err(Failure::new(format!("not within {STEP:?}: {what}: {wanted:?}; there is {seen:?}")));
+        let seen = match look().await {
+            Ok(seen) if seen == *wanted => return Ok(()),
+            Ok(seen) => format!("there is {seen:?}"),
+            Err(failure) => failure.to_string(),
+        };
+        if start.elapsed() > limit {
+            return Err(Failure::new(format!("not within {limit:?}: {what}: {wanted:?}; {seen}")));
         }
         tokio::time::sleep(Duration::from_millis(50)).await; // neither Mesos nor ZooKeeper calls us
     }
+}
+
+/// What happened to the cluster, whose primary never was lost. So whenever its epoch changed, one handed over to another.
+pub(crate) async fn no_primary_lost(stock: &Stock) -> Result<Vec<Event>, Failure> {
+    let events = stock.api(0).events("a", 0).await?;
+    assert_eq!(count(&events, "primary_lost"), 0, "{events:#?}");
+    Ok(events)
+}
+
+/// How many events of a kind there are.
+pub(crate) fn count(events: &[Event], kind: &str) -> usize {
+    events.iter().filter(|event| event.kind == kind).count()
+}
+
+/// Tells how long nothing was acknowledged. It is no failure when that is long: nobody knows what else this machine had to do.
+pub(crate) fn tell_pause(what: &str, writer: &Writer, since: Instant) {
+    eprintln!("writes paused for {} ms when {what}", writer.longest_pause(since).as_millis());
 }
 
 /// All tasks that Mesos has and that have not ended, or of which it does not know that we know that they have.

@@ -16,7 +16,7 @@ async fn frameworks(stock: &Stock) -> Result<(usize, usize), Failure> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scheduler_that_was_silent_for_too_long_stops_and_says_why() -> Outcome {
     let mesos = MesosOptions { agents: 2, ..MesosOptions::default() };
-    let flags = vec![("framework_failover_timeout", "5s".to_owned())];
+    let flags = vec![("framework_failover_timeout", "60s".to_owned())];
     let Some(mut stock) = Stock::start_with(StockOptions { mesos, flags, ..StockOptions::default() }).await? else {
         return Ok(());
     };
@@ -30,6 +30,11 @@ async fn a_scheduler_that_was_silent_for_too_long_stops_and_says_why() -> Outcom
     stock.until_ready(0).await?;
     assert_eq!(api_tasks(&stock.api(0).until_healthy("a", STEP).await?), api_tasks(&seen));
 
+    // Longer is. Mesos goes by what it was told last.
+    stock.flag("framework_failover_timeout", "5s".to_owned());
+    stock.kill_scheduler(0).await?;
+    stock.start_scheduler(0)?;
+    stock.until_ready(0).await?;
     stock.kill_scheduler(0).await?;
     checks::until("Mesos gives the framework up", &(0, 1), async || frameworks(&stock).await).await?;
     for server in servers {
@@ -161,7 +166,6 @@ async fn a_leader_without_mesos_gives_way_to_one_that_has_it() -> Outcome {
     link.cut();
     let noticed = async || Ok(stock.log_end(0).contains("no connection to Mesos"));
     checks::until("the scheduler has noticed", &true, noticed).await?;
-    assert!(!stock.log_end(0).contains("leads no more"), "nobody stands by");
 
     stock.flag("mesos_master", direct);
     stock.start_scheduler(1)?;

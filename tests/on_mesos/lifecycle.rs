@@ -28,6 +28,9 @@ async fn created_failed_over_and_deleted() -> Outcome {
     for (_, executor) in stock.executors(3) {
         executor.ended(STEP).await?;
     }
-    assert!(stock.servers(3).is_empty());
+    for (_, server) in stock.servers(3) {
+        server.ended(STEP).await?; // killed, and in the middle of a write to the disk
+    }
+    assert!(stock.executors(3).is_empty() && stock.servers(3).is_empty());
     Ok(())
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// A pause between two looks at what has no event.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_mins(1);
 
 /// The API of one scheduler.
 #[derive(Clone, Debug)]
@@ -271,6 +271,26 @@ impl Api {
     pub async fn switchover(&self, name: &str, to: Option<u64>) -> Result<(), Failure> {
         let path = format!("/api/v1/clusters/{name}/switchover");
         self.ask::<Cluster>(Method::POST, &path, Some(&json!({ "to": to }))).await.map(drop)
+    }
+
+    /// Asks for a switchover to that member until it is the primary: one that has just missed a look at its server, or is
+    /// behind for a moment, cannot take over yet, and a switchover may fail and be taken back.
+    ///
+    /// # Errors
+    /// When it is not the primary in time; tells the last refusal.
+    pub async fn until_switched_over(&self, name: &str, to: u64, limit: Duration) -> Result<(), Failure> {
+        let start = Instant::now();
+        loop {
+            let asked = self.switchover(name, Some(to)).await;
+            if self.cluster(name).await.is_ok_and(|seen| seen.is_some_and(|seen| seen.primary == Some(to))) {
+                return Ok(());
+            }
+            if start.elapsed() > limit {
+                let words = asked.map_or_else(|refused| refused.to_string(), |()| "it was under way".to_owned());
+                return Err(Failure::new(format!("member {to} of '{name}' is no primary within {limit:?}: {words}")));
+            }
+            tokio::time::sleep(LOOK).await; // a refusal is no event
+        }
     }
 
     /// Asks to delete a cluster.

@@ -19,7 +19,7 @@ pub(crate) async fn place() -> SemaphorePermit<'static> {
 }
 
 /// How long a start or a clean end may take.
-const START: Duration = Duration::from_mins(1);
+const START: Duration = Duration::from_secs(90);
 
 /// What to start.
 #[derive(Clone, Debug)]

@@ -39,7 +39,7 @@ impl InProcess {
         let port = system.url().rsplit_once(':').and_then(|(_, port)| port.parse().ok());
         let port = port.ok_or_else(|| Failure::new(format!("'{}' has no port", system.url())))?;
         let this = Self { system, port, directory, _place: place };
-        this.api().until_ready(Duration::from_mins(1)).await?;
+        this.api().until_ready(Duration::from_secs(90)).await?;
         Ok(this)
     }
 

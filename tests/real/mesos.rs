@@ -18,7 +18,9 @@ use std::time::Duration;
 use tokio::sync::SemaphorePermit;
 
 /// How long a process of Mesos may take to be ready.
-const READY: Duration = Duration::from_mins(1);
+const READY: Duration = Duration::from_secs(90);
+/// How long the operator's calls may take: the master writes what some of them change to its disk before it answers.
+const ANSWER: Duration = Duration::from_mins(1);
 const POLL: Duration = Duration::from_millis(25);
 /// Ports for tasks, of each agent.
 const PORTS_EACH: u16 = 10;
@@ -246,7 +248,7 @@ impl RealMesos {
     /// # Errors
     /// When it is refused.
     pub async fn operator(&self, call: Value) -> Result<Value, Failure> {
-        let answer = self.post(&call).await?;
+        let answer = self.request(&call).timeout(ANSWER).send().await?;
         let (status, text) = (answer.status(), answer.text().await?);
         if !status.is_success() {
             return Err(Failure::new(format!("the master answers {status} to {call}: {text}")));
@@ -277,7 +279,11 @@ impl RealMesos {
     }
 
     async fn post(&self, call: &Value) -> Result<reqwest::Response, reqwest::Error> {
-        self.http.post(format!("http://{}/api/v1", self.master())).json(call).send().await
+        self.request(call).send().await
+    }
+
+    fn request(&self, call: &Value) -> reqwest::RequestBuilder {
+        self.http.post(format!("http://{}/api/v1", self.master())).json(call)
     }
 }
 

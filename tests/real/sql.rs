@@ -7,8 +7,8 @@ use mysql_async::{Conn, OptsBuilder};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// How long a connection may take, or a statement that waits for nothing.
-const ANSWER: Duration = Duration::from_secs(10);
+/// How long a connection may take, or a statement that waits for nothing but the disk.
+const ANSWER: Duration = Duration::from_mins(1);
 /// A pause between two looks at a server.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -78,10 +78,10 @@ impl Client {
         Ok(self.numbers(endpoint, "SELECT @@GLOBAL.read_only").await?.contains(&0))
     }
 
-    /// Waits until a query's numbers contain all that are wanted.
+    /// Waits until a query's numbers contain all that are wanted; a member that does not answer is asked again.
     ///
     /// # Errors
-    /// When they do not in time; tells some of those that are missing.
+    /// When they do not in time; tells some of those that are missing, or why there was no answer.
     pub async fn until_has(
         &self,
         endpoint: &Endpoint,
@@ -91,15 +91,17 @@ impl Client {
     ) -> Result<BTreeSet<u64>, Failure> {
         let start = Instant::now();
         loop {
-            let found = self.numbers(endpoint, query).await?;
-            let missing: Vec<_> = wanted.difference(&found).collect();
-            if missing.is_empty() {
-                return Ok(found);
-            }
+            let failure = match self.numbers(endpoint, query).await {
+                Ok(found) if found.is_superset(wanted) => return Ok(found),
+                Ok(found) => {
+                    let (missing, all) = (wanted.difference(&found).count(), wanted.len());
+                    let some: Vec<_> = wanted.difference(&found).take(10).collect();
+                    Failure::new(format!("{missing} rows of {all} are missing at {endpoint}: {some:?}"))
+                }
+                Err(failure) => failure,
+            };
             if start.elapsed() > limit {
-                let some = &missing[..missing.len().min(10)];
-                let words = format!("{} rows of {} are missing at {endpoint}: {some:?}", missing.len(), wanted.len());
-                return Err(Failure::new(words));
+                return Err(failure);
             }
             tokio::time::sleep(LOOK).await; // a replica tells nobody that it has caught up
         }

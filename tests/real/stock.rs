@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The unix user that executors and databases run as.
 const USER: &str = "nobody";
-const READY: Duration = Duration::from_mins(1);
+const READY: Duration = Duration::from_secs(90);
 const LOG_LINES: usize = 80;
 
 /// What to start.

@@ -22,7 +22,7 @@ use zookeeper_client as zk;
 type Outcome = Result<(), Failure>;
 
 /// Far more than any step takes, so that a failure is one, and not a slow machine.
-const STEP: Duration = Duration::from_mins(1);
+const STEP: Duration = Duration::from_secs(90);
 /// Of sessions, in tests that wait for their end.
 const SESSION: Duration = Duration::from_secs(3);
 

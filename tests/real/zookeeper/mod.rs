@@ -18,7 +18,7 @@ const JAR: &str = "/usr/share/java/zookeeper.jar";
 /// Short, so that sessions may be short.
 const TICK_MS: u32 = 200;
 /// Longer than a start takes on a busy machine.
-const START: Duration = Duration::from_mins(1);
+const START: Duration = Duration::from_secs(90);
 
 /// See the module. Dropping it ends its servers and removes their data.
 #[derive(Debug)]
@@ -93,7 +93,7 @@ impl ZooKeeper {
     /// Waits until all servers that run answer clients.
     ///
     /// # Errors
-    /// When they do not within a minute.
+    /// When they do not in time.
     pub async fn serving(&self) -> Result<(), Failure> {
         for server in self.servers.iter().filter(|server| server.is_started()) {
             server.serving(START).await?;
