@@ -60,7 +60,7 @@ impl Patience {
 /// Waits for that value; for ever when there will be no other.
 async fn becomes(watched: &mut watch::Receiver<bool>, value: bool) {
     if watched.wait_for(|now| *now == value).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

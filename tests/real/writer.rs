@@ -175,12 +175,14 @@ impl Writer {
         within(limit, "a write on another member", found).await
     }
 
-    /// The time between the last acknowledgement before `at` and the first one after it.
+    /// The time without an acknowledgement until the first of another member than that which was written to at `at`.
+    /// (Answers of one that was just killed may still be on their way.)
     pub fn outage(&self, at: Instant) -> Option<Duration> {
         let acks = self.shared.acks();
-        let before = acks.iter().filter(|ack| ack.at <= at).map(|ack| ack.at).max();
-        let after = acks.iter().filter(|ack| ack.at > at).map(|ack| ack.at).min()?;
-        Some(after.duration_since(before.unwrap_or(at)))
+        let old = acks.iter().filter(|ack| ack.at <= at).max_by_key(|ack| ack.at)?.port;
+        let first = acks.iter().filter(|ack| ack.at > at && ack.port != old).map(|ack| ack.at).min()?;
+        let last = acks.iter().map(|ack| ack.at).filter(|at| *at < first).max()?;
+        Some(first.duration_since(last))
     }
 
     /// The longest time without an acknowledgement from `since` to now.

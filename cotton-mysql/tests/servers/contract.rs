@@ -50,7 +50,7 @@ impl Outside for Real {
     }
 
     async fn pause(&self) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
     fn can_copy(&self) -> bool {

@@ -3,7 +3,7 @@
 use crate::load::Load;
 use crate::support::{Member, Servers, cluster, insert, rows, until};
 use cotton_core::ErrorKind;
-use cotton_core::ports::mysql::{Followed, MySql};
+use cotton_core::ports::mysql::MySql;
 use mysql_async::prelude::Queryable;
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ async fn a_copy_is_complete_and_can_follow(servers: Servers) {
     assert!(exit.is_err(), "nobody was told of the server that made the copy: {exit:?}");
 
     let fresh = Member::running(servers).await.expect("as the others");
-    assert!(matches!(fresh.follow(&members[0], true).await, Followed::HistoryMissing(_)));
+    fresh.until_history_is_missing(&members[0]).await;
     for donor in [&members[1], &members[0]] {
         let before = fresh.instance.pid();
         fresh.instance.copy_from(&donor.endpoint).await.expect("copy");
@@ -81,8 +81,7 @@ async fn a_copy_is_complete_and_can_follow(servers: Servers) {
     fresh.promote(0).await;
     insert(&mut fresh.client().await, 1_000_000).await.expect("insert");
     let empty = Member::running(servers).await.expect("as the others");
-    let followed = empty.follow(&fresh, false).await;
-    assert!(matches!(followed, Followed::HistoryMissing(_)), "{followed:?}");
+    empty.until_history_is_missing(&fresh).await;
     // while a member that has the history goes on with it
     members[1].instance.start().await.expect("restart");
     members[1].attach(&fresh, false).await;

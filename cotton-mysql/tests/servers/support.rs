@@ -63,7 +63,7 @@ impl Servers {
         let path = parent.join(format!("template-{self:?}-{}", std::process::id()));
         if !made.contains(&self) {
             let member = Member::new(self.programs().expect("looked for before"), |_| {});
-            member.instance.provision().await.expect("provision");
+            member.provision().await;
             for entry in std::fs::read_dir(parent).expect("made by cargo").flatten() {
                 let name = entry.file_name().into_string().unwrap_or_default();
                 let of = name.strip_prefix("template-").and_then(|rest| rest.rsplit('-').next());
@@ -95,6 +95,9 @@ fn fetched(name: &str) -> Option<PathBuf> {
     Some(open.join(name).join("bin"))
 }
 
+/// Far more than anything takes, so that a failure is one and not a slow machine, or a disk that stands still.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+
 /// Below those that the system gives to whoever asks for any: between here and the server's start one could be taken.
 pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -122,7 +125,7 @@ pub(crate) fn config(programs: Option<PathBuf>, root: &Path, server_id: u64) -> 
     let resources = Resources { cpus_milli: 1000, mem_bytes: 128 * MIB, disk_bytes: 1024 * MIB };
     let mut config = InstanceConfig::new(root.join("m"), endpoint, server_id, resources, USER, passwords);
     config.programs = programs;
-    config.timing.probe = Duration::from_secs(5); // a busy machine is not what is tested
+    (config.timing.probe, config.timing.statement) = (PATIENCE, PATIENCE); // a busy machine is not what is tested
     config.bind_address = "127.0.0.1".into();
     config
 }
@@ -143,6 +146,17 @@ impl Member {
         let endpoint = config.endpoint.clone();
         let instance = Arc::new(Instance::new(config.clone()).expect("programs are there"));
         Self { instance, config, endpoint, dir }
+    }
+
+    /// Makes the data directory. MySQL's own making of one was seen to hang on a busy machine: then again, as an executor.
+    pub(crate) async fn provision(&self) {
+        for _ in 0..2 {
+            match self.instance.provision().await {
+                Err(error) if error.is_temporary() => eprintln!("  {}", error.chain()),
+                made => return made.expect("provision"),
+            }
+        }
+        self.instance.provision().await.expect("provision");
     }
 
     /// The same directory with another executor.
@@ -220,6 +234,12 @@ impl Member {
         panic!("it does not follow");
     }
 
+    /// Follows until it is told that the primary's binary logs do not reach back: MariaDB's refusal may come when `follow`
+    /// has waited for long enough.
+    pub(crate) async fn until_history_is_missing(&self, primary: &Self) {
+        until("refused", || async { matches!(self.follow(primary, false).await, Followed::HistoryMissing(_)) }).await;
+    }
+
     pub(crate) async fn attach(&self, primary: &Self, semi_sync: bool) {
         assert_eq!(self.follow(primary, semi_sync).await, Followed::Attached);
         self.until_connected().await;
@@ -232,7 +252,7 @@ impl Member {
             if status.replication.as_ref().is_some_and(|r| r.link == LinkState::Connected && r.applying) {
                 return;
             }
-            if start.elapsed() > Duration::from_secs(30) {
+            if start.elapsed() > PATIENCE {
                 let log = std::fs::read_to_string(self.root().join("log/error.log")).unwrap_or_default();
                 panic!("never connected: {status:#?}\n{log}");
             }
@@ -271,7 +291,7 @@ impl Member {
             if lost.len() < missing {
                 (progress, missing) = (Instant::now(), lost.len()); // on a busy machine an applier is far behind
             }
-            let idle = progress.elapsed() >= Duration::from_secs(20);
+            let idle = progress.elapsed() >= PATIENCE;
             assert!(!idle, "{missing} lost, the first is {:?}: {:?}", lost.first(), self.probe().await);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -279,10 +299,15 @@ impl Member {
 }
 
 /// Polls until it holds.
-pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, holds: impl FnMut() -> F) {
+    until_within(PATIENCE, what, holds).await;
+}
+
+/// As [`until`], with a deadline of its own.
+pub(crate) async fn until_within<F: Future<Output = bool>>(limit: Duration, what: &str, mut holds: impl FnMut() -> F) {
     let start = Instant::now();
     while !holds().await {
-        assert!(start.elapsed() < Duration::from_secs(30), "never {what}");
+        assert!(start.elapsed() < limit, "never {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
