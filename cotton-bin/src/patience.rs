@@ -8,6 +8,8 @@ use tokio::time::{Instant, timeout};
 const AFTER: Duration = Duration::from_secs(30);
 /// And the longest: it doubles each time that it was in vain, when all masters are away and leaders rotate.
 const AFTER_MAX: Duration = Duration::from_mins(16);
+/// When others have led for so long since, they had what this one had not, whatever their own patience was.
+const OTHERS_HAD_IT: Duration = Duration::from_mins(64);
 /// How often it is looked for somebody who stands by, once patience is used up.
 const LOOK: Duration = Duration::from_secs(3);
 
@@ -24,9 +26,9 @@ impl Patience {
         Self { after: AFTER, used_up: None }
     }
 
-    /// A term begins. When others led for much longer than this one waited, they had what it had not.
+    /// A term begins.
     pub(crate) fn begin_term(&mut self) {
-        if self.used_up.is_some_and(|when| when.elapsed() > 2 * self.after) {
+        if self.used_up.is_some_and(|when| when.elapsed() > OTHERS_HAD_IT) {
             *self = Self::new();
         }
     }
@@ -46,7 +48,7 @@ impl Patience {
             let since = Instant::now();
             let mut wait = self.after;
             while timeout(wait, becomes(&mut subscribed, true)).await.is_err() {
-                if stands_by().await {
+                if stands_by().await && !*subscribed.borrow() {
                     let seconds = since.elapsed().as_secs();
                     *self = Self { after: (self.after * 2).min(AFTER_MAX), used_up: Some(Instant::now()) };
                     return format!("no connection to Mesos for {seconds} s, and another scheduler stands by");
@@ -113,9 +115,22 @@ mod tests {
         for _ in 0..3 {
             lasts(&mut patience, &subscribed).await;
         }
-        tokio::time::sleep(Duration::from_hours(1)).await;
+        tokio::time::sleep(2 * OTHERS_HAD_IT).await;
         patience.begin_term();
         assert_eq!(lasts(&mut patience, &subscribed).await, 30);
+    }
+
+    /// While all masters are away, leaders rotate less and less often.
+    #[tokio::test(start_paused = true)]
+    async fn three_in_turn_all_become_patient() {
+        let subscribed = watch::Sender::new(false);
+        let mut schedulers = [Patience::new(), Patience::new(), Patience::new()];
+        for expected in [30, 60, 120, 240, 480, 960, 960, 960] {
+            for patience in &mut schedulers {
+                patience.begin_term();
+                assert_eq!(lasts(patience, &subscribed).await, expected);
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

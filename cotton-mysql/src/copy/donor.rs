@@ -104,6 +104,23 @@ async fn give(donor: &Donor, mut wire: Wire<TcpStream>, copies: &Semaphore) {
     let _ = tokio::time::timeout(donor.timing.copy_stall, wire.send_outcome(&outcome)).await; // it may be gone
 }
 
+/// Sends what the backup writes, until it writes no more.
+async fn forward(child: &mut process::Running, wire: &mut Wire<TcpStream>, stall: Duration) -> Result<(), Error> {
+    let unread = |source| Error::System { what: "read from the backup", source };
+    let mut output = child.stdout().map_err(unread)?;
+    let mut buffer = vec![0; FRAME_BYTES_MAX / 4];
+    loop {
+        let read = tokio::time::timeout(stall, output.read(&mut buffer)).await;
+        let read = read.map_err(|_| Error::Timeout { what: "the backup's next part", after: stall })?;
+        let len = read.map_err(unread)?;
+        if len == 0 {
+            return Ok(());
+        }
+        let sent = tokio::time::timeout(stall, wire.send_data(&buffer[..len])).await;
+        sent.map_err(|_| Error::Timeout { what: "a part of the copy", after: stall })??;
+    }
+}
+
 impl Donor {
     /// Sends all; returns the binary log's state before and after.
     async fn stream(&self, wire: &mut Wire<TcpStream>) -> Result<String, Error> {
@@ -122,24 +139,10 @@ impl Donor {
         command.stderr(file);
 
         let mut child = process::Running::start(command).await?;
-        let unread = |source| Error::System { what: "read from the backup", source };
-        let mut output = child.stdout().map_err(unread)?;
-        let mut buffer = vec![0; FRAME_BYTES_MAX / 4];
         let stall = self.timing.copy_stall;
-        let unblocking = unblock(&self.link, self.timing.statement);
-        tokio::pin!(unblocking);
-        loop {
-            let read = async {
-                tokio::select! { read = output.read(&mut buffer) => read, never = &mut unblocking => match never {} }
-            };
-            let read = tokio::time::timeout(stall, read).await;
-            let read = read.map_err(|_| Error::Timeout { what: "the backup's next part", after: stall })?;
-            let len = read.map_err(unread)?;
-            if len == 0 {
-                break;
-            }
-            let sent = tokio::time::timeout(stall, wire.send_data(&buffer[..len])).await;
-            sent.map_err(|_| Error::Timeout { what: "a part of the copy", after: stall })??;
+        tokio::select! {
+            forwarded = forward(&mut child, wire, stall) => forwarded?,
+            never = unblock(&self.link, self.timing.statement) => match never {},
         }
         let status = child.wait(stall).await?;
         let text = std::fs::read_to_string(&log).unwrap_or_default();
@@ -153,8 +156,7 @@ impl Donor {
 
     async fn state(&self) -> Result<String, Error> {
         let sql = "SELECT @@GLOBAL.gtid_binlog_state AS state";
-        // behind the commits of many writers this may take long, and a whole copy depends on it
-        let row = self.link.row("read the binary log's state", sql, self.timing.copy_stall).await?;
+        let row = self.link.row("read the binary log's state", sql, self.timing.statement).await?;
         Ok(row.text("state").unwrap_or_default())
     }
 

@@ -50,7 +50,9 @@ pub(crate) async fn receive(recipient: &Recipient<'_>, donor: &Endpoint, buildin
     }
     // later versions have another name for it
     let info = read("mariadb_backup_binlog_info").or_else(|_| read("xtrabackup_binlog_info"))?;
-    let state = state_at(&info, &applied, &states)?;
+    let info = Info::read(&info)?;
+    let logged = recipient.logged(&info).await;
+    let state = state_at(&[info.position, &applied, &logged], &states)?;
     // with this file a server without binary logs knows where its own begin, and what it gives to others
     let path = building.join("binlog.state");
     std::fs::write(&path, state).map_err(|e| Error::file("write", &path, e))?;
@@ -91,7 +93,8 @@ impl Recipient<'_> {
         let mut child = process::Running::start(command).await?;
         let lost = |source| Error::System { what: "unpack the copy", source };
         let mut input = child.stdin().map_err(lost)?;
-        let (mut buffer, stall) = (Vec::new(), self.config.timing.copy_stall);
+        // the donor waits as long for its own parts, and only then can say why it failed
+        let (mut buffer, stall) = (Vec::new(), 2 * self.config.timing.copy_stall);
         let late = |_| Error::Timeout { what: "the next part of the copy", after: stall };
         while tokio::time::timeout(stall, wire.receive_data(&mut buffer)).await.map_err(late)??.is_some() {
             input.write_all(&buffer).await.map_err(lost)?;
@@ -127,15 +130,31 @@ impl Recipient<'_> {
         )))
     }
 
+    /// What the donor's binary log had up to the place that the backup noted while nobody could commit; empty when the
+    /// donor cannot tell any more.
+    ///
+    /// This is more than the position that it noted when the donor's appliers had not noted theirs: they do that after
+    /// their commit, and for what is no transaction, such as `CREATE TABLE`, with another one.
+    async fn logged(&self, info: &Info<'_>) -> String {
+        let told = async {
+            let sql = format!("SELECT BINLOG_GTID_POS({}, {}) AS position", quote(info.file)?, info.offset);
+            self.donor.row("read the position of the copy", &sql, self.config.timing.copy_stall).await
+        };
+        match told.await {
+            Ok(row) => row.text("position").unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%error, "the donor did not tell the position of its copy: it is read from the data");
+                String::new()
+            }
+        }
+    }
+
     /// Lets a server look at the copy without its binary logs, and returns what appliers had committed in it.
     ///
     /// A parallel applier gives up the lock that a backup waits for while its transaction waits for the one before it
     /// (MDEV-36025). That transaction is in no binary log yet, nor in any position: it comes again with replication. But it
     /// is prepared in the copy, and no server starts with that; it is rolled back. (What clients prepared, `XA PREPARE`,
     /// is left.) A primary's commits keep the lock, so that with a copy of a primary the same is a reason to refuse it.
-    ///
-    /// What is committed may be more than the donor tells: it tells the position that its appliers have noted, and they do
-    /// that after their commit.
     async fn settle(&self, building: &Path, donor_applies: bool) -> Result<String, Error> {
         let Self { config, programs, dirs, dialect, .. } = *self;
         let mut command = provision::offline(config, programs, dirs, dialect, building);
@@ -151,7 +170,9 @@ impl Recipient<'_> {
         let output = process::run(command, sql.into_bytes(), config.timing.copy).await?;
         if !output.status.success() {
             let how = process::describe_with_reason(&output);
-            return Err(Error::CopyIncomplete(format!("a server that looked at it ended with {how}")));
+            let text = "it was made while the donor committed or changed its role, or is damaged, and is thrown away: try \
+                        again; a server that looked at it ended with";
+            return Err(Error::CopyIncomplete(format!("{text} {how}")));
         }
         let applied = std::fs::read_to_string(&path).map_err(|e| Error::file("read", &path, e))?;
         std::fs::remove_file(&path).map_err(|e| Error::file("remove", &path, e))?;
@@ -159,25 +180,48 @@ impl Recipient<'_> {
     }
 }
 
+/// What a backup noted of the donor's binary log.
+struct Info<'a> {
+    file: &'a str,
+    offset: u64,
+    /// The last GTID of each domain that the donor had noted.
+    position: &'a str,
+}
+
+impl<'a> Info<'a> {
+    fn read(text: &'a str) -> Result<Self, Error> {
+        let mut fields = text.trim_end().split('\t');
+        let (file, offset) = (fields.next(), fields.next().and_then(|offset| offset.parse().ok()));
+        let (Some(file), Some(offset)) = (file, offset) else {
+            return Err(Error::answer("read the backup's position", text));
+        };
+        Ok(Self { file, offset, position: fields.next().unwrap_or_default().trim() })
+    }
+}
+
 /// The state of the donor's binary log at the moment of the copy, as a `.state` file.
 ///
-/// `info` holds the last GTID of each domain that the donor told of, `applied` those that are in the copy; what other servers
-/// wrote earlier is only in the `states`, which were read before and after. When more than the last writer changed meanwhile, there was a failover and the moment is unknown.
-fn state_at(info: &str, applied: &str, states: &str) -> Result<String, Error> {
+/// `positions` hold the last GTID of each domain, as different places tell it: the newest is right, since nobody tells of
+/// what is not in the copy. What other servers wrote earlier is only in the `states`, which were read before and after; of
+/// those, everything with a lower number is in the copy (strict mode). When such a server wrote more meanwhile, there was a
+/// failover and the moment is unknown.
+fn state_at(positions: &[&str], states: &str) -> Result<String, Error> {
     let bad = |text: &str| Error::CopyIncomplete(text.to_owned());
-    let position = newest(&[info.split('\t').nth(2).unwrap_or_default().trim(), applied])?;
+    let position = newest(positions)?;
     let (before, after) = states.split_once(';').ok_or_else(|| bad("the donor told no history"))?;
     let (before, after) = (entries(before)?, entries(after)?);
     let mut text = String::new();
     for ((domain, server), seq) in &before {
         let last = position.get(domain).ok_or_else(|| bad("the copy lacks a domain of the donor"))?;
-        if *server == last.0 {
-            continue;
-        }
-        if after.get(&(*domain, *server)) != Some(seq) || *seq >= last.1 {
+        if *server != last.0 && (after.get(&(*domain, *server)) != Some(seq) || *seq >= last.1) {
             return Err(bad("the donor's primary changed during the copy: try again"));
         }
-        let _ = writeln!(text, "{domain}-{server}-{seq}"); // a String takes everything
+    }
+    for ((domain, server), seq) in &after {
+        // also one that was primary for a moment
+        if position.get(domain).is_some_and(|last| *server != last.0 && *seq < last.1) {
+            let _ = writeln!(text, "{domain}-{server}-{seq}"); // a String takes everything
+        }
     }
     for (domain, (server, seq)) in &position {
         let from = before.get(&(*domain, *server)).copied().unwrap_or_default();
@@ -208,23 +252,32 @@ mod tests {
 
     #[test]
     fn the_state_at_the_moment_of_the_copy() {
-        let info = "binlog.000001\t354\t0-2-356\n";
-        let state = state_at(info, "", "0-1-300,0-2-350;0-1-300,0-2-400").expect("it fits");
-        assert_eq!(state, "0-1-300\n0-2-356\n");
-        assert_eq!(state_at("binlog.000001\t4\t0-1-5", "0-1-5", "0-1-5;0-1-5").expect("it fits"), "0-1-5\n");
-        assert_eq!(state_at("binlog.000001\t4\t", "", ";").expect("a fresh donor"), "");
+        let states = "0-1-300,0-2-350;0-1-300,0-2-400";
+        assert_eq!(state_at(&["0-2-356"], states).expect("it fits"), "0-1-300\n0-2-356\n");
+        assert_eq!(state_at(&["0-1-5"], "0-1-5;0-1-5").expect("it fits"), "0-1-5\n");
+        assert_eq!(state_at(&["", "", ""], ";").expect("a fresh donor"), "");
         // appliers had committed more than they had noted, and an older entry is still there
-        let state = state_at(info, "0-2-358,0-2-355,0-1-300", "0-1-300,0-2-350;0-1-300,0-2-400").expect("it fits");
+        let state = state_at(&["0-2-356", "0-2-358,0-2-355,0-1-300", "0-2-357"], states).expect("it fits");
         assert_eq!(state, "0-1-300\n0-2-358\n");
-        assert!(state_at(info, "0-2-401", "0-1-300,0-2-350;0-1-300,0-2-400").is_err(), "beyond the end");
-        for (info, states) in [
-            (info, "0-1-300,0-2-350;0-1-400,0-2-360"), // a failover and back
-            (info, "0-1-300,0-2-350;0-1-300,0-2-355"), // beyond the end
-            (info, "0-1-300,0-2-357;0-1-300,0-2-357"), // before the beginning
-            ("x\t4\t", "0-1-1;0-1-1"),
-            (info, "0-2-356"),
+        // others were primary for a moment: before the copy, and after
+        let state = state_at(&["0-1-315"], "0-1-300;0-1-320,0-2-310,0-3-318").expect("it fits");
+        assert_eq!(state, "0-2-310\n0-1-315\n");
+        for (position, states) in [
+            ("0-2-356", "0-1-300,0-2-350;0-1-400,0-2-360"), // a failover and back
+            ("0-2-356", "0-1-300,0-2-350;0-1-300,0-2-355"), // beyond the end
+            ("0-2-356", "0-1-300,0-2-357;0-1-300,0-2-357"), // before the beginning
+            ("", "0-1-1;0-1-1"),
+            ("0-2-356", "0-2-356"),
         ] {
-            assert!(state_at(info, "", states).is_err(), "{states}");
+            assert!(state_at(&[position], states).is_err(), "{states}");
         }
+    }
+
+    #[test]
+    fn what_a_backup_notes() {
+        let info = Info::read("binlog.000001\t354\t0-2-356\n").expect("as 10.11 writes it");
+        assert_eq!((info.file, info.offset, info.position), ("binlog.000001", 354, "0-2-356"));
+        assert_eq!(Info::read("binlog.000001\t4\t").expect("a fresh donor").position, "");
+        assert!(Info::read("").is_err() && Info::read("binlog.000001").is_err());
     }
 }
