@@ -8,8 +8,10 @@ use tokio::time::{Instant, timeout};
 const AFTER: Duration = Duration::from_secs(30);
 /// And the longest: it doubles each time that it was in vain, when all masters are away and leaders rotate.
 const AFTER_MAX: Duration = Duration::from_mins(16);
-/// When others have led for so long since, they had what this one had not, whatever their own patience was.
-const OTHERS_HAD_IT: Duration = Duration::from_mins(64);
+/// When others have led for so long since, they had what this one had not, and did not just use up their own patience.
+const OTHERS_HAD_IT: Duration = Duration::from_hours(4);
+/// A subscription that lasts for so long is one: a master that does not take calls loses it sooner.
+const GOOD_AFTER: Duration = Duration::from_secs(20);
 /// How often it is looked for somebody who stands by, once patience is used up.
 const LOOK: Duration = Duration::from_secs(3);
 
@@ -33,7 +35,7 @@ impl Patience {
         }
     }
 
-    /// Waits until there has been no subscription for too long and somebody stands by; says so. `subscribed` tells whether
+    /// Waits until there has been no lasting subscription for too long and somebody stands by; says so. `subscribed` tells whether
     /// there is one.
     pub(crate) async fn used_up(
         &mut self,
@@ -41,20 +43,37 @@ impl Patience {
         stands_by: impl AsyncFn() -> bool,
     ) -> String {
         loop {
-            if *subscribed.borrow_and_update() {
-                *self = Self::new();
-            }
-            becomes(&mut subscribed, false).await;
             let since = Instant::now();
-            let mut wait = self.after;
-            while timeout(wait, becomes(&mut subscribed, true)).await.is_err() {
+            let good = is_good(subscribed.clone());
+            tokio::pin!(good);
+            let mut pause = self.after;
+            loop {
+                let is_bad = async {
+                    tokio::time::sleep(pause).await;
+                    becomes(&mut subscribed, false).await;
+                };
+                tokio::select! {
+                    () = &mut good => break *self = Self::new(),
+                    () = is_bad => {}
+                }
                 if stands_by().await && !*subscribed.borrow() {
                     let seconds = since.elapsed().as_secs();
                     *self = Self { after: (self.after * 2).min(AFTER_MAX), used_up: Some(Instant::now()) };
-                    return format!("no connection to Mesos for {seconds} s, and another scheduler stands by");
+                    return format!("no lasting connection to Mesos for {seconds} s, and another scheduler stands by");
                 }
-                wait = LOOK;
+                pause = LOOK;
             }
+            becomes(&mut subscribed, false).await;
+        }
+    }
+}
+
+/// Waits for a subscription that lasts.
+async fn is_good(mut subscribed: watch::Receiver<bool>) {
+    loop {
+        becomes(&mut subscribed, true).await;
+        if timeout(GOOD_AFTER, becomes(&mut subscribed, false)).await.is_err() {
+            return;
         }
     }
 }
@@ -101,12 +120,41 @@ mod tests {
         let (mut patience, subscribed) = (Patience::new(), watch::Sender::new(true));
         let lose = async {
             for is_subscribed in [false, true, false] {
-                tokio::time::sleep(Duration::from_secs(20)).await;
+                tokio::time::sleep(Duration::from_secs(25)).await;
                 subscribed.send_replace(is_subscribed);
             }
         };
         let (took, ()) = tokio::join!(lasts(&mut patience, &subscribed), lose);
-        assert_eq!(took, 60 + 30);
+        assert_eq!(took, 75 + 30);
+    }
+
+    /// A master can be subscribed to, and takes no calls.
+    #[tokio::test(start_paused = true)]
+    async fn what_never_lasts_is_no_connection() {
+        let (mut patience, subscribed) = (Patience::new(), watch::Sender::new(false));
+        let flap = async {
+            loop {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                subscribed.send_replace(true);
+                tokio::time::sleep(Duration::from_secs(10)).await;
+                subscribed.send_replace(false);
+            }
+        };
+        let took = tokio::select! { took = lasts(&mut patience, &subscribed) => took, never = flap => never };
+        assert!((30..=41).contains(&took), "{took}");
+    }
+
+    /// Back in the last moment, it is not given up.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_has_just_begun_is_given_its_time() {
+        let (mut patience, subscribed) = (Patience::new(), watch::Sender::new(false));
+        let come = async {
+            tokio::time::sleep(Duration::from_secs(29)).await;
+            subscribed.send_replace(true);
+        };
+        let used_up = timeout(Duration::from_hours(1), patience.used_up(subscribed.subscribe(), async || true));
+        let (used_up, ()) = tokio::join!(used_up, come);
+        assert!(used_up.is_err());
     }
 
     #[tokio::test(start_paused = true)]
@@ -122,9 +170,9 @@ mod tests {
 
     /// While all masters are away, leaders rotate less and less often.
     #[tokio::test(start_paused = true)]
-    async fn three_in_turn_all_become_patient() {
+    async fn many_in_turn_all_become_patient() {
         let subscribed = watch::Sender::new(false);
-        let mut schedulers = [Patience::new(), Patience::new(), Patience::new()];
+        let mut schedulers = [const { Patience::new() }; 7];
         for expected in [30, 60, 120, 240, 480, 960, 960, 960] {
             for patience in &mut schedulers {
                 patience.begin_term();
@@ -146,7 +194,7 @@ mod tests {
         let (why, ()) = tokio::join!(why, come);
         let took = start.elapsed().as_secs();
         assert!((1000..=1003).contains(&took), "{took}");
-        assert_eq!(why, format!("no connection to Mesos for {took} s, and another scheduler stands by"));
+        assert_eq!(why, format!("no lasting connection to Mesos for {took} s, and another scheduler stands by"));
     }
 
     #[tokio::test(start_paused = true)]

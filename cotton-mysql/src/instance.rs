@@ -1,7 +1,7 @@
 //! One server, behind the port.
 
 use crate::cnf::{self, Place};
-use crate::copy::{self, CopyServer, Donor, Recipient};
+use crate::copy::{self, CopyServer, Donor, Received, Recipient};
 use crate::dialect::Dialect;
 use crate::dirs::{Dirs, SocketDir};
 use crate::history::Primary;
@@ -313,7 +313,10 @@ impl Instance {
             }
             old.mysqld.kill().await;
         }
-        made?;
+        if let Some(received) = made? {
+            let recipient = self.recipient(found);
+            copy::make_ready(&recipient, received, &building.0).await?;
+        }
         provision::finish(&self.config, &self.dirs, &building.0).await?;
         self.try_start(false).await?;
         // a clone brings the donor's replication along
@@ -322,7 +325,13 @@ impl Instance {
         running.control.run("forget the donor's primary", forget, self.config.timing.statement).await
     }
 
-    async fn make_copy(&self, found: &Found, donor: &Endpoint, building: &Path) -> Result<(), Error> {
+    const fn recipient<'a>(&'a self, found: &'a Found) -> Recipient<'a> {
+        let Found { programs, server } = found;
+        Recipient { config: &self.config, programs, dialect: server.dialect, dirs: &self.dirs }
+    }
+
+    /// Gives what is to be made ready yet, when the own server has ended.
+    async fn make_copy(&self, found: &Found, donor: &Endpoint, building: &Path) -> Result<Option<Received>, Error> {
         let Found { programs, server } = found;
         self.dirs.prepare()?;
         provision::remove_dir(building)?;
@@ -330,10 +339,10 @@ impl Instance {
         let link = Link::new(Address::tcp(&donor.host, donor.port, accounts::REPLICATION, password));
         if server.dialect.is_mariadb() {
             self.dirs.make_own(building)?;
-            let (config, dirs, dialect) = (&self.config, &self.dirs, server.dialect);
-            let recipient = Recipient { config, programs, dialect, dirs, donor: &link };
-            let received = tokio::time::timeout(timing.copy, copy::receive(&recipient, donor, building)).await;
-            received.map_err(|_| Error::Timeout { what: "the copy", after: timing.copy })?
+            let recipient = self.recipient(found);
+            let received = copy::receive(&recipient, &link, donor, building);
+            let received = tokio::time::timeout(timing.copy, received).await;
+            Ok(Some(received.map_err(|_| Error::Timeout { what: "the copy", after: timing.copy })??))
         } else {
             // its own server does the work
             if !self.dirs.data().exists() {
@@ -344,7 +353,8 @@ impl Instance {
             let admin = Address::socket(&running.socket.socket(), accounts::ADMIN, &self.config.passwords.admin);
             let admin = Link::new(admin);
             let donor_side = (&link, running.reader);
-            copy::clone_from(&admin, donor, donor_side, password, building, timing).await
+            copy::clone_from(&admin, donor, donor_side, password, building, timing).await?;
+            Ok(None)
         }
     }
 }

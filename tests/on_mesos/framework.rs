@@ -171,7 +171,7 @@ async fn a_leader_without_mesos_gives_way_to_one_that_has_it() -> Outcome {
     stock.start_scheduler(1)?;
     stock.until_ready(1).await?;
     stock.until_following(0).await?;
-    assert!(stock.log_end(0).contains("it gave way: no connection to Mesos for "), "{}", stock.log_end(0));
+    assert!(stock.log_end(0).contains("it gave way: no lasting connection to Mesos for "), "{}", stock.log_end(0));
     assert_eq!(api_tasks(&stock.api(1).until_healthy("a", STEP).await?), api_tasks(&seen));
     link.mend();
     stock.kill_scheduler(1).await?;

@@ -16,7 +16,7 @@ mod wire;
 
 pub(crate) use clone::clone_from;
 pub(crate) use donor::{CopyServer, Donor};
-pub(crate) use recipient::{Recipient, receive};
+pub(crate) use recipient::{Received, Recipient, make_ready, receive};
 
 /// What to do when the backup programs are not there.
 const INSTALL_BACKUP: &str = "install mariadb-backup on every agent";

@@ -9,16 +9,16 @@ use crate::dirs::Dirs;
 use crate::history::newest;
 use crate::programs::Programs;
 use crate::sql::Link;
-use crate::{Error, InstanceConfig, process, provision};
+use crate::{Error, InstanceConfig, config::Timing, process, provision};
 use cotton_core::Endpoint;
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-/// Memory for preparing a copy; the server itself is stopped or small then.
+/// Memory for preparing a copy; the server itself is stopped then.
 const PREPARE_MEMORY: &str = "--use-memory=64M";
 
 /// What is needed to receive.
@@ -28,35 +28,52 @@ pub(crate) struct Recipient<'a> {
     pub(crate) programs: &'a Programs,
     pub(crate) dialect: Dialect,
     pub(crate) dirs: &'a Dirs,
-    /// The donor's SQL side, as the replication account.
-    pub(crate) donor: &'a Link,
 }
 
-/// Makes a complete data directory of a donor's in `building`, which must be empty.
-pub(crate) async fn receive(recipient: &Recipient<'_>, donor: &Endpoint, building: &Path) -> Result<(), Error> {
+/// All of a donor's data, as it was while it changed.
+#[derive(Debug)]
+pub(crate) struct Received {
+    /// The state of the donor's binary log at that moment, as a `.state` file.
+    state: String,
+    donor_applies: bool,
+}
+
+/// Receives a donor's data in `building`, which must be empty.
+pub(crate) async fn receive(
+    recipient: &Recipient<'_>,
+    donor: &Link,
+    from: &Endpoint,
+    building: &Path,
+) -> Result<Received, Error> {
     let unpacker = recipient.programs.tool(&["mbstream"], INSTALL_BACKUP)?;
-    let preparer = recipient.programs.tool(&["mariadb-backup", "mariabackup"], INSTALL_BACKUP)?;
-    let side = recipient.look_up().await?;
-    let states = recipient.unpack(&unpacker, donor, side.port, building).await?;
-    recipient.prepare(&preparer, building).await?;
-    let applied = recipient.settle(building, side.applies).await?;
-    let read = |name: &str| {
-        let path = building.join(name);
-        std::fs::read_to_string(&path).map_err(|e| Error::file("read", path, e))
-    };
-    let checkpoints = read("mariadb_backup_checkpoints").or_else(|_| read("xtrabackup_checkpoints"))?;
+    recipient.preparer()?; // rather not begin without
+    let timing = recipient.config.timing;
+    let side = look_up(donor, timing).await?;
+    let states = recipient.unpack(&unpacker, from, side.port, building).await?;
+    // later versions have another name for it
+    let info = read(building, "mariadb_backup_binlog_info").or_else(|_| read(building, "xtrabackup_binlog_info"))?;
+    let position = logged(donor, &Info::read(&info)?, timing).await?;
+    Ok(Received { state: state_at(&position, &states)?, donor_applies: side.applies })
+}
+
+/// Makes what was received a complete data directory. No server may run beside: there is not memory for both.
+pub(crate) async fn make_ready(recipient: &Recipient<'_>, received: Received, building: &Path) -> Result<(), Error> {
+    recipient.prepare(&recipient.preparer()?, building).await?;
+    recipient.settle(building, received.donor_applies).await?;
+    let checkpoints =
+        read(building, "mariadb_backup_checkpoints").or_else(|_| read(building, "xtrabackup_checkpoints"))?;
     if !checkpoints.contains("log-applied") && !checkpoints.contains("full-prepared") {
         return Err(Error::CopyIncomplete("mariabackup did not prepare it to the end".to_owned()));
     }
-    // later versions have another name for it
-    let info = read("mariadb_backup_binlog_info").or_else(|_| read("xtrabackup_binlog_info"))?;
-    let info = Info::read(&info)?;
-    let logged = recipient.logged(&info).await;
-    let state = state_at(&[info.position, &applied, &logged], &states)?;
     // with this file a server without binary logs knows where its own begin, and what it gives to others
     let path = building.join("binlog.state");
-    std::fs::write(&path, state).map_err(|e| Error::file("write", &path, e))?;
+    std::fs::write(&path, received.state).map_err(|e| Error::file("write", &path, e))?;
     recipient.dirs.give(&path)
+}
+
+fn read(building: &Path, name: &str) -> Result<String, Error> {
+    let path = building.join(name);
+    std::fs::read_to_string(&path).map_err(|e| Error::file("read", path, e))
 }
 
 /// What the donor's SQL side tells.
@@ -67,14 +84,33 @@ struct DonorSide {
     applies: bool,
 }
 
+async fn look_up(donor: &Link, timing: Timing) -> Result<DonorSide, Error> {
+    let sql = "SELECT @@GLOBAL.report_user AS port, @@GLOBAL.read_only AS read_only";
+    let row = donor.row("find the donor's copy server", sql, timing.statement).await?;
+    let text = row.text("port").unwrap_or_default();
+    let port = text.strip_prefix(COPY_PORT_PREFIX).and_then(|port| port.parse::<u16>().ok());
+    let port = port.ok_or_else(|| Error::Unsupported("the donor has no copy server".to_owned()))?;
+    Ok(DonorSide { port, applies: row.is_on("read_only") })
+}
+
+/// What the donor's binary log had up to the place that the backup noted while nobody could commit: what is in the copy.
+///
+/// The position that the backup noted as well may be behind it: it is that of the donor's appliers, who note theirs after
+/// their commit, and for what is no transaction, such as `CREATE TABLE`, with the next one.
+async fn logged(donor: &Link, info: &Info<'_>, timing: Timing) -> Result<String, Error> {
+    let sql = format!("SELECT BINLOG_GTID_POS({}, {}) AS position", quote(info.file)?, info.offset);
+    let row = donor.row("read the position of the copy", &sql, timing.copy_stall).await?;
+    let position = row.text("position").unwrap_or_default();
+    if newest(&[&position])? == newest(&[&position, info.position])? {
+        return Ok(position);
+    }
+    let how = "the donor's binary log was purged or begun anew meanwhile: try again";
+    Err(Error::CopyIncomplete(how.to_owned()))
+}
+
 impl Recipient<'_> {
-    async fn look_up(&self) -> Result<DonorSide, Error> {
-        let sql = "SELECT @@GLOBAL.report_user AS port, @@GLOBAL.read_only AS read_only";
-        let row = self.donor.row("find the donor's copy server", sql, self.config.timing.statement).await?;
-        let text = row.text("port").unwrap_or_default();
-        let port = text.strip_prefix(COPY_PORT_PREFIX).and_then(|port| port.parse::<u16>().ok());
-        let port = port.ok_or_else(|| Error::Unsupported("the donor has no copy server".to_owned()))?;
-        Ok(DonorSide { port, applies: row.is_on("read_only") })
+    fn preparer(&self) -> Result<PathBuf, Error> {
+        self.programs.tool(&["mariadb-backup", "mariabackup"], INSTALL_BACKUP)
     }
 
     async fn unpack(&self, unpacker: &Path, donor: &Endpoint, port: u16, building: &Path) -> Result<String, Error> {
@@ -94,7 +130,7 @@ impl Recipient<'_> {
         let lost = |source| Error::System { what: "unpack the copy", source };
         let mut input = child.stdin().map_err(lost)?;
         // the donor waits as long for its own parts, and only then can say why it failed
-        let (mut buffer, stall) = (Vec::new(), 2 * self.config.timing.copy_stall);
+        let (mut buffer, stall) = (Vec::new(), 2 * self.config.timing.copy_stall + self.config.timing.statement);
         let late = |_| Error::Timeout { what: "the next part of the copy", after: stall };
         while tokio::time::timeout(stall, wire.receive_data(&mut buffer)).await.map_err(late)??.is_some() {
             input.write_all(&buffer).await.map_err(lost)?;
@@ -130,53 +166,29 @@ impl Recipient<'_> {
         )))
     }
 
-    /// What the donor's binary log had up to the place that the backup noted while nobody could commit; empty when the
-    /// donor cannot tell any more.
-    ///
-    /// This is more than the position that it noted when the donor's appliers had not noted theirs: they do that after
-    /// their commit, and for what is no transaction, such as `CREATE TABLE`, with another one.
-    async fn logged(&self, info: &Info<'_>) -> String {
-        let told = async {
-            let sql = format!("SELECT BINLOG_GTID_POS({}, {}) AS position", quote(info.file)?, info.offset);
-            self.donor.row("read the position of the copy", &sql, self.config.timing.copy_stall).await
-        };
-        match told.await {
-            Ok(row) => row.text("position").unwrap_or_default(),
-            Err(error) => {
-                tracing::warn!(%error, "the donor did not tell the position of its copy: it is read from the data");
-                String::new()
-            }
-        }
-    }
-
-    /// Lets a server look at the copy without its binary logs, and returns what appliers had committed in it.
+    /// Lets a server look at the copy without its binary logs.
     ///
     /// A parallel applier gives up the lock that a backup waits for while its transaction waits for the one before it
     /// (MDEV-36025). That transaction is in no binary log yet, nor in any position: it comes again with replication. But it
     /// is prepared in the copy, and no server starts with that; it is rolled back. (What clients prepared, `XA PREPARE`,
     /// is left.) A primary's commits keep the lock, so that with a copy of a primary the same is a reason to refuse it.
-    async fn settle(&self, building: &Path, donor_applies: bool) -> Result<String, Error> {
-        let Self { config, programs, dirs, dialect, .. } = *self;
+    async fn settle(&self, building: &Path, donor_applies: bool) -> Result<(), Error> {
+        let Self { config, programs, dirs, dialect } = *self;
         let mut command = provision::offline(config, programs, dirs, dialect, building);
-        command.arg("--bootstrap").arg("--secure-file-priv=");
+        command.arg("--bootstrap");
         if donor_applies {
             command.arg("--tc-heuristic-recover=ROLLBACK");
         }
-        let path = building.join("applied");
-        let sql = format!(
-            "SELECT CONCAT_WS('-', domain_id, server_id, seq_no) FROM mysql.gtid_slave_pos INTO OUTFILE {} LINES TERMINATED BY ',';\n",
-            quote(&path.display().to_string())?
-        );
-        let output = process::run(command, sql.into_bytes(), config.timing.copy).await?;
-        if !output.status.success() {
-            let how = process::describe_with_reason(&output);
-            let text = "it was made while the donor committed or changed its role, or is damaged, and is thrown away: try \
-                        again; a server that looked at it ended with";
-            return Err(Error::CopyIncomplete(format!("{text} {how}")));
+        let output = process::run(command, Vec::new(), config.timing.start).await?;
+        if output.status.success() {
+            return Ok(());
         }
-        let applied = std::fs::read_to_string(&path).map_err(|e| Error::file("read", &path, e))?;
-        std::fs::remove_file(&path).map_err(|e| Error::file("remove", &path, e))?;
-        Ok(applied)
+        if String::from_utf8_lossy(&output.stderr).contains("prepared transactions") {
+            let how = "the donor committed while it was made, or changed its role: try again";
+            return Err(Error::CopyIncomplete(how.to_owned()));
+        }
+        let how = process::describe_with_reason(&output);
+        Err(Error::Ended { what: format!("{} while it looked at a copy", programs.mysqld.display()), how })
     }
 }
 
@@ -201,13 +213,12 @@ impl<'a> Info<'a> {
 
 /// The state of the donor's binary log at the moment of the copy, as a `.state` file.
 ///
-/// `positions` hold the last GTID of each domain, as different places tell it: the newest is right, since nobody tells of
-/// what is not in the copy. What other servers wrote earlier is only in the `states`, which were read before and after; of
-/// those, everything with a lower number is in the copy (strict mode). When such a server wrote more meanwhile, there was a
+/// `position` has the last GTID of each domain. What other servers wrote earlier is only in the `states`, which were read
+/// before and after; of those, everything with a lower number is in the copy (strict mode). When such a server wrote more meanwhile, there was a
 /// failover and the moment is unknown.
-fn state_at(positions: &[&str], states: &str) -> Result<String, Error> {
+fn state_at(position: &str, states: &str) -> Result<String, Error> {
     let bad = |text: &str| Error::CopyIncomplete(text.to_owned());
-    let position = newest(positions)?;
+    let position = newest(&[position])?;
     let (before, after) = states.split_once(';').ok_or_else(|| bad("the donor told no history"))?;
     let (before, after) = (entries(before)?, entries(after)?);
     let mut text = String::new();
@@ -253,14 +264,11 @@ mod tests {
     #[test]
     fn the_state_at_the_moment_of_the_copy() {
         let states = "0-1-300,0-2-350;0-1-300,0-2-400";
-        assert_eq!(state_at(&["0-2-356"], states).expect("it fits"), "0-1-300\n0-2-356\n");
-        assert_eq!(state_at(&["0-1-5"], "0-1-5;0-1-5").expect("it fits"), "0-1-5\n");
-        assert_eq!(state_at(&["", "", ""], ";").expect("a fresh donor"), "");
-        // appliers had committed more than they had noted, and an older entry is still there
-        let state = state_at(&["0-2-356", "0-2-358,0-2-355,0-1-300", "0-2-357"], states).expect("it fits");
-        assert_eq!(state, "0-1-300\n0-2-358\n");
+        assert_eq!(state_at("0-2-356", states).expect("it fits"), "0-1-300\n0-2-356\n");
+        assert_eq!(state_at("0-1-5", "0-1-5;0-1-5").expect("it fits"), "0-1-5\n");
+        assert_eq!(state_at("", ";").expect("a fresh donor"), "");
         // others were primary for a moment: before the copy, and after
-        let state = state_at(&["0-1-315"], "0-1-300;0-1-320,0-2-310,0-3-318").expect("it fits");
+        let state = state_at("0-1-315", "0-1-300;0-1-320,0-2-310,0-3-318").expect("it fits");
         assert_eq!(state, "0-2-310\n0-1-315\n");
         for (position, states) in [
             ("0-2-356", "0-1-300,0-2-350;0-1-400,0-2-360"), // a failover and back
@@ -269,7 +277,7 @@ mod tests {
             ("", "0-1-1;0-1-1"),
             ("0-2-356", "0-2-356"),
         ] {
-            assert!(state_at(&[position], states).is_err(), "{states}");
+            assert!(state_at(position, states).is_err(), "{states}");
         }
     }
 

@@ -106,6 +106,11 @@ async fn a_copy_of_a_busy_replica_has_what_it_says(servers: Servers) {
         assert_eq!(beside, Some(2), "{:?}", fresh.probe().await);
     }
     load.finish().await;
+    // no transaction of an engine: the applier notes it with the next one
+    members[0].client().await.query_drop("ALTER TABLE app.t ADD more INT").await.expect("alter");
+    members[1].until_caught_up(&members[0]).await;
+    fresh.instance.copy_from(&members[1].endpoint).await.expect("copy");
+    assert_eq!(fresh.probe().await.position, members[0].probe().await.position);
 }
 
 /// Appliers in parallel: while one waits for a lock, those behind it have prepared their transactions and wait for it.

@@ -158,14 +158,7 @@ mod tests {
     /// As Apache Cotton, whose start scripts pass on what they have not.
     #[test]
     fn without_a_value_a_flag_is_not_given() {
-        let flags = [
-            "executor_environ",
-            "framework_authentication_file",
-            "framework_role",
-            "config",
-            "mesos_ca_file",
-            "work_dir",
-        ];
+        let flags = ["executor_environ", "framework_authentication_file", "framework_role", "config", "work_dir"];
         let empty: String = flags.map(|flag| format!(" --{flag}=")).concat();
         let parsed = parse(&format!("{MESOS}{empty}")).expect("as without them");
         let Master::Mesos(mesos) = parsed.master else { panic!("not local") };
@@ -233,6 +226,7 @@ mod tests {
             ("--installer_args archive=http://h/x.tar", "Invalid --installer_args: sha256= is missing"),
             ("--framework_failover_timeout soon", "Invalid --framework_failover_timeout: time must be"),
             ("--mesos_ca_file /none", "Invalid --mesos_ca_file: could not read '/none'"),
+            ("--mesos_ca_file=", "error: a value is required for '--mesos_ca_file <FILE>'"),
             (
                 "--framework_authentication_file /none",
                 "Invalid --framework_authentication_file: could not read '/none'",

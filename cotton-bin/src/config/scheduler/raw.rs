@@ -34,7 +34,7 @@ pub(super) struct Raw {
     #[arg(long = "mesos_master", value_name = "MASTER", env = "COTTON_MESOS_MASTER")]
     pub(super) mesos_master: Option<String>,
     /// Speak TLS to the masters, and trust only the authorities in this file: certificates in PEM
-    #[arg(long = "mesos_ca_file", value_name = "FILE", env = "COTTON_MESOS_CA_FILE", value_parser = path())]
+    #[arg(long = "mesos_ca_file", value_name = "FILE", env = "COTTON_MESOS_CA_FILE")]
     pub(super) mesos_ca_file: Option<PathBuf>,
     /// Unix user of the executors (required with Mesos)
     #[arg(long = "framework_user", value_name = "USER", env = "COTTON_FRAMEWORK_USER")]
@@ -110,13 +110,14 @@ impl Raw {
         Ok(raw.or(file))
     }
 
-    /// These flags, and those of `other` that are missing here. One without a value is missing, as with Apache Cotton.
+    /// These flags, and those of `other` that are missing here. One of Apache Cotton's without a value is missing,
+    /// as it was there.
     fn or(self, other: Self) -> Self {
         Self {
             config: self.config,
             port: either(self.port, other.port),
             mesos_master: either(self.mesos_master, other.mesos_master),
-            mesos_ca_file: either(self.mesos_ca_file, other.mesos_ca_file),
+            mesos_ca_file: self.mesos_ca_file.or(other.mesos_ca_file), // without one all goes in clear: not by accident
             framework_user: either(self.framework_user, other.framework_user),
             framework_role: either(self.framework_role, other.framework_role),
             executor_uri: either(self.executor_uri, other.executor_uri),
