@@ -65,9 +65,9 @@ pub struct Timing {
     pub drain: Duration,
     /// Reaching another server.
     pub connect: Duration,
-    /// A whole copy of another server's data.
+    /// Receiving a copy of another server's data, and making it ready.
     pub copy: Duration,
-    /// Without a byte of a copy.
+    /// The donor's part, without a byte of a copy.
     pub copy_stall: Duration,
 }
 

@@ -89,9 +89,12 @@ fn lacks_own(dialect: Dialect, own: &Facts, primary: &str) -> bool {
     theirs.subtract(&have).to_string().contains(&own.own_mark.to_ascii_lowercase())
 }
 
-/// The newest GTID of each domain, as (server, sequence number), in MariaDB's lists.
-pub(crate) fn newest(lists: &[&str]) -> Result<BTreeMap<u64, (u64, u64)>, Error> {
-    let mut newest: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+/// The last GTID of each domain on MariaDB: (server, sequence number).
+pub(crate) type Position = BTreeMap<u64, (u64, u64)>;
+
+/// The newest GTIDs in MariaDB's lists.
+pub(crate) fn newest(lists: &[&str]) -> Result<Position, Error> {
+    let mut newest = Position::new();
     for part in lists.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|part| !part.is_empty()) {
         let numbers: Vec<u64> = part.split('-').map_while(|number| number.parse().ok()).collect();
         let &[domain, server, seq] = numbers.as_slice() else {
@@ -106,7 +109,7 @@ pub(crate) fn newest(lists: &[&str]) -> Result<BTreeMap<u64, (u64, u64)>, Error>
 }
 
 /// As MariaDB writes it.
-pub(crate) fn position_text(position: &BTreeMap<u64, (u64, u64)>) -> String {
+pub(crate) fn position_text(position: &Position) -> String {
     let parts: Vec<String> =
         position.iter().map(|(domain, (server, seq))| format!("{domain}-{server}-{seq}")).collect();
     parts.join(",")

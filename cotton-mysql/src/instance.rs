@@ -336,11 +336,11 @@ impl Instance {
         self.dirs.prepare()?;
         provision::remove_dir(building)?;
         let (timing, password) = (self.config.timing, &self.config.passwords.replication);
-        let link = Link::new(Address::tcp(&donor.host, donor.port, accounts::REPLICATION, password));
+        let address = Address::tcp(&donor.host, donor.port, accounts::REPLICATION, password);
         if server.dialect.is_mariadb() {
             self.dirs.make_own(building)?;
             let recipient = self.recipient(found);
-            let received = copy::receive(&recipient, &link, donor, building);
+            let received = copy::receive(&recipient, &address, donor, building);
             let received = tokio::time::timeout(timing.copy, received).await;
             Ok(Some(received.map_err(|_| Error::Timeout { what: "the copy", after: timing.copy })??))
         } else {
@@ -352,7 +352,7 @@ impl Instance {
             let running = self.running()?;
             let admin = Address::socket(&running.socket.socket(), accounts::ADMIN, &self.config.passwords.admin);
             let admin = Link::new(admin);
-            let donor_side = (&link, running.reader);
+            let donor_side = (&Link::new(address), running.reader);
             copy::clone_from(&admin, donor, donor_side, password, building, timing).await?;
             Ok(None)
         }

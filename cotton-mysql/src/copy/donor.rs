@@ -156,7 +156,7 @@ impl Donor {
 
     async fn state(&self) -> Result<String, Error> {
         let sql = "SELECT @@GLOBAL.gtid_binlog_state AS state";
-        let row = self.link.row("read the binary log's state", sql, self.timing.statement).await?;
+        let row = self.link.row("read the binary log's state", sql, self.timing.copy_stall).await?;
         Ok(row.text("state").unwrap_or_default())
     }
 

@@ -3,12 +3,12 @@
 use super::INSTALL_BACKUP;
 use super::donor::COMPLETE;
 use super::wire::Wire;
-use crate::cnf::COPY_PORT_PREFIX;
+use crate::cnf::{COPY_PORT_PREFIX, Sizes};
 use crate::dialect::{Dialect, quote};
 use crate::dirs::Dirs;
-use crate::history::newest;
+use crate::history::{Position, newest};
 use crate::programs::Programs;
-use crate::sql::Link;
+use crate::sql::{Address, Link};
 use crate::{Error, InstanceConfig, config::Timing, process, provision};
 use cotton_core::Endpoint;
 use std::collections::BTreeMap;
@@ -17,9 +17,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-
-/// Memory for preparing a copy; the server itself is stopped then.
-const PREPARE_MEMORY: &str = "--use-memory=64M";
 
 /// What is needed to receive.
 #[derive(Debug)]
@@ -36,44 +33,40 @@ pub(crate) struct Received {
     /// The state of the donor's binary log at that moment, as a `.state` file.
     state: String,
     donor_applies: bool,
+    preparer: PathBuf,
 }
 
-/// Receives a donor's data in `building`, which must be empty.
+/// Receives a donor's data in `building`, which must be empty. `donor` is its SQL side, for the replication account.
 pub(crate) async fn receive(
     recipient: &Recipient<'_>,
-    donor: &Link,
+    donor: &Address,
     from: &Endpoint,
     building: &Path,
 ) -> Result<Received, Error> {
     let unpacker = recipient.programs.tool(&["mbstream"], INSTALL_BACKUP)?;
-    recipient.preparer()?; // rather not begin without
+    let preparer = recipient.programs.tool(&["mariadb-backup", "mariabackup"], INSTALL_BACKUP)?;
     let timing = recipient.config.timing;
-    let side = look_up(donor, timing).await?;
+    let side = look_up(&Link::new(donor.clone()), timing).await?;
     let states = recipient.unpack(&unpacker, from, side.port, building).await?;
+    let read = |name: &str| {
+        let path = building.join(name);
+        std::fs::read_to_string(&path).map_err(|e| Error::file("read", path, e))
+    };
     // later versions have another name for it
-    let info = read(building, "mariadb_backup_binlog_info").or_else(|_| read(building, "xtrabackup_binlog_info"))?;
-    let position = logged(donor, &Info::read(&info)?, timing).await?;
-    Ok(Received { state: state_at(&position, &states)?, donor_applies: side.applies })
+    let info = read("mariadb_backup_binlog_info").or_else(|_| read("xtrabackup_binlog_info"))?;
+    // anew: a connection that rested for hours may be gone without a word
+    let position = logged(&Link::new(donor.clone()), &Info::read(&info)?, timing).await?;
+    Ok(Received { state: state_at(&position, &states)?, donor_applies: side.applies, preparer })
 }
 
 /// Makes what was received a complete data directory. No server may run beside: there is not memory for both.
 pub(crate) async fn make_ready(recipient: &Recipient<'_>, received: Received, building: &Path) -> Result<(), Error> {
-    recipient.prepare(&recipient.preparer()?, building).await?;
+    recipient.prepare(&received.preparer, building).await?;
     recipient.settle(building, received.donor_applies).await?;
-    let checkpoints =
-        read(building, "mariadb_backup_checkpoints").or_else(|_| read(building, "xtrabackup_checkpoints"))?;
-    if !checkpoints.contains("log-applied") && !checkpoints.contains("full-prepared") {
-        return Err(Error::CopyIncomplete("mariabackup did not prepare it to the end".to_owned()));
-    }
     // with this file a server without binary logs knows where its own begin, and what it gives to others
     let path = building.join("binlog.state");
     std::fs::write(&path, received.state).map_err(|e| Error::file("write", &path, e))?;
     recipient.dirs.give(&path)
-}
-
-fn read(building: &Path, name: &str) -> Result<String, Error> {
-    let path = building.join(name);
-    std::fs::read_to_string(&path).map_err(|e| Error::file("read", path, e))
 }
 
 /// What the donor's SQL side tells.
@@ -97,22 +90,21 @@ async fn look_up(donor: &Link, timing: Timing) -> Result<DonorSide, Error> {
 ///
 /// The position that the backup noted as well may be behind it: it is that of the donor's appliers, who note theirs after
 /// their commit, and for what is no transaction, such as `CREATE TABLE`, with the next one.
-async fn logged(donor: &Link, info: &Info<'_>, timing: Timing) -> Result<String, Error> {
+async fn logged(donor: &Link, info: &Info<'_>, timing: Timing) -> Result<Position, Error> {
     let sql = format!("SELECT BINLOG_GTID_POS({}, {}) AS position", quote(info.file)?, info.offset);
     let row = donor.row("read the position of the copy", &sql, timing.copy_stall).await?;
-    let position = row.text("position").unwrap_or_default();
-    if newest(&[&position])? == newest(&[&position, info.position])? {
+    let told = row.text("position").unwrap_or_default();
+    let position = newest(&[&told])?;
+    if position == newest(&[&told, info.position])? {
         return Ok(position);
     }
-    let how = "the donor's binary log was purged or begun anew meanwhile: try again";
-    Err(Error::CopyIncomplete(how.to_owned()))
+    Err(Error::CopyIncomplete(format!(
+        "the donor's binary log was purged or begun anew meanwhile (it ends at '{told}', the copy has '{}'): try again",
+        info.position
+    )))
 }
 
 impl Recipient<'_> {
-    fn preparer(&self) -> Result<PathBuf, Error> {
-        self.programs.tool(&["mariadb-backup", "mariabackup"], INSTALL_BACKUP)
-    }
-
     async fn unpack(&self, unpacker: &Path, donor: &Endpoint, port: u16, building: &Path) -> Result<String, Error> {
         let connect = async {
             let stream = TcpStream::connect((donor.host.as_str(), port)).await;
@@ -129,8 +121,8 @@ impl Recipient<'_> {
         let mut child = process::Running::start(command).await?;
         let lost = |source| Error::System { what: "unpack the copy", source };
         let mut input = child.stdin().map_err(lost)?;
-        // the donor waits as long for its own parts, and only then can say why it failed
-        let (mut buffer, stall) = (Vec::new(), 2 * self.config.timing.copy_stall + self.config.timing.statement);
+        // at its end the donor waits for three things, each so long, and only then can say why it failed
+        let (mut buffer, stall) = (Vec::new(), 4 * self.config.timing.copy_stall);
         let late = |_| Error::Timeout { what: "the next part of the copy", after: stall };
         while tokio::time::timeout(stall, wire.receive_data(&mut buffer)).await.map_err(late)??.is_some() {
             input.write_all(&buffer).await.map_err(lost)?;
@@ -149,7 +141,8 @@ impl Recipient<'_> {
 
     async fn prepare(&self, preparer: &Path, building: &Path) -> Result<(), Error> {
         let mut command = self.programs.command(preparer, self.dirs);
-        command.arg("--no-defaults").arg("--prepare").arg(PREPARE_MEMORY);
+        command.arg("--no-defaults").arg("--prepare");
+        command.arg(format!("--use-memory={}", Sizes::of(self.config).buffer_pool));
         command
             .arg(format!("--target-dir={}", building.display()))
             .arg(format!("--tmpdir={}", self.dirs.tmp().display()));
@@ -214,27 +207,26 @@ impl<'a> Info<'a> {
 /// The state of the donor's binary log at the moment of the copy, as a `.state` file.
 ///
 /// `position` has the last GTID of each domain. What other servers wrote earlier is only in the `states`, which were read
-/// before and after; of those, everything with a lower number is in the copy (strict mode). When such a server wrote more meanwhile, there was a
-/// failover and the moment is unknown.
-fn state_at(position: &str, states: &str) -> Result<String, Error> {
+/// before and after. Of those, everything with a lower number is in the copy (strict mode); where only a higher number is
+/// known, there was a failover, and what that server had written by then is unknown.
+fn state_at(position: &Position, states: &str) -> Result<String, Error> {
     let bad = |text: &str| Error::CopyIncomplete(text.to_owned());
-    let position = newest(&[position])?;
     let (before, after) = states.split_once(';').ok_or_else(|| bad("the donor told no history"))?;
     let (before, after) = (entries(before)?, entries(after)?);
+    if before.keys().any(|(domain, _)| !position.contains_key(domain)) {
+        return Err(bad("the copy lacks a domain of the donor"));
+    }
     let mut text = String::new();
-    for ((domain, server), seq) in &before {
-        let last = position.get(domain).ok_or_else(|| bad("the copy lacks a domain of the donor"))?;
-        if *server != last.0 && (after.get(&(*domain, *server)) != Some(seq) || *seq >= last.1) {
+    for (writer, seq) in &after {
+        let (domain, server) = writer;
+        let Some(last) = position.get(domain).filter(|last| *server != last.0) else { continue };
+        if *seq < last.1 {
+            let _ = writeln!(text, "{domain}-{server}-{seq}"); // a String takes everything
+        } else if before.contains_key(writer) {
             return Err(bad("the donor's primary changed during the copy: try again"));
         }
     }
-    for ((domain, server), seq) in &after {
-        // also one that was primary for a moment
-        if position.get(domain).is_some_and(|last| *server != last.0 && *seq < last.1) {
-            let _ = writeln!(text, "{domain}-{server}-{seq}"); // a String takes everything
-        }
-    }
-    for (domain, (server, seq)) in &position {
+    for (domain, (server, seq)) in position {
         let from = before.get(&(*domain, *server)).copied().unwrap_or_default();
         let to = after.get(&(*domain, *server)).copied().unwrap_or_default();
         if !(from..=to).contains(seq) {
@@ -263,6 +255,7 @@ mod tests {
 
     #[test]
     fn the_state_at_the_moment_of_the_copy() {
+        let state_at = |position: &str, states| state_at(&newest(&[position]).expect("well formed"), states);
         let states = "0-1-300,0-2-350;0-1-300,0-2-400";
         assert_eq!(state_at("0-2-356", states).expect("it fits"), "0-1-300\n0-2-356\n");
         assert_eq!(state_at("0-1-5", "0-1-5;0-1-5").expect("it fits"), "0-1-5\n");
@@ -270,6 +263,9 @@ mod tests {
         // others were primary for a moment: before the copy, and after
         let state = state_at("0-1-315", "0-1-300;0-1-320,0-2-310,0-3-318").expect("it fits");
         assert_eq!(state, "0-2-310\n0-1-315\n");
+        // the one before wrote a little more
+        let state = state_at("0-2-356", "0-1-300;0-1-350,0-2-400").expect("it fits");
+        assert_eq!(state, "0-1-350\n0-2-356\n");
         for (position, states) in [
             ("0-2-356", "0-1-300,0-2-350;0-1-400,0-2-360"), // a failover and back
             ("0-2-356", "0-1-300,0-2-350;0-1-300,0-2-355"), // beyond the end
