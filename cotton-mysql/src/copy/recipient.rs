@@ -89,7 +89,7 @@ async fn look_up(donor: &Link, timing: Timing) -> Result<DonorSide, Error> {
 /// What the donor's binary log had up to the place that the backup noted while nobody could commit: what is in the copy.
 ///
 /// The position that the backup noted as well may be behind it: it is that of the donor's appliers, who note theirs after
-/// their commit, and for what is no transaction, such as `CREATE TABLE`, with the next one.
+/// their commit, and for what is no transaction, such as `CREATE TABLE`, in one of its own.
 async fn logged(donor: &Link, info: &Info<'_>, timing: Timing) -> Result<Position, Error> {
     let sql = format!("SELECT BINLOG_GTID_POS({}, {}) AS position", quote(info.file)?, info.offset);
     let row = donor.row("read the position of the copy", &sql, timing.copy_stall).await?;

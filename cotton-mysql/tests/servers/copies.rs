@@ -106,7 +106,7 @@ async fn a_copy_of_a_busy_replica_has_what_it_says(servers: Servers) {
         assert_eq!(beside, Some(2), "{:?}", fresh.probe().await);
     }
     load.finish().await;
-    // no transaction of an engine: the applier notes it with the next one
+    // no transaction of an engine: the applier notes it in one of its own
     members[0].client().await.query_drop("ALTER TABLE app.t ADD more INT").await.expect("alter");
     members[1].until_caught_up(&members[0]).await;
     fresh.instance.copy_from(&members[1].endpoint).await.expect("copy");
