@@ -10,8 +10,8 @@ const AFTER: Duration = Duration::from_secs(30);
 const AFTER_MAX: Duration = Duration::from_mins(16);
 /// When others have led for so long since, they had what this one had not, and did not just use up their own patience.
 const OTHERS_HAD_IT: Duration = Duration::from_hours(4);
-/// A subscription that lasts for so long is a good one: with a master that takes no calls, or says nothing, it is lost sooner
-/// (10 s, 23.5 s).
+/// A subscription that lasts for so long is a good one: with a master that takes no calls, or says nothing, it is lost
+/// sooner (10 s, 23.5 s).
 const GOOD_AFTER: Duration = Duration::from_secs(25);
 /// So many times as long it goes on with subscriptions that do not last: masters that are restarted one by one pass.
 const UNSTEADY: u32 = 4;
@@ -38,8 +38,8 @@ impl Patience {
         }
     }
 
-    /// Waits until there has been no lasting subscription for too long and somebody stands by; says so. `subscribed` tells whether
-    /// there is one.
+    /// Waits until there has been no lasting subscription for too long and somebody stands by; says so. `subscribed` tells
+    /// whether there is one.
     pub(crate) async fn used_up(
         &mut self,
         mut subscribed: watch::Receiver<bool>,
@@ -85,6 +85,14 @@ mod tests {
         start.elapsed().as_secs()
     }
 
+    /// Gets or loses a subscription, each after so many seconds.
+    async fn change(subscribed: &watch::Sender<bool>, changes: &[(u64, bool)]) {
+        for (after, is_subscribed) in changes {
+            tokio::time::sleep(Duration::from_secs(*after)).await;
+            subscribed.send_replace(*is_subscribed);
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn doubles_in_vain_and_starts_anew_after_success() {
         let (mut patience, subscribed) = (Patience::new(), watch::Sender::new(false));
@@ -94,11 +102,7 @@ mod tests {
         }
         // subscribed all the time, until it is lost
         subscribed.send_replace(true);
-        let lose = async {
-            tokio::time::sleep(Duration::from_secs(1000)).await;
-            subscribed.send_replace(false);
-        };
-        let (took, ()) = tokio::join!(lasts(&mut patience, &subscribed), lose);
+        let (took, ()) = tokio::join!(lasts(&mut patience, &subscribed), change(&subscribed, &[(1000, false)]));
         assert_eq!(took, 1030);
         assert_eq!(lasts(&mut patience, &subscribed).await, 60);
     }
@@ -106,13 +110,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_short_loss_is_borne_and_forgotten() {
         let (mut patience, subscribed) = (Patience::new(), watch::Sender::new(true));
-        let lose = async {
-            for (after, is_subscribed) in [(40, false), (25, true), (40, false)] {
-                tokio::time::sleep(Duration::from_secs(after)).await;
-                subscribed.send_replace(is_subscribed);
-            }
-        };
-        let (took, ()) = tokio::join!(lasts(&mut patience, &subscribed), lose);
+        let changes = [(40, false), (25, true), (40, false)];
+        let (took, ()) = tokio::join!(lasts(&mut patience, &subscribed), change(&subscribed, &changes));
         assert_eq!(took, 105 + 30);
     }
 
@@ -120,14 +119,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn several_short_losses_are_borne() {
         let (mut patience, subscribed) = (Patience::new(), watch::Sender::new(true));
-        let lose = async {
-            for is_subscribed in [false, true, false, true, false, true] {
-                tokio::time::sleep(Duration::from_secs(13)).await;
-                subscribed.send_replace(is_subscribed);
-            }
-        };
+        let changes = [false, true, false, true, false, true].map(|is_subscribed| (13, is_subscribed));
         let used_up = timeout(Duration::from_hours(1), patience.used_up(subscribed.subscribe(), async || true));
-        let (used_up, ()) = tokio::join!(used_up, lose);
+        let (used_up, ()) = tokio::join!(used_up, change(&subscribed, &changes));
         assert!(used_up.is_err());
     }
 
@@ -137,27 +131,25 @@ mod tests {
         let (mut patience, subscribed) = (Patience::new(), watch::Sender::new(false));
         let flap = async {
             loop {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                subscribed.send_replace(true);
-                tokio::time::sleep(Duration::from_secs(10)).await;
-                subscribed.send_replace(false);
+                change(&subscribed, &[(1, true), (10, false)]).await;
             }
         };
         let took = tokio::select! { took = lasts(&mut patience, &subscribed) => took, never = flap => never };
         assert!((120..=131).contains(&took), "{took}");
     }
 
-    /// Back in the last moment, it is not given up.
+    /// Back in the last moment, while it is asked who stands by: it is not given up.
     #[tokio::test(start_paused = true)]
     async fn one_that_has_just_begun_is_given_its_time() {
         let (mut patience, subscribed) = (Patience::new(), watch::Sender::new(false));
-        let come = async {
-            tokio::time::sleep(Duration::from_secs(29)).await;
-            subscribed.send_replace(true);
+        let asked = AtomicBool::new(false);
+        let stands_by = async || {
+            asked.store(true, Ordering::Relaxed);
+            change(&subscribed, &[(1, true)]).await;
+            true
         };
-        let used_up = timeout(Duration::from_hours(1), patience.used_up(subscribed.subscribe(), async || true));
-        let (used_up, ()) = tokio::join!(used_up, come);
-        assert!(used_up.is_err());
+        let used_up = timeout(Duration::from_hours(1), patience.used_up(subscribed.subscribe(), stands_by)).await;
+        assert!(used_up.is_err() && asked.load(Ordering::Relaxed));
     }
 
     #[tokio::test(start_paused = true)]

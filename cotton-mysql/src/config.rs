@@ -65,9 +65,9 @@ pub struct Timing {
     pub drain: Duration,
     /// Reaching another server.
     pub connect: Duration,
-    /// Receiving a copy of another server's data, and making it ready.
+    /// Receiving a copy of another server's data; preparing it has as long again.
     pub copy: Duration,
-    /// The donor's part, without a byte of a copy.
+    /// Without a byte of a copy, at the donor; the recipient waits four times as long, to hear why the donor failed.
     pub copy_stall: Duration,
 }
 

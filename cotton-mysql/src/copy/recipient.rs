@@ -93,15 +93,7 @@ async fn look_up(donor: &Link, timing: Timing) -> Result<DonorSide, Error> {
 async fn logged(donor: &Link, info: &Info<'_>, timing: Timing) -> Result<Position, Error> {
     let sql = format!("SELECT BINLOG_GTID_POS({}, {}) AS position", quote(info.file)?, info.offset);
     let row = donor.row("read the position of the copy", &sql, timing.copy_stall).await?;
-    let told = row.text("position").unwrap_or_default();
-    let position = newest(&[&told])?;
-    if position == newest(&[&told, info.position])? {
-        return Ok(position);
-    }
-    Err(Error::CopyIncomplete(format!(
-        "the donor's binary log was purged or begun anew meanwhile (it ends at '{told}', the copy has '{}'): try again",
-        info.position
-    )))
+    info.confirmed(&row.text("position").unwrap_or_default())
 }
 
 impl Recipient<'_> {
@@ -202,13 +194,26 @@ impl<'a> Info<'a> {
         };
         Ok(Self { file, offset, position: fields.next().unwrap_or_default().trim() })
     }
+
+    /// `logged` as a position, if it has all that the donor had noted.
+    fn confirmed(&self, logged: &str) -> Result<Position, Error> {
+        let position = newest(&[logged])?;
+        if position == newest(&[logged, self.position])? {
+            return Ok(position);
+        }
+        Err(Error::CopyIncomplete(format!(
+            "the donor's binary log was purged or begun anew meanwhile (it has '{logged}' there, the copy '{}'): try again",
+            self.position
+        )))
+    }
 }
 
 /// The state of the donor's binary log at the moment of the copy, as a `.state` file.
 ///
 /// `position` has the last GTID of each domain. What other servers wrote earlier is only in the `states`, which were read
 /// before and after. Of those, everything with a lower number is in the copy (strict mode); where only a higher number is
-/// known, there was a failover, and what that server had written by then is unknown.
+/// known, there was a failover, and what that server had written by then is unknown. One that was not known before is left
+/// out then: servers that stand at its transactions are told that the binary logs do not reach back, and are copied.
 fn state_at(position: &Position, states: &str) -> Result<String, Error> {
     let bad = |text: &str| Error::CopyIncomplete(text.to_owned());
     let (before, after) = states.split_once(';').ok_or_else(|| bad("the donor told no history"))?;
@@ -283,5 +288,10 @@ mod tests {
         assert_eq!((info.file, info.offset, info.position), ("binlog.000001", 354, "0-2-356"));
         assert_eq!(Info::read("binlog.000001\t4\t").expect("a fresh donor").position, "");
         assert!(Info::read("").is_err() && Info::read("binlog.000001").is_err());
+        for (logged, is_right) in
+            [("0-2-356", true), ("0-2-359", true), ("0-2-355", false), ("0-1-355", false), ("", false)]
+        {
+            assert_eq!(info.confirmed(logged).is_ok(), is_right, "{logged}");
+        }
     }
 }
