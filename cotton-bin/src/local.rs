@@ -3,7 +3,7 @@
 //!
 //! One process works on a directory at a time: it holds `cotton.lock` there.
 
-use crate::api::{self, ApiConfig};
+use crate::api::{self, ApiConfig, Hosts};
 use crate::cli::write_api_file;
 use crate::discovery::FileDiscovery;
 use crate::executor::chain;
@@ -115,6 +115,8 @@ pub struct SystemConfig {
     pub key_file: Option<PathBuf>,
     /// Address to listen on.
     pub address: IpAddr,
+    /// Names by which people reach that address, besides those of the machine.
+    pub hostnames: Vec<String>,
     /// Port to listen on; `None` takes the one of the last time, 8765, or any.
     pub port: Option<u16>,
     /// Number of simulated agents.
@@ -136,6 +138,7 @@ impl SystemConfig {
             dir: dir.into(),
             key_file: None,
             address: [127, 0, 0, 1].into(),
+            hostnames: Vec::new(),
             port: None,
             agents: 6,
             member_ports: MEMBER_PORTS,
@@ -194,7 +197,7 @@ impl System {
             key,
             limits,
             cluster_url_prefix: format!("{url}/api/v1/clusters/"),
-            local_only: config.address.is_loopback(),
+            hosts: Arc::new(Hosts::new(config.address, &config.hostnames)),
             stopping: stopping.subscribe(),
         };
         let router = api::router(Arc::new(handle.clone()), api);
@@ -280,9 +283,11 @@ fn find_executor(given: Option<&Path>) -> Result<PathBuf, SystemError> {
 }
 
 fn executor_command(program: PathBuf, key_file: &Path, config: &SystemConfig) -> ExecutorCommand {
+    // clients find members at 127.0.0.1
+    let members = if config.address.is_unspecified() { config.address } else { [127, 0, 0, 1].into() };
     let mut environment = BTreeMap::from([
         ("COTTON_KEY_FILE".to_owned(), key_file.display().to_string()),
-        ("COTTON_BIND_ADDRESS".to_owned(), config.address.to_string()),
+        ("COTTON_BIND_ADDRESS".to_owned(), members.to_string()),
     ]);
     if let Some(dir) = &config.mysql_bin_dir {
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.clone());

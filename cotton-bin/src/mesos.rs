@@ -3,7 +3,7 @@
 //! Several may run; one leads, the others point to it. A leader that loses its place stops at once and stands again: its
 //! writes to `ZooKeeper` are refused from that moment on, and Mesos listens to the next one.
 
-use crate::api::{self, ApiConfig};
+use crate::api::{self, ApiConfig, Hosts};
 use crate::config::scheduler::{MesosFlags, SchedulerFlags, StateStorage};
 use crate::executor::chain;
 use crate::front::Front;
@@ -24,7 +24,7 @@ use cotton_mesos::scheduler::{
 use cotton_mesos::zookeeper::{Election, ElectionConfig, Leadership, Standing, UrlError, ZkMasterDetector, ZkUrl};
 use secrecy::ExposeSecret;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -104,8 +104,11 @@ struct Stock {
     key: SealingKey,
     zk_url: ZkUrl,
     masters: Masters,
+    /// How others reach this machine.
+    hostname: String,
     /// Where others reach the API.
     url: String,
+    hosts: Arc<Hosts>,
     front: Front,
 }
 
@@ -132,15 +135,30 @@ impl Stock {
             let _checked: MasterList = mesos.master.parse()?;
             Masters::List(mesos.master.clone())
         };
-        let address = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), flags.port); // as Apache Cotton
+        let address = SocketAddr::new(flags.listen, flags.port);
         let listen = |source| RunError::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(listen)?;
         let port = listener.local_addr().map_err(listen)?.port();
-        let url = format!("http://{}:{port}", host(address.ip()));
-        let front =
-            Front::start(listener, watch::Sender::new(false), api::standby(None, "this one has just been started"));
+        let hostname = flags.hostnames.first().cloned().unwrap_or_else(|| host(address.ip()));
+        let url = format!("http://{hostname}:{port}");
+        if address.ip().is_loopback() && flags.hostnames.is_empty() {
+            tracing::warn!(
+                api = url,
+                "nobody on another machine is pointed to this scheduler; --hostname says how it is reached"
+            );
+        }
+        let hosts = Arc::new(Hosts::new(address.ip(), &flags.hostnames));
+        let front = Front::start(
+            listener,
+            watch::Sender::new(false),
+            api::standby(None, "this one has just been started", Arc::clone(&hosts)),
+        );
         tracing::info!(api = url, "running");
-        Ok(Self { flags, mesos, key, zk_url, masters, url, front })
+        Ok(Self { flags, mesos, key, zk_url, masters, hostname, url, hosts, front })
+    }
+
+    fn standby(&self, leader: Option<String>, why: &str) {
+        self.front.show(api::standby(leader, why, Arc::clone(&self.hosts)));
     }
 
     /// Stands for election, leads when elected, stands again.
@@ -169,9 +187,9 @@ impl Stock {
                 Standing::Following { leader } => {
                     // an earlier run of this scheduler leads until its session ends: nobody is sent in a circle
                     let leader = leader.filter(|leader| *leader != self.url);
-                    self.front.show(api::standby(leader, "an election is under way"));
+                    self.standby(leader, "an election is under way");
                 }
-                Standing::Apart { why } => self.front.show(api::standby(None, &why)),
+                Standing::Apart { why } => self.standby(None, &why),
             }
             if standing.changed().await.is_err() {
                 return Err(RunError::Ended);
@@ -181,7 +199,7 @@ impl Stock {
 
     /// One term; without Mesos it ends when patience does.
     async fn lead(&self, leadership: &Leadership, patience: &mut Patience) -> Result<Term, RunError> {
-        self.front.show(api::standby(None, "this one leads and is connecting to Mesos"));
+        self.standby(None, "this one leads and is connecting to Mesos");
         let begun = tokio::select! {
             begun = self.begin(leadership) => begun,
             why = leadership.lost() => return Ok(Term::Lost(why)),
@@ -199,7 +217,7 @@ impl Stock {
                 key: self.key.clone(),
                 limits: Limits::default(),
                 cluster_url_prefix: self.zk_url.cluster_url_prefix(),
-                local_only: false,
+                hosts: Arc::clone(&self.hosts),
                 stopping: streams.0.subscribe(),
             },
         ));
@@ -262,7 +280,7 @@ impl Stock {
         framework.roles = vec![flags.role.clone()];
         framework.failover_timeout = flags.failover_timeout;
         framework.webui_url = Some(self.url.clone());
-        framework.hostname = Some(host(Ipv4Addr::UNSPECIFIED.into()));
+        framework.hostname = Some(self.hostname.clone());
         let mut executor = ExecutorConfig::new(&flags.executor_cmd);
         executor.uris = vec![ExecutorUri::program(&flags.executor_uri)];
         EXECUTOR.clone_into(&mut executor.name);

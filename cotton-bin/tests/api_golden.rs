@@ -45,7 +45,7 @@ impl Story {
             key: SealingKey::new([1; 32]),
             limits: fake.limits.clone(),
             cluster_url_prefix: "http://127.0.0.1:8765/api/v1/clusters/".to_owned(),
-            local_only: true,
+            hosts: Arc::new(api::Hosts::new([127, 0, 0, 1].into(), &[])),
             stopping: stopping.subscribe(),
         };
         let router = api::router(Arc::clone(&fake) as _, config);
@@ -73,7 +73,7 @@ impl Story {
         let response =
             self.router.clone().oneshot(built.body(Body::from(body)).expect("a request")).await.expect("answers");
         write!(self.text, "\n< {}", response.status().as_u16()).expect("a String takes everything");
-        for name in ["content-type", "allow", "location"] {
+        for name in ["content-type", "allow", "location", "cache-control"] {
             if let Some(value) = response.headers().get(name) {
                 write!(self.text, "\n< {name}: {}", value.to_str().expect("text")).expect("a String takes everything");
             }
@@ -228,6 +228,8 @@ async fn routes_of_apache_cotton() {
 #[expect(clippy::too_many_lines, reason = "a list")]
 async fn routes_of_v1() {
     let mut story = Story::new();
+    let with_password = |password| [("content-type", JSON), ("x-cotton-password", password)];
+    let (known, known_b) = (with_password("secret"), with_password("pass word"));
     story.title("before the first registration");
     story.fake.disconnect(true);
     story.json("POST /api/v1/clusters/a", r#"{"user": "jane"}"#).await;
@@ -236,7 +238,7 @@ async fn routes_of_v1() {
 
     story.title("creation");
     story.get("/api/v1/clusters").await;
-    story.json("POST /api/v1/clusters/a", r#"{"user": "jane"}"#).await;
+    story.json("POST /api/v1/clusters/a", r#"{"user": "jane", "password": "secret"}"#).await;
     let all = r#"{"user": "jane", "size": 3, "password": "pass word", "durability": "async", "preference": "consistency",
         "resources": {"cpus": 0.5, "mem": "1g"}, "backup_id": null}"#;
     story.ask("POST /api/v1/clusters/b", &[("content-type", "application/json; charset=utf-8")], all).await;
@@ -245,6 +247,8 @@ async fn routes_of_v1() {
 
     story.title("scaling");
     story.json("PATCH /api/v1/clusters/a", r#"{"size": 2}"#).await;
+    story.json("PATCH /api/v1/clusters/a", r#"{"size": 2, "password": "wrong"}"#).await;
+    story.json("PATCH /api/v1/clusters/a", r#"{"size": 2, "password": "secret"}"#).await;
     for body in [
         r"{}",
         r#"{"size": 0}"#,
@@ -254,18 +258,20 @@ async fn routes_of_v1() {
         r#"{"size": "2"}"#,
         r#"{"size": 2, "user": "x"}"#,
     ] {
-        story.json("PATCH /api/v1/clusters/a", body).await;
+        story.ask("PATCH /api/v1/clusters/a", &known, body).await;
     }
     story.json("PATCH /api/v1/clusters/nothing", r#"{"size": 2}"#).await;
 
     story.title("handing over");
-    story.ask("POST /api/v1/clusters/c/switchover", &[], "").await;
+    story.ask("POST /api/v1/clusters/b/switchover", &[], "").await;
+    story.json("POST /api/v1/clusters/b/switchover", r#"{"to": 1, "password": "wrong"}"#).await;
+    story.ask("POST /api/v1/clusters/b/switchover", &known_b[1..], "").await;
     for body in ["{}", r#"{"to": 1}"#, r#"{"to": 0}"#, r#"{"to": 9}"#, r#"{"to": "1"}"#, r#"{"from": 1}"#] {
-        story.json("POST /api/v1/clusters/c/switchover", body).await;
+        story.ask("POST /api/v1/clusters/b/switchover", &known_b, body).await;
     }
-    story.json("PATCH /api/v1/clusters/a", r#"{"size": 1}"#).await;
-    story.json("POST /api/v1/clusters/a/switchover", "{}").await;
-    story.json("PATCH /api/v1/clusters/a", r#"{"size": 2}"#).await;
+    story.ask("PATCH /api/v1/clusters/a", &known, r#"{"size": 1}"#).await;
+    story.ask("POST /api/v1/clusters/a/switchover", &known, "{}").await;
+    story.ask("PATCH /api/v1/clusters/a", &known, r#"{"size": 2}"#).await;
     story.json("POST /api/v1/clusters/nothing/switchover", "{}").await;
 
     story.title("what is refused");
@@ -324,6 +330,8 @@ async fn routes_of_v1() {
     story.get("/api/v2/clusters").await;
     story.ask("GET /api/v1/clusters", &[("host", "127.0.0.1:8765"), ("origin", "http://evil.example")], "").await;
     story.ask("GET /api/v1/clusters", &[("host", "evil.example:8765")], "").await;
+    story.ask("POST /clusters/e", &[("host", "evil.example:8765"), ("origin", "http://evil.example:8765")], "").await;
+    story.ask("GET http://evil.example/api/v1/clusters", &[("host", "localhost")], "").await;
     story.ask("POST /clusters/e", &[("origin", "null")], "cluster_user=jane").await;
 
     story.title("events");
@@ -346,7 +354,7 @@ async fn routes_of_v1() {
     story.ask("DELETE /api/v1/clusters/b", &[("x-cotton-password", "wrong")], "").await;
     story.json("DELETE /api/v1/clusters/b", r#"{"password": "pass word"}"#).await;
     story.ask("DELETE /api/v1/clusters/b", &[("x-cotton-password", "pass word")], "").await;
-    story.json("PATCH /api/v1/clusters/b", r#"{"size": 2}"#).await;
+    story.ask("PATCH /api/v1/clusters/b", &known_b, r#"{"size": 2}"#).await;
 
     story.title("a scheduler that stopped");
     story.fake.stop();

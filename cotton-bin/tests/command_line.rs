@@ -34,7 +34,7 @@ impl Story {
             key: SealingKey::new([1; 32]),
             limits: fake.limits.clone(),
             cluster_url_prefix: format!("{url}/api/v1/clusters/"),
-            local_only: true,
+            hosts: Arc::new(api::Hosts::new([127, 0, 0, 1].into(), &[])),
             stopping: stopping.subscribe(),
         };
         let router = api::router(Arc::clone(&fake) as _, config);
@@ -123,6 +123,9 @@ async fn from_creation_to_deletion() {
         "scale a 2 --wait",
         "scale a 0",
         "scale a 2.5",
+        "scale nothing 2",
+        "switchover a --wait",
+        "switchover nothing",
         "events",
         "events b --json",
         "events nothing",
@@ -144,12 +147,17 @@ async fn from_creation_to_deletion() {
     assert_eq!(std::fs::read_to_string(&password).expect("is kept"), "pass word\n");
     assert_eq!(password.metadata().expect("is there").permissions().mode() & 0o777, 0o600);
     assert!(!story.password_file("e").exists(), "the password of a refused cluster is not kept");
+    story.run_with("scale d 3 --password-file -", "wrong").await;
+    story.run_with("scale d 3 --password-file -", "pass word\n").await;
+    story.run_with("switchover d --password-file -", "wrong").await;
     story.run_with("delete d --password-file -", "wrong").await;
     story.run("delete d --wait").await;
     assert!(!password.exists(), "the password of a deleted cluster is not kept");
     story.run("delete d").await;
     std::fs::remove_file(story.password_file("a")).expect("was kept");
     story.run("delete a").await;
+    story.run("scale a 1").await;
+    story.run("switchover a").await;
     story.run("mysql a").await;
     story.run("delete b --json").await;
     story.fake.stop();

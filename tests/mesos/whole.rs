@@ -49,7 +49,7 @@ impl Whole {
             key,
             limits: Limits::default(),
             cluster_url_prefix: "test/".to_owned(),
-            local_only: true,
+            hosts: Arc::new(api::Hosts::new([127, 0, 0, 1].into(), &[])),
             stopping: stopping.subscribe(),
         };
         let router = api::router(Arc::new(scheduler.handle.clone()), config);

@@ -7,12 +7,16 @@ use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A pause between two looks at what has no event.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_mins(1);
+
+/// Of the clusters that were made in this process, by name, the newest first.
+static PASSWORDS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
 /// The API of one scheduler.
 #[derive(Clone, Debug)]
@@ -253,7 +257,35 @@ impl Api {
     /// # Errors
     /// When it is refused.
     pub async fn create(&self, name: &str, wanted: &Wanted) -> Result<Created, Failure> {
-        self.ask(Method::POST, &format!("/api/v1/clusters/{name}"), Some(&json!(wanted))).await
+        let path = format!("/api/v1/clusters/{name}");
+        let created: Created = self.ask(Method::POST, &path, Some(&json!(wanted))).await?;
+        let known = (name.to_owned(), created.password.clone());
+        PASSWORDS.lock().unwrap_or_else(PoisonError::into_inner).insert(0, known);
+        Ok(created)
+    }
+
+    /// Asks for a change of a cluster that was made here, with its password: any scheduler may be asked, and other tests
+    /// may have clusters of the same name.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub async fn change<T: serde::de::DeserializeOwned>(
+        &self,
+        name: &str,
+        method: Method,
+        path: &str,
+        mut body: Value,
+    ) -> Result<T, Failure> {
+        let known = PASSWORDS.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut answered = Err(Failure::new(format!("no cluster '{name}' was made here")));
+        for (_, password) in known.into_iter().filter(|(known, _)| known == name) {
+            body["password"] = password.into();
+            answered = self.ask(method.clone(), path, Some(&body)).await;
+            if !matches!(&answered, Err(refused) if refused.to_string().contains("wrong_password")) {
+                break;
+            }
+        }
+        answered
     }
 
     /// Asks for another number of members.
@@ -261,7 +293,7 @@ impl Api {
     /// # Errors
     /// When it is refused.
     pub async fn scale(&self, name: &str, size: u32) -> Result<Cluster, Failure> {
-        self.ask(Method::PATCH, &format!("/api/v1/clusters/{name}"), Some(&json!({ "size": size }))).await
+        self.change(name, Method::PATCH, &format!("/api/v1/clusters/{name}"), json!({ "size": size })).await
     }
 
     /// Asks for a switchover.
@@ -270,7 +302,7 @@ impl Api {
     /// When it is refused.
     pub async fn switchover(&self, name: &str, to: Option<u64>) -> Result<(), Failure> {
         let path = format!("/api/v1/clusters/{name}/switchover");
-        self.ask::<Cluster>(Method::POST, &path, Some(&json!({ "to": to }))).await.map(drop)
+        self.change::<Cluster>(name, Method::POST, &path, json!({ "to": to })).await.map(drop)
     }
 
     /// Asks for a switchover to that member until it is the primary: one that has just missed a look at its server, or is

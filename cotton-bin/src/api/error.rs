@@ -56,6 +56,7 @@ codes! {
     InvalidSpec, "invalid_spec", BAD_REQUEST, "The cluster cannot be as asked for";
     WrongPassword, "wrong_password", FORBIDDEN, "The password is missing or wrong";
     ForeignOrigin, "foreign_origin", FORBIDDEN, "The request comes from another web site";
+    ForeignHost, "foreign_host", FORBIDDEN, "The request names another server";
     ClusterNotFound, "cluster_not_found", NOT_FOUND, "There is no such cluster";
     MemberNotFound, "member_not_found", NOT_FOUND, "There is no such member";
     RouteNotFound, "route_not_found", NOT_FOUND, "There is no such route";

@@ -7,6 +7,7 @@ mod body;
 mod compat;
 mod control;
 mod error;
+mod hosts;
 mod metrics;
 mod page;
 mod request;
@@ -15,12 +16,13 @@ mod v1;
 
 pub use control::ControlPlane;
 pub use error::{Code, Problem};
+pub use hosts::Hosts;
 pub use standby::standby;
 
 use crate::secret::{SealingKey, generate_password};
 use axum::Router;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request};
 use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -42,8 +44,8 @@ pub struct ApiConfig {
     pub limits: Limits,
     /// What `cluster_url` begins with; the cluster's name follows. Apache Cotton: `<zk_url>/discover/`.
     pub cluster_url_prefix: String,
-    /// Whether only programs and browsers on this machine may ask, by one of its loopback names.
-    pub local_only: bool,
+    /// By which names it may be called.
+    pub hosts: Arc<Hosts>,
     /// Becomes true when the server is to end; event streams then end, too.
     pub stopping: watch::Receiver<bool>,
 }
@@ -53,7 +55,6 @@ pub(crate) struct Api {
     key: SealingKey,
     limits: Limits,
     cluster_url_prefix: String,
-    local_only: bool,
     stopping: watch::Receiver<bool>,
     started: Instant,
     was_connected: AtomicBool,
@@ -61,22 +62,22 @@ pub(crate) struct Api {
 
 /// The whole API.
 pub fn router(control: Arc<dyn ControlPlane>, config: ApiConfig) -> Router {
-    let ApiConfig { key, limits, cluster_url_prefix, local_only, stopping } = config;
+    let ApiConfig { key, limits, cluster_url_prefix, hosts, stopping } = config;
     let (started, was_connected) = (Instant::now(), AtomicBool::new(false));
-    let api = Api { control, key, limits, cluster_url_prefix, local_only, stopping, started, was_connected };
+    let api = Api { control, key, limits, cluster_url_prefix, stopping, started, was_connected };
     let api = Arc::new(api);
     let mut router = Router::new();
     for (path, methods) in routes() {
         router = router.route(path, methods);
     }
-    router
+    let router = router
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(DefaultBodyLimit::disable()) // the next one sees to it
         .layer(middleware::from_fn(body::read_whole))
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), own_origin_only))
-        .layer(middleware::from_fn(log))
-        .with_state(api)
+        .layer(middleware::from_fn(own_origin_only))
+        .with_state(api);
+    hosts::only(router, hosts).layer(middleware::from_fn(log))
 }
 
 /// Every route there is.
@@ -192,18 +193,14 @@ fn refusal(uri: &Uri, problem: Problem) -> Response {
     if uri.path().starts_with("/clusters/") { compat::refusal(&problem) } else { problem.into_response() }
 }
 
-/// Keeps other web sites from using a browser on this machine as their hand: no program sends `Origin` by itself, and a
-/// name that was made to point to loopback is not one of ours.
-async fn own_origin_only(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+/// Keeps other web sites from using a browser as their hand: no program sends `Origin` by itself.
+async fn own_origin_only(request: Request, next: Next) -> Response {
     let host = header_text(request.headers(), header::HOST);
     let origin = header_text(request.headers(), header::ORIGIN);
-    let own = origin.is_empty() || origin.split_once("://").is_some_and(|(_, rest)| rest == host);
-    let bare = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |h| h.0);
-    let local = host.is_empty() || matches!(bare, "localhost" | "127.0.0.1" | "[::1]");
-    if own && (local || !api.local_only) {
+    if origin.is_empty() || origin.split_once("://").is_some_and(|(_, rest)| rest == host) {
         return next.run(request).await;
     }
-    let detail = "requests must come from this server's own page, or from a program, by a name of this machine";
+    let detail = "requests must come from this server's own page, or from a program";
     refusal(request.uri(), Problem::new(Code::ForeignOrigin, detail))
 }
 
@@ -219,6 +216,8 @@ async fn log(request: Request, next: Next) -> Response {
     tracing::debug!(%method, %path, status = response.status().as_u16(), took_ms = started.elapsed().as_millis(), "request");
     let nosniff = header::HeaderValue::from_static("nosniff");
     response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    // some answers hold a password, and none is true for long
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     response
 }
 

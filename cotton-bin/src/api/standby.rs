@@ -1,15 +1,16 @@
 //! What a scheduler answers that does not lead: where the leader is, or that there is none.
 
 use super::error::{Code, Problem};
-use super::refusal;
+use super::{Hosts, hosts, refusal};
 use axum::Router;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use std::sync::Arc;
 
 /// Sends everybody to the leader, but for `/healthz` and `/readyz`, which are about this process. Without a leader, `why`
 /// tells what is being waited for.
-pub fn standby(leader: Option<String>, why: &str) -> Router {
+pub fn standby(leader: Option<String>, why: &str, hosts: Arc<Hosts>) -> Router {
     let unready = Problem::new(
         Code::NoLeader,
         match &leader {
@@ -26,10 +27,11 @@ pub fn standby(leader: Option<String>, why: &str) -> Router {
             }
         }
     };
-    Router::new()
+    let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(async move || later(unready.into_response())))
-        .fallback(answer)
+        .fallback(answer);
+    hosts::only(router, hosts)
 }
 
 /// 307: method and body stay as they are.
@@ -51,9 +53,13 @@ mod tests {
     use axum::http::Request;
     use tower::ServiceExt;
 
+    fn hosts() -> Arc<Hosts> {
+        Arc::new(Hosts::new([127, 0, 0, 1].into(), &[]))
+    }
+
     async fn ask(leader: Option<&str>, path: &str) -> (u16, String, String) {
         let request = Request::post(path).body(Body::from("x")).expect("a request");
-        let router = standby(leader.map(str::to_owned), "an election is under way");
+        let router = standby(leader.map(str::to_owned), "an election is under way", hosts());
         let response = router.oneshot(request).await.expect("answered");
         let header = |name: header::HeaderName| {
             response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
@@ -70,5 +76,12 @@ mod tests {
         assert_eq!(ask(leader, "/readyz").await.0, 405, "it is asked with GET, and not sent elsewhere");
         assert_eq!(ask(None, "/clusters/x").await, (503, String::new(), "1".to_owned()));
         assert_eq!(ask(None, "/api/v1/clusters").await, (503, String::new(), "1".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn redirects_nobody_who_means_another_server() {
+        let request = Request::get("/").header("host", "evil.example").body(Body::empty()).expect("a request");
+        let router = standby(Some("http://a:1/".to_owned()), "", hosts());
+        assert_eq!(router.oneshot(request).await.expect("answered").status(), StatusCode::FORBIDDEN);
     }
 }

@@ -89,7 +89,8 @@ pub(super) async fn scale(
     body: Body,
 ) -> Result<Response, Problem> {
     let name = name(path)?;
-    let fields = request::json(&headers, body, &["size"])?;
+    let fields = request::json(&headers, body, &["size", "password"])?;
+    require_password(&api, &name, &headers, &fields).await?;
     let Some(size) = fields.get("size") else {
         return Err(Problem::new(Code::InvalidSize, "'size', the number of members wanted, is missing"));
     };
@@ -106,9 +107,8 @@ pub(super) async fn switchover(
     body: Body,
 ) -> Result<Response, Problem> {
     let name = name(path)?;
-    // Whom to hand over to may be left to us, and then there is nothing to say.
-    let empty = body.as_ref().is_ok_and(Bytes::is_empty);
-    let fields = if empty { Map::new() } else { request::json(&headers, body, &["to"])? };
+    let fields = optional_json(&headers, body, &["to", "password"])?; // who becomes primary may be left to us
+    require_password(&api, &name, &headers, &fields).await?;
     let to = match fields.get("to") {
         None | Some(Value::Null) => None,
         Some(to) => Some(MemberId(to.as_u64().ok_or_else(|| {
@@ -130,15 +130,10 @@ pub(super) async fn delete(
     body: Body,
 ) -> Result<Response, Problem> {
     let name = name(path)?;
-    let password = match headers.get(PASSWORD_HEADER) {
-        Some(value) => value.to_str().unwrap_or("").to_owned(), // no password has other characters
-        None if body.as_ref().is_ok_and(Bytes::is_empty) => String::new(),
-        None => {
-            let fields = request::json(&headers, body, &["password"])?;
-            request::text(&fields, "password", Code::InvalidPassword)?.unwrap_or_default().to_owned()
-        }
-    };
-    api.require_password(&name, &password).await?;
+    // with the password in the header, a body of whatever kind is nothing to us
+    let fields =
+        if headers.contains_key(PASSWORD_HEADER) { Map::new() } else { optional_json(&headers, body, &["password"])? };
+    require_password(&api, &name, &headers, &fields).await?;
     api.control.delete(&name).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "name": name, "status": "deleting" }))).into_response())
 }
@@ -241,6 +236,25 @@ fn as_sse(event: &LoggedEvent) -> sse::Event {
     let value = describe(event);
     let kind = value["event"].as_str().unwrap_or("message").to_owned();
     sse::Event::default().id(event.number.to_string()).event(kind).data(value.to_string())
+}
+
+/// Whatever changes a cluster that exists needs the password of its user: in the header, or in the body.
+async fn require_password(
+    api: &Api,
+    name: &ClusterName,
+    headers: &HeaderMap,
+    fields: &Map<String, Value>,
+) -> Result<(), Problem> {
+    let password = match headers.get(PASSWORD_HEADER) {
+        Some(value) => value.to_str().unwrap_or(""), // no password has other characters
+        None => request::text(fields, "password", Code::InvalidPassword)?.unwrap_or_default(),
+    };
+    api.require_password(name, password).await
+}
+
+/// A body of JSON, or none at all.
+fn optional_json(headers: &HeaderMap, body: Body, known: &[&str]) -> Result<Map<String, Value>, Problem> {
+    if body.as_ref().is_ok_and(Bytes::is_empty) { Ok(Map::new()) } else { request::json(headers, body, known) }
 }
 
 async fn view(api: &Api, name: &ClusterName) -> Result<Value, Problem> {

@@ -43,7 +43,8 @@ async fn on_this_machine(flags: SchedulerFlags, executor: Option<PathBuf>) -> Re
     let timing = flags.timing();
     let mut config = SystemConfig::new(flags.work_dir);
     config.key_file = Some(flags.scheduler_keypath);
-    config.address = [0, 0, 0, 0].into(); // as Apache Cotton
+    config.address = flags.listen;
+    config.hostnames = flags.hostnames;
     config.port = Some(flags.port);
     config.executor = executor;
     config.timing = timing;

@@ -9,7 +9,7 @@ use clap::Args;
 use reqwest::Method;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
 pub(super) struct Create {
@@ -49,6 +49,9 @@ pub(super) struct Scale {
     name: String,
     /// Number of members wanted
     size: u64,
+    /// File with the password of the cluster's user, or - for standard input [default: as kept by 'create']
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
     #[command(flatten)]
     waiting: Waiting,
 }
@@ -60,6 +63,9 @@ pub(super) struct Switchover {
     /// Number of the member that shall be primary [default: the replica that suits best]
     #[arg(long, value_name = "MEMBER")]
     to: Option<u64>,
+    /// File with the password of the cluster's user, or - for standard input [default: as kept by 'create']
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
     #[command(flatten)]
     waiting: Waiting,
 }
@@ -143,7 +149,9 @@ pub(super) async fn show(client: &Client, name: &str, json: bool) -> Result<(), 
 
 pub(super) async fn scale(client: &Client, scale: Scale, json: bool) -> Result<(), CliError> {
     let path = cluster_path(&scale.name);
-    let mut answer = client.send(Method::PATCH, &path, Some(json!({ "size": scale.size }))).await?;
+    let password = password_of(client, &scale.name, scale.password_file.as_deref()).await?;
+    let body = json!({ "size": scale.size, "password": password.expose_secret() });
+    let mut answer = client.send(Method::PATCH, &path, Some(body)).await?;
     if scale.waiting.wait {
         wait::until_whole(client, &scale.name, scale.waiting.timeout).await?;
         answer = client.get(&path).await?;
@@ -160,7 +168,8 @@ pub(super) async fn scale(client: &Client, scale: Scale, json: bool) -> Result<(
 
 pub(super) async fn switchover(client: &Client, wanted: Switchover, json: bool) -> Result<(), CliError> {
     let path = cluster_path(&wanted.name);
-    let body = wanted.to.map_or_else(|| json!({}), |to| json!({ "to": to }));
+    let password = password_of(client, &wanted.name, wanted.password_file.as_deref()).await?;
+    let body = json!({ "to": wanted.to, "password": password.expose_secret() });
     let mut answer = client.send(Method::POST, &format!("{path}/switchover"), Some(body)).await?;
     if wanted.waiting.wait {
         wait::until_handed_over(client, &wanted.name, wanted.waiting.timeout).await?;
@@ -180,8 +189,7 @@ pub(super) async fn switchover(client: &Client, wanted: Switchover, json: bool) 
 pub(super) async fn delete(client: &Client, delete: Delete, json: bool) -> Result<(), CliError> {
     let (name, passwords) = (delete.name.as_str(), Passwords::of(client.url()));
     let path = cluster_path(name);
-    client.get(&path).await?; // a cluster that is not there needs no password to be told so
-    let password = passwords.find(name, delete.password_file.as_deref())?;
+    let password = password_of(client, name, delete.password_file.as_deref()).await?;
     let body = json!({ "password": password.expose_secret() });
     client.send(Method::DELETE, &path, Some(body)).await?;
     passwords.forget(name);
@@ -196,6 +204,12 @@ pub(super) async fn delete(client: &Client, delete: Delete, json: bool) -> Resul
         print(&format!("cluster '{name}' is being deleted"));
     }
     Ok(())
+}
+
+/// The password that a change of the cluster needs.
+async fn password_of(client: &Client, name: &str, named: Option<&Path>) -> Result<SecretString, CliError> {
+    client.get(&cluster_path(name)).await?; // a cluster that is not there needs no password to be told so
+    Passwords::of(client.url()).find(name, named)
 }
 
 fn request(create: &Create, password: &SecretString) -> Value {

@@ -10,14 +10,20 @@ use super::duration;
 use cotton_core::cluster::Timing;
 use raw::Raw;
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// What `cotton-scheduler` was told, checked.
 #[derive(Clone, Debug)]
 pub struct SchedulerFlags {
-    /// Port of the HTTP API, on every address.
+    /// Port of the HTTP API.
     pub port: u16,
+    /// Address of the HTTP API. Unless told, that is every address, as Apache Cotton's, since users, and standbys that
+    /// point to the leader, are on other machines; or loopback with [`Master::Local`], whose members are there, too.
+    pub listen: IpAddr,
+    /// Names by which clients reach the API, besides those of the machine; others are told the first one.
+    pub hostnames: Vec<String>,
     /// Where local state is; with [`Master::Local`] also discovery and the agents' sandboxes.
     pub work_dir: PathBuf,
     /// File with the 32-byte key that seals passwords.
@@ -62,7 +68,7 @@ pub enum FlagError {
     },
     /// For Mesos only.
     #[error(
-        "--{0} has no meaning with --mesos_master=local, which takes --port, --work_dir, --scheduler_keypath, \
+        "--{0} has no meaning with --mesos_master=local, which takes --port, --listen, --hostname, --work_dir, --scheduler_keypath, \
          --election_timeout, --executor_cmd, --state_storage=local and --verbose: leave it out, or name a master"
     )]
     WithoutMesos(&'static str),
@@ -77,6 +83,8 @@ impl SchedulerFlags {
         let raw = Raw::read(arguments)?;
         let port = raw.port.as_ref().ok_or(FlagError::Missing("port"))?;
         let port = port.parse().map_err(|_| invalid("port", format!("'{port}' is no port from 0 to 65535")))?;
+        let listen = raw.listen.as_deref().map(listen).transpose()?;
+        let hostnames = raw.hostname.as_deref().map(hostnames).transpose()?.unwrap_or_default();
         let master = raw.mesos_master.clone().ok_or(FlagError::Missing("mesos_master"))?;
         let is_local = master == "local";
         if let Some(flag) = raw.for_mesos_only().filter(|_| is_local) {
@@ -92,6 +100,8 @@ impl SchedulerFlags {
         };
         Ok(Self {
             port,
+            listen: listen.unwrap_or(if is_local { Ipv4Addr::LOCALHOST } else { Ipv4Addr::UNSPECIFIED }.into()),
+            hostnames,
             work_dir: raw.work_dir.unwrap_or_else(|| std::env::temp_dir().join("mysos")),
             scheduler_keypath,
             election_timeout,
@@ -107,6 +117,23 @@ impl SchedulerFlags {
         let election_ms = u64::try_from(self.election_timeout.as_millis()).unwrap_or(u64::MAX);
         Timing { election_ms, ..Timing::default() }
     }
+}
+
+fn listen(text: &str) -> Result<IpAddr, FlagError> {
+    text.parse().map_err(|_| invalid("listen", format!("'{text}' is no IP address, such as 127.0.0.1, 0.0.0.0 or ::")))
+}
+
+fn hostnames(text: &str) -> Result<Vec<String>, FlagError> {
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let check = |name: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if name.chars().all(allowed) {
+            return Ok(name.to_owned());
+        }
+        let how = "names have no scheme, port or path, as in cotton.example.com,cotton";
+        Err(invalid("hostname", format!("'{name}' is no name of a host: {how}")))
+    };
+    names.map(check).collect()
 }
 
 fn invalid(flag: &'static str, reason: impl std::fmt::Display) -> FlagError {
@@ -153,6 +180,20 @@ mod tests {
         }
         let error = refused("--port 1 --mesos_master local --state_storage zk");
         assert!(error.starts_with("--state_storage has no meaning"), "{error}");
+    }
+
+    #[test]
+    fn where_it_listens() {
+        let local = "--port 1 --mesos_master local --scheduler_keypath /k";
+        let of = |flags: &str| parse(flags).map(|flags| (flags.listen.to_string(), flags.hostnames));
+        assert_eq!(of(local), Ok(("127.0.0.1".to_owned(), vec![])));
+        assert_eq!(of(MESOS), Ok(("0.0.0.0".to_owned(), vec![])));
+        assert_eq!(of(&format!("{MESOS} --listen ::1")), Ok(("::1".to_owned(), vec![])));
+        let named = of(&format!("{local} --listen=10.0.0.1 --hostname=db.example,db2"));
+        assert_eq!(named, Ok(("10.0.0.1".to_owned(), vec!["db.example".to_owned(), "db2".to_owned()])));
+        assert!(refused(&format!("{MESOS} --listen eth0")).starts_with("Invalid --listen: 'eth0' is no IP address"));
+        let error = refused(&format!("{MESOS} --hostname http://a:1"));
+        assert!(error.starts_with("Invalid --hostname: 'http://a:1' is no name of a host"), "{error}");
     }
 
     /// As Apache Cotton, whose start scripts pass on what they have not.

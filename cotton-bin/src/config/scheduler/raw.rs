@@ -30,6 +30,13 @@ pub(super) struct Raw {
     #[arg(long = "port", value_name = "PORT", env = "COTTON_PORT")]
     #[serde(deserialize_with = "text_or_number")]
     pub(super) port: Option<String>,
+    /// Address that the API listens on [default: 0.0.0.0, every address; 127.0.0.1 with --mesos_master=local]
+    #[arg(long = "listen", value_name = "ADDRESS", env = "COTTON_LISTEN")]
+    pub(super) listen: Option<String>,
+    /// Names by which clients reach the API, several with commas, besides its addresses and the name of its machine; the
+    /// first one is told to other schedulers and to Mesos
+    #[arg(long = "hostname", value_name = "NAMES", env = "COTTON_HOSTNAME")]
+    pub(super) hostname: Option<String>,
     /// Master: HOST:PORT, several with commas, a 'zk://' URL, or 'local' (required)
     #[arg(long = "mesos_master", value_name = "MASTER", env = "COTTON_MESOS_MASTER")]
     pub(super) mesos_master: Option<String>,
@@ -116,6 +123,8 @@ impl Raw {
         Self {
             config: self.config,
             port: either(self.port, other.port),
+            listen: either(self.listen, other.listen),
+            hostname: either(self.hostname, other.hostname),
             mesos_master: either(self.mesos_master, other.mesos_master),
             mesos_ca_file: self.mesos_ca_file.or(other.mesos_ca_file), // without one all goes in clear: not by accident
             framework_user: either(self.framework_user, other.framework_user),
