@@ -1,5 +1,6 @@
 //! The account of those who run the agents: a YAML file with `username` and `password`, as Apache Cotton had it.
 
+use crate::trust::{self, ExposedSecret};
 use cotton_mysql::Administrator;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -21,6 +22,9 @@ pub enum AdministratorError {
         /// Why.
         source: io::Error,
     },
+    /// Others can read it.
+    #[error("the administrator's account (--admin_keypath) {0}")]
+    Exposed(ExposedSecret),
     /// Something else is in it.
     #[error("'{0}' (--admin_keypath) must be YAML with the two keys 'username' and 'password', neither of them empty")]
     Shape(PathBuf),
@@ -29,7 +33,7 @@ pub enum AdministratorError {
 /// Reads the file; `None` when there is none on this agent.
 ///
 /// # Errors
-/// When it cannot be read, is larger than 64 KiB, or does not hold both.
+/// When it cannot be read or others can read it, is larger than 64 KiB, or does not hold both.
 pub fn load(path: &Path) -> Result<Option<Administrator>, AdministratorError> {
     #[derive(Deserialize)]
     struct File {
@@ -42,7 +46,7 @@ pub fn load(path: &Path) -> Result<Option<Administrator>, AdministratorError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
         Ok(meta) if meta.len() > FILE_BYTES_MAX => return Err(shape()),
-        Ok(_) => {}
+        Ok(_) => trust::secret_file(path).map_err(failed)?.map_err(AdministratorError::Exposed)?,
     }
     let text = SecretString::from(std::fs::read_to_string(path).map_err(failed)?);
     let file: File = serde_saphyr::from_str(text.expose_secret()).map_err(|_| shape())?;
@@ -55,6 +59,7 @@ pub fn load(path: &Path) -> Result<Option<Administrator>, AdministratorError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn both_or_nothing() {
@@ -63,6 +68,7 @@ mod tests {
         assert!(load(&path).expect("none is fine").is_none());
         let load = |text: &str| {
             std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
             load(&path).map(|account| account.expect("a file is there"))
         };
         let account = load("username: dba\npassword: 's3cret'\n").expect("well formed");
@@ -72,5 +78,15 @@ mod tests {
             let error = load(text).expect_err(text).to_string();
             assert!(error.contains("must be YAML with the two keys") && !error.contains("s3cret"), "{error}");
         }
+    }
+
+    #[test]
+    fn nobody_else_may_read_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("admin.yml");
+        std::fs::write(&path, "username: dba\npassword: s3cret\n").expect("written");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("it is ours");
+        let error = load(&path).expect_err("others can read it").to_string();
+        assert!(error.contains("chmod 600") && error.contains("--admin_keypath"), "{error}");
     }
 }

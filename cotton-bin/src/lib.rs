@@ -6,6 +6,7 @@
 //! - [`config`]: what people write in flags and forms
 //! - [`cli`], [`local`]: the command `cotton`, and a whole cotton on one machine
 //! - [`mesos`], [`front`]: the stock scheduler on Mesos and ZooKeeper, and the server that answers for it while it leads or not
+//! - [`trust`]: whether secrets and directories are as private as they should be
 //! - [`executor`], [`administrator`]: what runs one member, and an account of those who run the agents
 
 pub mod administrator;
@@ -23,3 +24,4 @@ pub mod secret;
 pub mod signals;
 pub mod store;
 pub mod telemetry;
+pub mod trust;

@@ -11,6 +11,7 @@ use crate::front::Front;
 use crate::secret::{KeyError, SealingKey};
 use crate::signals::Signals;
 use crate::store::{FileStore, StoreError};
+use crate::trust::{UntrustedDirectory, own_directory};
 use cotton_core::cluster::Timing;
 use cotton_core::driver::Handle;
 use cotton_core::driver::scheduler::{self, Ports as SchedulerPorts, Scheduler};
@@ -67,6 +68,9 @@ pub enum SystemError {
         /// The directory in the way.
         closed: PathBuf,
     },
+    /// Others can change what is in the directory.
+    #[error(transparent)]
+    Untrusted(#[from] UntrustedDirectory),
     /// There is no executor.
     #[error("there is no executor at '{0}': build it with 'cargo build --bin cotton-executor'")]
     NoExecutor(PathBuf),
@@ -323,6 +327,7 @@ fn absolute(path: &Path) -> Result<PathBuf, SystemError> {
 /// Makes the directory, which databases' own user must be able to enter.
 fn make_dir(dir: &Path) -> Result<(), SystemError> {
     DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(file("make", dir.to_owned()))?;
+    own_directory(dir)?;
     is_open(dir)
 }
 

@@ -12,6 +12,7 @@ use crate::patience::Patience;
 use crate::secret::{KeyError, SealingKey};
 use crate::signals::Signals;
 use crate::store::{FileStore, StoreError};
+use crate::trust::{UntrustedDirectory, own_directory};
 use cotton_core::PortError;
 use cotton_core::driver::scheduler::{self, Ports, Scheduler};
 use cotton_core::fleet::Config as FleetConfig;
@@ -23,8 +24,11 @@ use cotton_mesos::scheduler::{
 };
 use cotton_mesos::zookeeper::{Election, ElectionConfig, Leadership, Standing, UrlError, ZkMasterDetector, ZkUrl};
 use secrecy::ExposeSecret;
+use std::fs::DirBuilder;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -68,6 +72,9 @@ pub enum RunError {
     /// Local state.
     #[error("{}", chain(.0))]
     Store(#[from] StoreError),
+    /// The directory of local state.
+    #[error("Invalid --work_dir: {0}")]
+    Untrusted(#[from] UntrustedDirectory),
     /// The connection to Mesos could not be prepared.
     #[error("{}", chain(.0))]
     Mesos(#[from] SchedulerError),
@@ -128,6 +135,10 @@ enum Term {
 impl Stock {
     async fn start(flags: SchedulerFlags, mesos: MesosFlags) -> Result<Self, RunError> {
         let key = SealingKey::load(&flags.scheduler_keypath)?;
+        if mesos.state_storage == StateStorage::Local {
+            let dir = flags.work_dir.clone();
+            make_own(&dir).map_err(|source| UntrustedDirectory::Unknown { path: dir, source })??;
+        }
         let zk_url: ZkUrl = mesos.zk_url.expose_secret().parse().map_err(RunError::ZkUrl)?;
         let masters = if mesos.master.starts_with("zk://") {
             Masters::ZooKeeper(mesos.master.parse().map_err(RunError::MasterUrl)?)
@@ -303,6 +314,12 @@ impl Stock {
             .map(|own| Credential { principal: own.principal.clone(), secret: own.secret.clone() });
         config
     }
+}
+
+/// The directory of local state, made if there is none.
+fn make_own(dir: &Path) -> io::Result<Result<(), UntrustedDirectory>> {
+    DirBuilder::new().recursive(true).mode(0o755).create(dir)?;
+    Ok(own_directory(dir))
 }
 
 /// What an error of the scheduler means. One that has lost its place may hear of it from Mesos, to which its successor has

@@ -3,6 +3,7 @@
 //! Sealed text is base64 of what Apache Cotton stored: a NaCl secret box (XSalsa20-Poly1305) with its random nonce in
 //! front. Clear texts live in [`SecretString`]s, which neither `Debug` nor logs show.
 
+use crate::trust::{self, ExposedSecret};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use cotton_core::Sealed;
@@ -33,6 +34,9 @@ pub enum KeyError {
         /// Why.
         source: io::Error,
     },
+    /// Others can read it.
+    #[error("key file {0}")]
+    Exposed(ExposedSecret),
     /// Nothing in it but white space.
     #[error("key file '{0}' is empty: it must hold {KEY_BYTES} bytes")]
     Empty(PathBuf),
@@ -75,9 +79,11 @@ impl SealingKey {
     /// Reads a key file; white space around the key is not part of it.
     ///
     /// # Errors
-    /// When it cannot be read, is empty, or holds something else than 32 bytes.
+    /// When it cannot be read or others can read it, is empty, or holds something else than 32 bytes.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let content = std::fs::read(path).map_err(|source| KeyError::File { path: path.to_owned(), source })?;
+        let file = |source| KeyError::File { path: path.to_owned(), source };
+        trust::secret_file(path).map_err(file)?.map_err(KeyError::Exposed)?;
+        let content = std::fs::read(path).map_err(file)?;
         let stripped = strip(&content);
         if stripped.is_empty() {
             return Err(KeyError::Empty(path.to_owned()));
@@ -259,6 +265,11 @@ mod tests {
         let sealed = SealingKey::load_or_create(&path).expect("made").seal(&"x".into()).expect("randomness");
         assert_eq!(path.metadata().expect("is there").permissions().mode() & 0o777, 0o600);
         assert_eq!(SealingKey::load_or_create(&path).expect("read").open(&sealed).expect("opens").expose_secret(), "x");
+
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("it is ours");
+        let exposed = SealingKey::load_or_create(&path).expect_err("others can read it").to_string();
+        assert!(exposed.contains("chmod 600"), "{exposed}");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
 
         std::fs::write(&path, " \n\x0b").expect("written");
         assert!(matches!(SealingKey::load_or_create(&path), Err(KeyError::Empty(_))));

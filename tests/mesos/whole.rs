@@ -11,7 +11,6 @@ use cotton_core::testkit::memory_store::MemoryStore;
 use cotton_mesos::{ExecutorConfig, ExecutorUri, FrameworkConfig, HttpMesos, MasterList, SchedulerConfig};
 use cotton_tests::{Api, Client, Failure, Flavour, MesosOptions, Process, RealMesos, Wanted, program, within};
 use serde_json::json;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -28,8 +27,7 @@ impl Whole {
     async fn start(mesos: &RealMesos) -> Result<Self, Failure> {
         let key_file = mesos.directory().path().join("key");
         let key = SealingKey::load_or_create(&key_file).map_err(|error| Failure::because("the key", &error))?;
-        // Executors run as somebody else.
-        std::fs::set_permissions(&key_file, std::fs::Permissions::from_mode(0o644))?;
+        cotton_tests::for_executors(&key_file)?;
         let masters: MasterList =
             mesos.master().to_string().parse().map_err(|error| Failure::because("the master", &error))?;
         let connection = HttpMesos::new(config(&key_file)?, Arc::new(masters));

@@ -31,6 +31,6 @@ pub use link::Link;
 pub use mesos::{MesosOptions, RealMesos, Settings};
 pub use processes::{Process, below};
 pub use sql::Client;
-pub use stock::{Stock, StockOptions};
+pub use stock::{Stock, StockOptions, for_executors};
 pub use writer::{Ack, Writer};
 pub use zookeeper::{Kazoo, Seen, ZooKeeper, tree};

@@ -54,9 +54,10 @@ impl Stock {
         std::fs::create_dir_all(directory.path())?;
         let this = Self { schedulers: Vec::new(), mesos, zookeeper, flags: options.flags, directory };
         let path = |name: &str| this.directory.path().join(name);
-        std::fs::write(path("key"), [7; 32])?;
-        std::fs::set_permissions(path("key"), Permissions::from_mode(0o644))?; // executors are another user
-        std::fs::write(path("admin.yml"), "username: root\npassword: secret\n")?;
+        for (name, content) in [("key", [7; 32].as_slice()), ("admin.yml", b"username: root\npassword: secret\n")] {
+            std::fs::write(path(name), content)?;
+            for_executors(&path(name))?;
+        }
         std::fs::copy(program("cotton-executor")?, path("cotton-executor"))?;
         Ok(Some(this))
     }
@@ -262,6 +263,27 @@ impl Stock {
 }
 
 /// The one among processes that is a member's.
+/// Lets nobody but us and executors, which run as another user, read a file.
+///
+/// # Errors
+/// When we may not say so.
+pub fn for_executors(secret: &std::path::Path) -> Result<(), Failure> {
+    let group = is_root().then(|| group_of(USER)).transpose()?;
+    std::os::unix::fs::chown(secret, None, group)?;
+    Ok(std::fs::set_permissions(secret, Permissions::from_mode(if is_root() { 0o640 } else { 0o600 }))?)
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn group_of(user: &str) -> Result<u32, Failure> {
+    let users = std::fs::read_to_string("/etc/passwd")?;
+    let fields = users.lines().map(|line| line.split(':').collect::<Vec<_>>()).find(|fields| fields[0] == user);
+    let group = fields.and_then(|fields| fields.get(3)?.parse().ok());
+    group.ok_or_else(|| Failure::new(format!("there is no user '{user}'")))
+}
+
 fn of(processes: Vec<(u16, Process)>, member: &Member) -> Result<(u16, Process), Failure> {
     let found = processes.into_iter().find(|(_, process)| process.task.as_ref() == Some(&member.task));
     found.ok_or_else(|| Failure::new(format!("{} does not run", member.task)))

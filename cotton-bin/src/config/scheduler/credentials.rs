@@ -1,5 +1,6 @@
 //! Who we are to Mesos: a YAML file with `principal` and `secret`, as Apache Cotton had it.
 
+use crate::trust::{self, ExposedSecret};
 use secrecy::SecretString;
 use serde::Deserialize;
 use std::io;
@@ -29,6 +30,9 @@ pub enum CredentialsError {
         /// Why.
         source: io::Error,
     },
+    /// Others can read it.
+    #[error(transparent)]
+    Exposed(#[from] ExposedSecret),
     /// Something else is in it.
     #[error("'{0}' must be YAML with the two keys 'principal' and 'secret'")]
     Shape(PathBuf),
@@ -38,7 +42,7 @@ impl FrameworkCredentials {
     /// Reads the file.
     ///
     /// # Errors
-    /// When it cannot be read, is larger than 64 KiB, or does not hold both.
+    /// When it cannot be read or others can read it, is larger than 64 KiB, or does not hold both.
     pub fn load(path: &Path) -> Result<Self, CredentialsError> {
         #[derive(Deserialize)]
         struct File {
@@ -49,6 +53,7 @@ impl FrameworkCredentials {
         if std::fs::metadata(path).map_err(failed)?.len() > FILE_BYTES_MAX {
             return Err(CredentialsError::Shape(path.to_owned()));
         }
+        trust::secret_file(path).map_err(failed)??;
         let text = std::fs::read_to_string(path).map_err(failed)?;
         let file: File = serde_saphyr::from_str(&text).map_err(|_| CredentialsError::Shape(path.to_owned()))?;
         if file.principal.is_empty() {
@@ -62,6 +67,7 @@ impl FrameworkCredentials {
 mod tests {
     use super::*;
     use secrecy::ExposeSecret;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn both_or_nothing() {
@@ -69,6 +75,7 @@ mod tests {
         let path = dir.path().join("auth.yml");
         let load = |text: &str| {
             std::fs::write(&path, text).expect("written");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("it is ours");
             FrameworkCredentials::load(&path).map(|c| (c.principal, c.secret.expose_secret().to_owned()))
         };
         let cotton = || ("cotton".to_owned(), "s3cret".to_owned());
@@ -80,6 +87,9 @@ mod tests {
             let error = load(text).expect_err(text).to_string();
             assert!(error.contains("must be YAML with the two keys") && !error.contains("s3cret"), "{error}");
         }
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o604)).expect("it is ours");
+        let exposed = FrameworkCredentials::load(&path).expect_err("others can read it").to_string();
+        assert!(exposed.contains("chmod 600"), "{exposed}");
         let missing = FrameworkCredentials::load(&dir.path().join("none")).expect_err("missing").to_string();
         assert!(missing.starts_with("could not read '") && missing.contains("none"), "{missing}");
     }

@@ -144,6 +144,7 @@ fn invalid(flag: &'static str, reason: impl std::fmt::Display) -> FlagError {
 mod tests {
     use super::*;
     use secrecy::ExposeSecret;
+    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     fn parse(flags: &str) -> Result<SchedulerFlags, String> {
@@ -304,6 +305,13 @@ mod tests {
         write("port = 1\nzk_url = \"zk://u:secret@z/\"\nprot = 2\n");
         let error = refused(&config);
         assert!(error.contains("line 3") && error.contains("prot") && !error.contains("secret"), "{error}");
+        write("port = 1\nmesos_master = \"local\"\nzk_url = \"zk://u:secret@z/\"\n");
+        let mode = |mode| std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).expect("it is ours");
+        mode(0o644);
+        let error = refused(&config);
+        assert!(error.starts_with("Invalid --config: '") && error.contains("chmod 600"), "{error}");
+        mode(0o600);
+        assert!(refused(&config).starts_with("--zk_url has no meaning"));
         write("port = \n");
         assert!(refused(&config).contains("line 1"));
         assert!(refused("--config /none").starts_with("Invalid --config: could not read '/none'"));

@@ -3,6 +3,7 @@
 #![expect(clippy::doc_markdown, reason = "the words of the flags are shown as help, as they are")]
 
 use super::FlagError;
+use crate::trust;
 use clap::Parser;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use serde::Deserialize;
@@ -114,6 +115,10 @@ impl Raw {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             invalid(format!("'{}', line {line}: {}", path.display(), error.message()))
         })?;
+        let with_password = file.zk_url.as_deref().is_some_and(|url| url.contains('@'));
+        if with_password && let Ok(Err(exposed)) = trust::secret_file(path) {
+            return Err(invalid(exposed.to_string()));
+        }
         Ok(raw.or(file))
     }
 
