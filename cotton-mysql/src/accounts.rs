@@ -75,7 +75,8 @@ pub(crate) fn bootstrap(dialect: Dialect, config: &InstanceConfig, unknown: &str
     line(&format!("GRANT REPLICATION SLAVE, {monitor} ON *.* TO {REPLICATION}@'%'"));
     line(&format!("CREATE USER {user}@'%' IDENTIFIED BY {user_secret}"));
     if dialect.is_mysql_from((8, 0, 17)) {
-        line(&format!("GRANT BACKUP_ADMIN ON *.* TO {REPLICATION}@'%'"));
+        // the second lets a recipient see, without reading any, whether a clone would lack tables
+        line(&format!("GRANT BACKUP_ADMIN, SHOW VIEW ON *.* TO {REPLICATION}@'%'"));
         line(&format!("GRANT SYSTEM_USER ON *.* TO {REPLICATION}@'%'"));
         line(&format!("GRANT {} ON *.* TO {user}@'%' WITH GRANT OPTION", user_privileges(dialect).join(", ")));
         let kept_out = MYSQL_SCHEMA_REVOKED.join(", ");

@@ -2,7 +2,7 @@
 //!
 //! Settings that a plugin brings are written with `loose_`, so that a server without it still starts.
 
-use crate::InstanceConfig;
+use crate::{InstanceConfig, engines};
 use crate::dialect::{Dialect, Flavour};
 use crate::programs::Server;
 use cotton_core::resources::MIB;
@@ -49,6 +49,8 @@ pub(crate) struct Sizes {
     pub(crate) io_threads: u64,
     pub(crate) appliers: u64,
     pub(crate) performance_schema: bool,
+    /// The largest table in memory, of all sessions and appliers alike.
+    pub(crate) memory_table: u64,
 }
 
 impl Sizes {
@@ -80,6 +82,7 @@ impl Sizes {
             io_threads: config.resources.cpus_milli.div_ceil(1000).clamp(2, 16),
             appliers: (config.resources.cpus_milli.div_ceil(1000) * 4).clamp(4, 32),
             performance_schema: mem >= 2 * GIB,
+            memory_table: power_of_two(mem / 16, 16 * MIB, 256 * MIB),
         }
     }
 }
@@ -180,6 +183,7 @@ pub(crate) fn render(server: &Server, config: &InstanceConfig, dirs: &crate::dir
             }
         }
     }
+    engines(&mut set, dialect, &sizes);
     semi_sync(&mut set, server, config);
     if server.clone {
         set("plugin_load_add", &"mysql_clone.so");
@@ -225,6 +229,26 @@ fn memory(set: &mut dyn FnMut(&str, &dyn std::fmt::Display), dialect: Dialect, s
     set("thread_cache_size", &sizes.io_threads.max(8));
     set("table_open_cache", &sizes.tables);
     set("table_definition_cache", &sizes.tables.max(400));
+}
+
+/// Only tables that take part in transactions, as far as the server can be told so.
+fn engines(set: &mut dyn FnMut(&str, &dyn std::fmt::Display), dialect: Dialect, sizes: &Sizes) {
+    if dialect.is_mysql_from((5, 7, 8)) {
+        return set("disabled_storage_engines", &engines::REFUSED);
+    }
+    if dialect.is_mariadb() {
+        set("enforce_storage_engine", &engines::ENFORCED);
+        // without NO_ENGINE_SUBSTITUTION: with it, the server refuses to rebuild InnoDB's own tables with partitions
+        set("sql_mode", &"STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_AUTO_CREATE_USER");
+    } else {
+        for name in ["archive", "blackhole", "federated"] {
+            set(&format!("loose_{name}"), &"OFF");
+        }
+    }
+    // Tables in memory are possible, or overlooked: a session must not make one that is too large for the replicas' appliers.
+    for prefix in ["", "maximum_"] {
+        set(&format!("{prefix}max_heap_table_size"), &sizes.memory_table);
+    }
 }
 
 fn semi_sync(set: &mut dyn FnMut(&str, &dyn std::fmt::Display), server: &Server, config: &InstanceConfig) {

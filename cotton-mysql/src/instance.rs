@@ -131,7 +131,8 @@ impl Instance {
         if !self.dirs.data().exists() {
             return Err(Error::NotProvisioned(self.dirs.data()));
         }
-        let Found { programs, server } = self.found().await?;
+        let found = self.found().await?;
+        let Found { programs, server } = found;
         self.dirs.prepare()?;
         let limit = self.config.timing.statement;
         let (pid_file, cnf) = (self.dirs.pid_file(), self.dirs.cnf());
@@ -146,7 +147,7 @@ impl Instance {
         let server_id = if cut_unacknowledged { self.dirs.next_server_id(base) } else { self.dirs.server_id(base) };
         let admin = Address::socket(&socket, accounts::ADMIN, &self.config.passwords.admin);
         let copy_server =
-            if server.dialect.is_mariadb() { Some(self.copy_server(programs, &socket, &admin).await?) } else { None };
+            if server.dialect.is_mariadb() { Some(self.copy_server(found, &socket, &admin).await?) } else { None };
         let copy_port = copy_server.as_ref().map(|server| server.port);
         let place = Place { socket: &socket, server_id: server_id?, copy_port, cut_unacknowledged };
         let text = cnf::render(server, &self.config, &self.dirs, &place);
@@ -170,9 +171,10 @@ impl Instance {
         Ok(())
     }
 
-    async fn copy_server(&self, programs: &Programs, socket: &Path, admin: &Address) -> Result<CopyServer, Error> {
+    async fn copy_server(&self, found: &Found, socket: &Path, admin: &Address) -> Result<CopyServer, Error> {
         let donor = Donor {
-            programs: programs.clone(),
+            programs: found.programs.clone(),
+            dialect: found.server.dialect,
             dirs: self.dirs.clone(),
             socket: socket.to_owned(),
             link: Link::new(admin.clone()),

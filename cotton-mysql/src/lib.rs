@@ -37,6 +37,7 @@ mod config;
 mod copy;
 mod dialect;
 mod dirs;
+mod engines;
 mod error;
 mod history;
 pub mod install;

@@ -4,6 +4,7 @@
 
 mod agents;
 mod bad_input;
+mod engines;
 mod failover;
 mod lifecycle;
 mod other_servers;

@@ -5,7 +5,7 @@ use crate::config::Timing;
 use crate::dialect::quote;
 use crate::sql::Link;
 use crate::status::Reader;
-use crate::{Error, accounts};
+use crate::{Error, accounts, engines};
 use cotton_core::Endpoint;
 use secrecy::{ExposeSecret, SecretString};
 use std::path::Path;
@@ -32,13 +32,16 @@ pub(crate) async fn clone_from(
 ) -> Result<(), Error> {
     let (host, port, user) = (quote(&donor.host)?, donor.port, accounts::REPLICATION);
     let list = quote(&format!("{}:{port}", donor.host))?;
+    engines::check_copy(reader.dialect, donor_link, timing.statement).await?;
     admin.run("allow the donor", &format!("SET GLOBAL clone_valid_donor_list = {list}"), timing.statement).await?;
     let (secret, directory) = (quote(password.expose_secret())?, quote(&building.display().to_string())?);
     let sql = format!("CLONE INSTANCE FROM '{user}'@{host}:{port} IDENTIFIED BY {secret} DATA DIRECTORY = {directory}");
     tokio::select! {
-        cloned = admin.run("clone the donor", &sql, timing.copy) => cloned,
-        error = until_hopeless(donor_link, reader, timing.connect) => Err(error),
+        cloned = admin.run("clone the donor", &sql, timing.copy) => cloned?,
+        error = until_hopeless(donor_link, reader, timing.connect) => return Err(error),
     }
+    // again: what the first look did not see yet may have been cloned without its rows
+    engines::check_copy(reader.dialect, donor_link, timing.statement).await
 }
 
 /// The server itself would try for five minutes to reach a dead donor, and wait without end for commits that wait.

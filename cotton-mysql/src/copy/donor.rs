@@ -4,11 +4,12 @@ use super::INSTALL_BACKUP;
 use super::unblock::unblock;
 use super::wire::{FRAME_BYTES_MAX, Wire};
 use crate::config::Timing;
+use crate::dialect::Dialect;
 use crate::dirs::{Dirs, random_hex};
 use crate::programs::Programs;
 use crate::provision::{RemoveOnDrop, SecretFile};
 use crate::sql::Link;
-use crate::{Error, accounts, process};
+use crate::{Error, accounts, engines, process};
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -36,6 +37,7 @@ pub(crate) struct CopyServer {
 #[derive(Debug)]
 pub(crate) struct Donor {
     pub(crate) programs: Programs,
+    pub(crate) dialect: Dialect,
     pub(crate) dirs: Dirs,
     pub(crate) socket: PathBuf,
     pub(crate) link: Link,
@@ -124,6 +126,7 @@ async fn forward(child: &mut process::Running, wire: &mut Wire<TcpStream>, stall
 impl Donor {
     /// Sends all; returns the binary log's state before and after.
     async fn stream(&self, wire: &mut Wire<TcpStream>) -> Result<String, Error> {
+        engines::check_copy(self.dialect, &self.link, self.timing.copy_stall).await?;
         let before = self.state().await?;
         let program = self.programs.tool(&["mariadb-backup", "mariabackup"], INSTALL_BACKUP)?;
         let target = self.dirs.tmp().join(format!("backup-{}", random_hex(8)?));

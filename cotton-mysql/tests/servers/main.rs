@@ -36,6 +36,7 @@ macro_rules! on_each_server {
 mod accounts;
 mod contract;
 mod copies;
+mod engines;
 mod failover;
 mod process;
 mod replication;
