@@ -2,9 +2,9 @@
 //!
 //! Settings that a plugin brings are written with `loose_`, so that a server without it still starts.
 
-use crate::{InstanceConfig, engines};
 use crate::dialect::{Dialect, Flavour};
 use crate::programs::Server;
+use crate::{InstanceConfig, engines};
 use cotton_core::resources::MIB;
 use std::fmt::Write;
 use std::path::Path;

@@ -18,8 +18,7 @@ use crate::sql::{Link, Record};
 use std::time::Duration;
 
 /// MySQL's engines without transactions, with all that a build may have.
-pub(crate) const REFUSED: &str =
-    "MyISAM,MRG_MyISAM,MEMORY,CSV,ARCHIVE,BLACKHOLE,FEDERATED,EXAMPLE,NDBCLUSTER,NDBINFO";
+pub(crate) const REFUSED: &str = "MyISAM,MRG_MyISAM,MEMORY,CSV,ARCHIVE,BLACKHOLE,FEDERATED,EXAMPLE,NDBCLUSTER,NDBINFO";
 
 /// The one engine that every table shall have.
 pub(crate) const ENFORCED: &str = "InnoDB";

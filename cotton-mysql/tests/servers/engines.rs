@@ -17,9 +17,8 @@ on_each_server!(
 const REFUSALS: [u16; 4] = [3161, 1290, 1286, 1786];
 
 async fn engine(member: &Member, table: &str) -> Option<String> {
-    let sql = format!(
-        "SELECT ENGINE FROM information_schema.tables WHERE TABLE_SCHEMA = 'app' AND TABLE_NAME = '{table}'"
-    );
+    let sql =
+        format!("SELECT ENGINE FROM information_schema.tables WHERE TABLE_SCHEMA = 'app' AND TABLE_NAME = '{table}'");
     member.admin().await.query_first(sql).await.expect("tables")
 }
 
@@ -40,7 +39,8 @@ async fn tables_without_transactions_are_refused(servers: Servers) {
             // InnoDB in its place
             client.query_drop("SET sql_mode = DEFAULT").await.expect("a client's own business");
             for rest in ["", " SELECT 1 AS b", " PARTITION BY HASH(a) PARTITIONS 2"] {
-                let sql = format!("CREATE OR REPLACE TABLE app.x (a INT NOT NULL DEFAULT 0) ENGINE = {engine_name}{rest}");
+                let sql =
+                    format!("CREATE OR REPLACE TABLE app.x (a INT NOT NULL DEFAULT 0) ENGINE = {engine_name}{rest}");
                 client.query_drop(&sql).await.expect(&sql);
                 assert_eq!(engine(&primary, "x").await.as_deref(), Some("InnoDB"), "{sql}");
             }
@@ -97,8 +97,12 @@ async fn what_the_server_makes_for_itself_is_as_before(servers: Servers) {
         client.query_drop("CREATE SEQUENCE app.s").await.expect("of InnoDB");
         client.query_drop("SELECT NEXT VALUE FOR app.s").await.expect("a number");
     }
-    client.query_drop("CREATE TABLE app.p (a INT NOT NULL) PARTITION BY HASH(a) PARTITIONS 2").await.expect("partitions");
-    for sql in ["ALTER TABLE app.p ENGINE = InnoDB", "CREATE TABLE app.q LIKE app.p", "ALTER TABLE app.p REMOVE PARTITIONING"]
+    client
+        .query_drop("CREATE TABLE app.p (a INT NOT NULL) PARTITION BY HASH(a) PARTITIONS 2")
+        .await
+        .expect("partitions");
+    for sql in
+        ["ALTER TABLE app.p ENGINE = InnoDB", "CREATE TABLE app.q LIKE app.p", "ALTER TABLE app.p REMOVE PARTITIONING"]
     {
         client.query_drop(sql).await.expect(sql);
     }
