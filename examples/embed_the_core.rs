@@ -165,6 +165,8 @@ fn idle() -> Report {
         role: MemberRole::Idle,
         boot: 1,
         unattached: BTreeSet::new(),
+        kept_since: None,
+        origin: String::new(),
         position: GtidSet::Empty,
         unapplied: 0,
         lag_s: None,

@@ -8,7 +8,8 @@
 //!
 //! Commits acknowledged under still older primaries are in what the old one had received when it was chosen, the
 //! *floor*; the winner must contain it. The rule is a reading of Vitess' and MOCO's reasoning about revocation, with
-//! U counted by server start, since a replica that restarts loses what it had received and not applied.
+//! U counted by server start, since a replica that restarts may lose what it had received and not applied. A start that
+//! has kept all that earlier ones had speaks for them, too.
 //!
 //! The other way to be sure are the *witnesses*: members whose durable data together hold every acknowledged commit
 //! (the last primary that opened, and those chosen since). When all of them are frozen, nothing else is needed.
@@ -30,10 +31,15 @@ pub struct Ballot {
     pub member: MemberId,
     /// The start of its server that is frozen.
     pub start: Acker,
+    /// The oldest start of its server of which nothing is lost that it had received or executed: what any start from this
+    /// one on has acknowledged is in `position`.
+    pub kept_since: Acker,
     /// What it has received or executed.
     pub position: GtidSet,
     /// How many transactions of that it has yet to apply before it can open for writes.
     pub unapplied: u64,
+    /// Whether it cannot apply that as things are.
+    pub stuck: bool,
     /// Last epoch in which it was attached to that epoch's primary.
     pub attached: Epoch,
     /// Whether it once held a complete copy.
@@ -42,6 +48,13 @@ pub struct Ballot {
     pub leaving: bool,
     /// Whether it shall win if others have no more than it: the candidate of a switchover.
     pub preferred: bool,
+}
+
+impl Ballot {
+    /// Whether it has all that an acker had received.
+    fn speaks_for(&self, acker: &Acker) -> bool {
+        acker.member == self.start.member && (self.kept_since..=self.start).contains(acker)
+    }
 }
 
 /// What an election must respect besides the ballots.
@@ -117,9 +130,9 @@ pub fn elect(ballots: &[Ballot], rules: &Rules<'_>) -> Result<MemberId, Undecide
     if !rules.witnesses.is_empty() && rules.witnesses.is_subset(&frozen) {
         return Ok(best.member);
     }
-    let starts: BTreeSet<Acker> = ballots.iter().map(|b| b.start).collect();
-    if rules.ackers.difference(&starts).count() >= rules.acks as usize {
-        let missing = rules.ackers.difference(&starts).map(|a| a.member).collect();
+    let unseen: Vec<&Acker> = rules.ackers.iter().filter(|a| !ballots.iter().any(|b| b.speaks_for(a))).collect();
+    if unseen.len() >= rules.acks as usize {
+        let missing = unseen.into_iter().map(|a| a.member).collect();
         return Err(Undecided::NoQuorum { missing: MemberList(missing) });
     }
     if !best.position.contains(rules.floor) {
@@ -153,7 +166,7 @@ fn best(ballots: &[Ballot]) -> Result<&Ballot, Undecided> {
         }
     }
     let equals = ballots.iter().filter(|b| b.position.contains(&best.position));
-    Ok(equals.min_by_key(|b| (b.leaving, !b.preferred, b.unapplied, b.member)).unwrap_or(best))
+    Ok(equals.min_by_key(|b| (b.leaving, b.stuck, !b.preferred, b.unapplied, b.member)).unwrap_or(best))
 }
 
 #[cfg(test)]
@@ -184,7 +197,9 @@ mod tests {
         Ballot {
             member: MemberId(member),
             start: acker(member, if flags.contains(&"boot2") { 2 } else { 1 }),
+            kept_since: acker(member, if flags.contains(&"boot2") && !flags.contains(&"kept") { 2 } else { 1 }),
             position,
+            stuck: flags.contains(&"stuck"),
             unapplied: flags.iter().find_map(|flag| flag.strip_prefix("behind")?.parse().ok()).unwrap_or_default(),
             attached: Epoch(attached),
             joined: !flags.contains(&"new"),
@@ -239,6 +254,8 @@ mod tests {
             (&["1 e1 a:7 leaving", "2 e1 a:6"], 1),
             (&["1 e1 a:6 behind2", "2 e1 a:6 behind1"], 2),
             (&["1 e1 a:6 behind9", "2 e1 a:5"], 1),
+            (&["1 e1 a:6 stuck", "2 e1 a:6 behind9"], 2),
+            (&["1 e1 a:6 stuck behind1", "2 e1 a:5"], 1),
             (&["1 e1 a:6 behind9", "2 e1 a:6 leaving"], 1),
             (&["0 e1 a:9", "1 e1 a:6", "2 e1 a:6"], 0),
             (&["1 e1 -", "2 e1 -"], 1),
@@ -266,7 +283,7 @@ mod tests {
         let alone = |member| {
             Err(format!("member {member} may have acknowledged commits that no other member has, and does not answer"))
         };
-        let cases: [(Case, Result<u64, String>); 9] = [
+        let cases: [(Case, Result<u64, String>); 12] = [
             (Case::semi_sync(&["1 e1 a:5"]), alone("2")),
             (Case::semi_sync(&["2 e1 a:5"]), alone("1")),
             (Case { ackers: &[(2, 1)], ..Case::semi_sync(&["2 e1 a:5"]) }, Ok(2)),
@@ -275,6 +292,10 @@ mod tests {
             (Case::semi_sync(&["0 e1 a:5"]), Ok(0)),
             // a server that restarted lost what it had received:
             (Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5"]), alone("1")),
+            // unless it has kept it:
+            (Case::semi_sync(&["1 e1 a:5 boot2 kept", "2 e1 a:5"]), Ok(1)),
+            (Case { ackers: &[(1, 1), (1, 2), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2 kept", "2 e1 a:5"]) }, Ok(1)),
+            (Case { ackers: &[(1, 3), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2 kept", "2 e1 a:5"]) }, alone("1")),
             (
                 Case { ackers: &[(1, 1), (1, 2), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5"]) },
                 alone("1"),

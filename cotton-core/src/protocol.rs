@@ -300,11 +300,25 @@ pub enum Trouble {
         /// What is missing.
         detail: String,
     },
+    /// What it has received cannot be applied as things are; it is kept, and tried again.
+    Stuck {
+        /// What stands in the way, in the server's words.
+        detail: String,
+    },
     /// Anything else; it is being tried again.
     Failing {
         /// What was tried and how it failed.
         detail: String,
     },
+}
+
+/// One start of one member's server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServerStart {
+    /// Which start of its executor.
+    pub incarnation: u64,
+    /// Which start of its server within that.
+    pub boot: u64,
 }
 
 /// What a member is and has, sent on every change and every few seconds.
@@ -330,6 +344,14 @@ pub struct Report {
     /// acknowledged nothing. The newest few; the start in [`Self::boot`] is among them only while no later one replicates.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unattached: BTreeSet<u64>,
+    /// The oldest start of its server of which nothing is lost that it had received or executed. `None` stands for the
+    /// present one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_since: Option<ServerStart>,
+    /// What marks the transactions that are written on this server: MySQL's `server_uuid`, MariaDB's `server_id`; empty
+    /// while that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub origin: String,
     /// What the server has received or executed.
     pub position: GtidSet,
     /// How many transactions of that are received and not applied yet; of two equals, the one with fewer opens sooner.
@@ -367,6 +389,7 @@ impl std::fmt::Display for Trouble {
             }
             Self::Storage { detail } => write!(f, "storage fails: {detail}"),
             Self::Incomplete { detail } => write!(f, "lacks data that it must have to be promoted: {detail}"),
+            Self::Stuck { detail } => write!(f, "cannot apply what it has received: {detail}"),
             Self::Unstable { detail } | Self::Failing { detail } => f.write_str(detail),
         }
     }

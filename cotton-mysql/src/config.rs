@@ -61,8 +61,6 @@ pub struct Timing {
     pub probe: Duration,
     /// One statement that does not have to wait for anything.
     pub statement: Duration,
-    /// Applying what was received, in one call of `promote`; the next call goes on.
-    pub drain: Duration,
     /// Reaching another server.
     pub connect: Duration,
     /// Receiving a copy of another server's data; preparing it has as long again.
@@ -78,7 +76,6 @@ impl Default for Timing {
             provision: Duration::from_mins(2),
             probe: Duration::from_secs(1),
             statement: Duration::from_secs(10),
-            drain: Duration::from_secs(30),
             connect: Duration::from_secs(2),
             copy: Duration::from_hours(12),
             copy_stall: Duration::from_mins(1),

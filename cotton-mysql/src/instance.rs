@@ -14,7 +14,9 @@ use crate::sql::{Address, Link};
 use crate::status::Reader;
 use crate::{Error, InstanceConfig, accounts, provision};
 use async_trait::async_trait;
-use cotton_core::ports::mysql::{Exit, Followed, Following, Frozen, MySql, Promoted, Promotion, ServerStatus};
+use cotton_core::ports::mysql::{
+    Drained, Exit, Followed, Following, Frozen, MySql, Promoted, Promotion, ServerStatus, Started,
+};
 use cotton_core::{Endpoint, PortError};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -262,6 +264,7 @@ impl Instance {
                 writable: facts.writable,
                 position: facts.position,
                 unapplied: facts.unapplied,
+                origin: facts.own_mark,
                 replication: facts.replica.map(|replica| replica.to_port()),
                 replicas,
                 waiting,
@@ -274,7 +277,7 @@ impl Instance {
 
     async fn try_promote(&self, promotion: &Promotion) -> Result<Promoted, Error> {
         let running = self.running()?;
-        self.control(&running).promote(promotion, self.config.timing.drain).await
+        self.control(&running).promote(promotion).await
     }
 
     async fn try_follow(&self, following: &Following) -> Result<Followed, Error> {
@@ -380,12 +383,14 @@ impl MySql for Instance {
         })
     }
 
-    async fn start(&self) -> Result<(), PortError> {
-        self.try_start(false).await.map_err(|error| self.start_failed(error))
+    async fn start(&self) -> Result<Started, PortError> {
+        self.try_start(false).await.map_err(|error| self.start_failed(error))?;
+        Ok(Started { kept: false }) // what was received is thrown away by the recovery of relay logs
     }
 
-    async fn start_replaced(&self) -> Result<(), PortError> {
-        self.try_start(true).await.map_err(|error| self.start_failed(error))
+    async fn start_replaced(&self) -> Result<Started, PortError> {
+        self.try_start(true).await.map_err(|error| self.start_failed(error))?;
+        Ok(Started { kept: false })
     }
 
     async fn exited(&self) -> Exit {
@@ -439,6 +444,14 @@ impl MySql for Instance {
             self.control(&running).step_down(Duration::from_millis(grace_ms)).await
         };
         step_down.await.map_err(|error: Error| error.at_port("make the server step down", ""))
+    }
+
+    async fn drain(&self, budget_ms: u64) -> Result<Drained, PortError> {
+        let drain = async {
+            let running = self.running()?;
+            self.control(&running).drain(Duration::from_millis(budget_ms)).await
+        };
+        drain.await.map_err(|error: Error| error.at_port("apply what was received", ""))
     }
 
     async fn promote(&self, promotion: &Promotion) -> Result<Promoted, PortError> {

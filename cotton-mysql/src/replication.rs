@@ -11,7 +11,7 @@ use crate::history::{Primary, Verdict, newest, position_text};
 use crate::sessions::{self, Kill};
 use crate::sql::Link;
 use crate::status::{Facts, Reader, Replica};
-use cotton_core::ports::mysql::{Followed, Following, Frozen, LinkState, Promoted, Promotion};
+use cotton_core::ports::mysql::{Drained, Followed, Following, Frozen, LinkState, Promoted, Promotion};
 use cotton_core::{Endpoint, GtidSet};
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt::Write;
@@ -29,6 +29,9 @@ const REFUSAL_WAIT: Duration = Duration::from_millis(500);
 /// How long a receiver may take to end once its connection is cut, and how long until that is tried again.
 const CUT_WAIT: Duration = Duration::from_millis(300);
 const CUT_PAUSE: Duration = Duration::from_millis(3);
+
+/// How long a promotion waits for an applier that is nearly there.
+const APPLIED_WAIT: Duration = Duration::from_millis(200);
 
 /// How long a restarted applier must run before we believe that it will go on.
 const APPLIER_TRIAL: Duration = Duration::from_millis(300);
@@ -71,8 +74,8 @@ impl Control<'_> {
         }
         if self.dialect().is_mysql_before((5, 7, 0)) && replica.applying {
             // there a transaction counts as received before its end: only what is applied is certain
-            let facts = self.drain(Instant::now() + self.limit).await?;
-            return Ok(Frozen { position: facts.executed, unapplied: 0 });
+            let facts = self.apply_received(Instant::now() + self.limit).await?;
+            return Ok(Frozen { position: facts.executed, unapplied: 0, obstacle: None });
         }
         Ok(facts.frozen())
     }
@@ -133,8 +136,21 @@ impl Control<'_> {
         Ok(())
     }
 
+    /// As the port says.
+    pub(crate) async fn drain(&self, budget: Duration) -> Result<Drained, Error> {
+        let facts = self.read_only_facts().await?;
+        self.stop_receiving(facts).await?;
+        let (facts, done, obstacle) = match self.apply_received(Instant::now() + budget).await {
+            Ok(facts) => (facts, true, None),
+            Err(Error::Timeout { .. }) => (self.facts().await?, false, None),
+            Err(Error::NotYet(obstacle)) => (self.facts().await?, false, Some(obstacle)),
+            Err(error) => return Err(error),
+        };
+        Ok(Drained { position: facts.position, unapplied: facts.unapplied, done, obstacle })
+    }
+
     /// Waits until all that was received is applied. The receiver must be stopped.
-    async fn drain(&self, deadline: Instant) -> Result<Facts, Error> {
+    async fn apply_received(&self, deadline: Instant) -> Result<Facts, Error> {
         let started = Instant::now();
         loop {
             let facts = self.facts().await?;
@@ -164,15 +180,17 @@ impl Control<'_> {
         }
     }
 
-    /// Applies, forgets the old primary, sets semi-sync, opens for writes.
-    pub(crate) async fn promote(&self, promotion: &Promotion, drain: Duration) -> Result<Promoted, Error> {
+    /// Forgets the old primary, sets semi-sync, opens for writes, once all that was received is applied.
+    pub(crate) async fn promote(&self, promotion: &Promotion) -> Result<Promoted, Error> {
         self.check_acks(promotion.acks)?;
         let mut facts = self.facts().await?;
         if !facts.writable {
             facts = self.stop_receiving(facts).await?;
             if facts.replica.is_some() {
-                facts = match self.drain(Instant::now() + drain).await {
-                    Err(error @ Error::NotYet(_)) => return Ok(Promoted::Incomplete(error.to_string())),
+                facts = match self.apply_received(Instant::now() + APPLIED_WAIT).await {
+                    Err(Error::NotYet(_) | Error::Timeout { .. }) => {
+                        return Ok(Promoted::Applying { unapplied: self.facts().await?.unapplied });
+                    }
                     other => other?,
                 };
             }

@@ -34,7 +34,7 @@ pub(crate) struct Facts {
 impl Facts {
     /// What is told of a server that has stopped receiving.
     pub(crate) fn frozen(self) -> Frozen {
-        Frozen { position: self.position, unapplied: self.unapplied }
+        Frozen { position: self.position, unapplied: self.unapplied, obstacle: None }
     }
 }
 

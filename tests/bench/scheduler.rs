@@ -179,6 +179,8 @@ fn report(task: &TaskId) -> Report {
         role: if is_primary { MemberRole::Primary } else { MemberRole::Following { connected: true } },
         boot: 1,
         unattached: BTreeSet::new(),
+        kept_since: None,
+        origin: String::new(),
         position: "0-1-123456".parse().map_or(GtidSet::Empty, GtidSet::MariaDb),
         unapplied: 0,
         lag_s: (!is_primary).then_some(0),

@@ -62,7 +62,8 @@ impl Cluster {
             self.change(|state| state.epoch = epoch);
             self.begin_election(now, "the stored state is older than what members obey");
         } else if let Some(primary) = self.state.primary {
-            if let Some(reason) = self.why_lost(now, primary).or_else(|| self.why_stalled(now, primary)) {
+            let reason = self.why_lost(now, primary).or_else(|| self.why_overtaken(now, primary));
+            if let Some(reason) = reason.or_else(|| self.why_stalled(now, primary)) {
                 self.begin_election(now, &reason);
             } else {
                 self.reconcile_switchover(now, primary);
@@ -117,6 +118,34 @@ impl Cluster {
             }
         }
         self.why_silent_is_dead(now, primary)
+    }
+
+    /// Why another member is to take the place of one that was chosen and does not open: it has all that the chosen one
+    /// had, and nothing left to apply. The chosen one goes on applying meanwhile, and loses nothing by it.
+    fn why_overtaken(&mut self, now: Millis, primary: MemberId) -> Option<String> {
+        let epoch = self.state.epoch;
+        if self.state.turn > 0 || self.state.members.get(&primary)?.attached == epoch {
+            return None;
+        }
+        let chosen = self.observed.get(&primary)?.report_in(epoch)?;
+        let stuck = matches!(chosen.trouble, Some(Trouble::Stuck { .. }));
+        if chosen.role != MemberRole::Promoting || (chosen.unapplied == 0 && !stuck) {
+            return None;
+        }
+        let left = chosen.unapplied;
+        let due = self.appointed_at.after(self.timing.resend_ms); // most are through by then
+        if now < due {
+            self.wake_at(due);
+            return None;
+        }
+        let (silence, floor) = (self.timing.silence_ms, &self.state.floor);
+        let opens_at_once = |(id, member): &(MemberId, &super::state::Member)| {
+            let observed = self.observed.get(id).filter(|o| *id != primary && o.silent_ms(now) < silence);
+            let report = observed.and_then(|o| o.report.as_ref()).filter(|r| r.role.is_up() && r.trouble.is_none());
+            member.joined && report.is_some_and(|r| r.unapplied == 0 && r.position.contains(floor))
+        };
+        let (other, _) = self.state.staying().find(opens_at_once)?;
+        Some(format!("it has {left} transactions left to apply, and member {other} has them all applied"))
     }
 
     /// A silent primary is dead when its replicas lost it too. While they replicate from it, only the way to its
@@ -182,6 +211,9 @@ impl Cluster {
     }
 
     fn open_election(&mut self, now: Millis, lost: Option<MemberId>, lease_until: Option<Millis>) {
+        // What began with an earlier loss and was never over is one outage.
+        let unfinished = self.election.as_ref().map(|e| &e.progress).or(self.failover.as_ref());
+        let lost_at = unfinished.filter(|p| p.promoted_at.is_none()).map_or(now, |p| p.lost_at);
         self.change(|state| {
             state.epoch = state.epoch.next();
             state.primary = None;
@@ -193,7 +225,7 @@ impl Cluster {
         let progress = Progress {
             epoch: self.state.epoch,
             from: lost,
-            lost_at: now,
+            lost_at,
             epoch_revision: self.revision,
             epoch_durable: None,
             decided_at: None,
@@ -366,8 +398,10 @@ impl Cluster {
             Some(Ballot {
                 member: *id,
                 start: observed.start(*id)?,
+                kept_since: observed.kept_since(*id)?,
                 position: report.position.clone(),
                 unapplied: report.unapplied,
+                stuck: matches!(report.trouble, Some(Trouble::Stuck { .. })),
                 attached: if decided { self.state.last_epoch } else { member.attached },
                 joined: member.joined,
                 leaving: member.leaving.is_some()

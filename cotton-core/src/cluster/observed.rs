@@ -74,6 +74,13 @@ impl Observed {
         self.report.as_ref().map(|r| Acker { member, incarnation: r.incarnation, boot: r.boot })
     }
 
+    /// The oldest start of its server of which nothing is lost that it had.
+    pub(super) fn kept_since(&self, member: MemberId) -> Option<Acker> {
+        let kept = self.report.as_ref().and_then(|r| r.kept_since);
+        let kept = kept.map(|start| Acker { member, incarnation: start.incarnation, boot: start.boot });
+        kept.or_else(|| self.start(member))
+    }
+
     /// Its report, if it was made under this epoch.
     pub(super) fn report_in(&self, epoch: Epoch) -> Option<&Report> {
         self.report.as_deref().filter(|r| r.epoch == epoch)

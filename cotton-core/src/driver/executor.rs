@@ -275,6 +275,7 @@ where
                         Operation::Provision
                         | Operation::Freeze { .. }
                         | Operation::StepDown { .. }
+                        | Operation::Drain { .. }
                         | Operation::Promote { .. }
                         | Operation::Follow { .. }
                         | Operation::Stop { .. } => None,
@@ -362,10 +363,11 @@ where
 async fn perform(server: &dyn MySql, operation: &Operation) -> Result<Outcome, PortError> {
     Ok(match operation {
         Operation::Provision => server.provision().await.map(|()| Outcome::Done)?,
-        Operation::Start { replaced: false, .. } => server.start().await.map(|()| Outcome::Done)?,
-        Operation::Start { replaced: true, .. } => server.start_replaced().await.map(|()| Outcome::Done)?,
+        Operation::Start { replaced: false, .. } => Outcome::Started(server.start().await?),
+        Operation::Start { replaced: true, .. } => Outcome::Started(server.start_replaced().await?),
         Operation::Freeze { .. } => Outcome::Frozen(server.freeze().await?),
         Operation::StepDown { grace_ms, .. } => Outcome::Frozen(server.step_down(*grace_ms).await?),
+        Operation::Drain { budget_ms, .. } => Outcome::Drained(server.drain(*budget_ms).await?),
         Operation::Promote { promotion, .. } => Outcome::Promoted(server.promote(promotion).await?),
         Operation::Follow { following, .. } => Outcome::Followed(server.follow(following).await?),
         Operation::CopyFrom { donor, .. } => match server.copy_from(donor).await {

@@ -182,7 +182,7 @@ mod tests {
 
     fn state(n: u64) -> ExecutorState {
         let obeyed = Some(Rank { epoch: Epoch(n * 7), stage: Stage::Detach });
-        ExecutorState { incarnation: n, obeyed, promoted: Some(Epoch(3)), tail: None }
+        ExecutorState { incarnation: n, obeyed, promoted: Some(Epoch(3)), ..ExecutorState::default() }
     }
 
     async fn loaded(path: &Path) -> Result<Option<ExecutorState>, ErrorKind> {

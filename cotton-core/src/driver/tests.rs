@@ -181,6 +181,8 @@ impl Bench {
             role,
             boot: 1,
             unattached: BTreeSet::new(),
+            kept_since: None,
+            origin: String::new(),
             position: GtidSet::Empty,
             unapplied: 0,
             lag_s: None,

@@ -11,6 +11,11 @@ pub struct ExecutorConfig {
     pub probe_interval_ms: u64,
     /// So many failed probes in a row, and the server counts as hung: it is killed.
     pub probe_failures_max: u32,
+    /// The same of a server that is certainly not open for writes. Ending it would fence nothing, and a disk that stalls
+    /// for some seconds should not cost a start of it.
+    pub probe_failures_closed_max: u32,
+    /// How long one call to apply what was received may take: so long may a newer order have to wait.
+    pub drain_ms: u64,
     /// For how long a primary without a lease believes what it saw of its replicas.
     pub replicas_known_ms: u64,
     /// Pause before the first repetition of a failed operation; doubles with each further one.
@@ -45,6 +50,8 @@ impl Default for ExecutorConfig {
             report_interval_ms: 2_000,
             probe_interval_ms: 1_000,
             probe_failures_max: 3,
+            probe_failures_closed_max: 30,
+            drain_ms: 500,
             replicas_known_ms: 2_000,
             retry_ms_min: 50,
             retry_ms_max: 2_000,

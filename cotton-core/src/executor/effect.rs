@@ -32,6 +32,13 @@ pub enum Operation {
         /// How long running transactions may take to end.
         grace_ms: u64,
     },
+    /// Apply what was received, as far as that goes within the time.
+    Drain {
+        /// The epoch that it is to be primary of.
+        epoch: Epoch,
+        /// How long the call may take.
+        budget_ms: u64,
+    },
     /// Open for writes.
     Promote {
         /// The epoch that it is primary of.
@@ -70,6 +77,7 @@ impl Operation {
             Self::Start { .. } => "start",
             Self::Freeze { .. } => "freeze",
             Self::StepDown { .. } => "step_down",
+            Self::Drain { .. } => "drain",
             Self::Promote { .. } => "promote",
             Self::Follow { .. } => "follow",
             Self::CopyFrom { .. } => "copy",
@@ -82,7 +90,10 @@ impl Operation {
         match self {
             Self::Provision | Self::Start { .. } | Self::Stop { .. } => None,
             Self::Freeze { rank } | Self::StepDown { rank, .. } => Some(rank.epoch),
-            Self::Promote { epoch, .. } | Self::Follow { epoch, .. } | Self::CopyFrom { epoch, .. } => Some(*epoch),
+            Self::Drain { epoch, .. }
+            | Self::Promote { epoch, .. }
+            | Self::Follow { epoch, .. }
+            | Self::CopyFrom { epoch, .. } => Some(*epoch),
         }
     }
 }

@@ -10,6 +10,9 @@ use crate::protocol::{Order, Stage};
 /// How long a killed process may take to vanish before the executor ends without it (the process dies with it).
 const KILL_MS_MAX: u64 = 2_000;
 
+/// How much longer than that it may take until a clean stop is noted durably.
+const NOTE_MS_MAX: u64 = 1_000;
+
 /// How long an operation that is under way is waited for at most.
 const PATIENCE_MS_MAX: u64 = 5_000;
 
@@ -97,6 +100,11 @@ impl Executor {
             if !self.bring_down() {
                 return;
             }
+            // That it was stopped cleanly is worth a moment: the next executor may then answer for all that it has.
+            let stop_by = self.ending.as_ref().expect("checked by the caller").stop_by;
+            if self.state.stopped && self.persisted < self.revision && !self.has_come(stop_by.after(NOTE_MS_MAX)) {
+                return;
+            }
             let ending = self.ending.as_mut().expect("checked by the caller");
             ending.told_at = Some(self.now);
             let (state, message) = ending.last_word();
@@ -132,6 +140,7 @@ impl Executor {
                 Operation::Start { .. }
                 | Operation::Freeze { .. }
                 | Operation::StepDown { .. }
+                | Operation::Drain { .. }
                 | Operation::Promote { .. }
                 | Operation::Follow { .. }
                 | Operation::CopyFrom { .. },

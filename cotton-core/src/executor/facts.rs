@@ -6,8 +6,8 @@ use super::server::{Gate, Process, Standing};
 use super::state::Rank;
 use super::{Executor, ExitReason, Goal, Operation, Probing, Running};
 use crate::ports::mesos::TaskState;
-use crate::ports::mysql::{Exit, Followed, Promoted, ServerStatus};
-use crate::protocol::{Directive, Order, Stage, ToExecutor, Trouble};
+use crate::ports::mysql::{Exit, Followed, Promoted, ServerStatus, Started};
+use crate::protocol::{Directive, Order, ServerStart, Stage, ToExecutor, Trouble};
 use crate::{ErrorKind, TaskId};
 
 /// Shortest pause between the end of a failed probe and the next one.
@@ -196,17 +196,18 @@ impl Executor {
         }
         match (&running.operation, outcome) {
             (Operation::Provision, Outcome::Done) => self.server.process = Process::Ready,
-            (Operation::Start { boot, .. }, Outcome::Done) => self.on_up(*boot),
+            (Operation::Start { boot, .. }, Outcome::Started(Started { kept })) => self.on_up(*boot, kept),
             (Operation::Provision, Outcome::Failed(failure)) => self.on_start_failed(failure, false),
             (Operation::Start { replaced, .. }, Outcome::Failed(failure)) => self.on_start_failed(failure, *replaced),
             (Operation::CopyFrom { boot, .. }, Outcome::Done) => {
                 self.copies += 1;
                 self.history_missing = None;
-                self.on_up(*boot);
+                self.on_up(*boot, false);
             }
             (Operation::CopyFrom { donor, .. }, Outcome::Failed(failure)) => {
                 self.copies += 1;
                 self.server.on_data_lost();
+                self.change(|state| state.kept_since = None);
                 let detail = format!("copy from {donor}: {}", failure.detail);
                 self.history_missing = None;
                 self.goal_trouble = Some(Trouble::HistoryMissing { detail });
@@ -215,11 +216,13 @@ impl Executor {
             (Operation::Stop { .. }, Outcome::Done | Outcome::Failed(_)) => {
                 if self.server.is_up() {
                     self.server.on_down(self.now, "stopped".to_owned());
+                    self.change(|state| state.stopped = true);
                 }
             }
             (
                 Operation::Freeze { .. }
                 | Operation::StepDown { .. }
+                | Operation::Drain { .. }
                 | Operation::Promote { .. }
                 | Operation::Follow { .. },
                 outcome,
@@ -233,9 +236,13 @@ impl Executor {
         }
     }
 
-    fn on_up(&mut self, boot: u64) {
+    fn on_up(&mut self, boot: u64, kept: bool) {
         self.unstable = None;
         self.server.on_up(boot);
+        let start = ServerStart { incarnation: self.state.incarnation, boot };
+        self.change(|state| {
+            state.kept_since = Some(state.kept_since.filter(|_| kept).unwrap_or(start));
+        });
         self.next_probe = self.now;
         if self.ending.is_none() && !matches!(self.announced, Some((TaskState::Running, _))) {
             self.tell(TaskState::Running, "");
@@ -279,13 +286,29 @@ impl Executor {
             (Operation::Freeze { rank }, Outcome::Frozen(frozen)) => {
                 self.server.standing = Standing::Frozen(rank);
                 self.server.on_position(frozen.position, frozen.unapplied, running.nonce);
-                None
+                // Frozen it is all the same; what stands in the way matters to who is chosen.
+                let stuck = frozen.obstacle.map(|detail| Trouble::Stuck { detail });
+                self.forget_trouble();
+                self.goal_trouble = stuck;
+                return;
             }
             (Operation::StepDown { rank, .. }, Outcome::Frozen(frozen)) => {
                 self.server.gate = Gate::Closed;
                 self.server.standing = Standing::SteppedDown(rank);
                 self.server.on_position(frozen.position, frozen.unapplied, running.nonce);
                 None
+            }
+            (Operation::Drain { .. }, Outcome::Drained(drained)) => {
+                self.server.on_position(drained.position, drained.unapplied, running.nonce);
+                self.server.drained = drained.done;
+                // Being slow is no trouble: it is asked again at once.
+                drained.obstacle.map(|detail| Trouble::Stuck { detail })
+            }
+            (Operation::Promote { .. }, Outcome::Promoted(Promoted::Applying { unapplied })) => {
+                // Refused before anything was done.
+                self.server.gate = running.gate;
+                self.server.on_unapplied(unapplied);
+                return self.retry.failed(self.now, &self.config); // what said that it was drained was wrong
             }
             (Operation::Promote { epoch, promotion }, Outcome::Promoted(Promoted::Writable(position))) => {
                 self.server.gate = Gate::Open(epoch);
@@ -334,6 +357,7 @@ impl Executor {
                 Trouble::HistoryMissing { .. }
                 | Trouble::Unstable { .. }
                 | Trouble::Storage { .. }
+                | Trouble::Stuck { .. }
                 | Trouble::Failing { .. },
             ) => {
                 self.retry.failed(self.now, &self.config);
@@ -442,7 +466,7 @@ impl Executor {
             self.killing = None; // nothing is left to kill
         }
         // What was wrong with the old process is no trouble of the next one.
-        if matches!(self.goal_trouble, Some(Trouble::Failing { .. } | Trouble::Storage { .. })) {
+        if matches!(self.goal_trouble, Some(Trouble::Failing { .. } | Trouble::Storage { .. } | Trouble::Stuck { .. })) {
             self.forget_trouble();
         }
     }

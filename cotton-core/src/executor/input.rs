@@ -1,7 +1,7 @@
 //! What an executor gets to know.
 
 use crate::ports::mesos::TaskState;
-use crate::ports::mysql::{Exit, Followed, Frozen, Promoted, ServerStatus};
+use crate::ports::mysql::{Drained, Exit, Followed, Frozen, Promoted, ServerStatus, Started};
 use crate::protocol::ToExecutor;
 use crate::{ErrorKind, PortError, TaskId};
 
@@ -29,10 +29,14 @@ impl From<&PortError> for Failure {
 /// What became of an [`Operation`](super::Operation).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Of provisioning, starting, copying, stopping: done.
+    /// Of provisioning, copying, stopping: done.
     Done,
+    /// Of starting.
+    Started(Started),
     /// Of freezing and of stepping down: what replication cannot move any more.
     Frozen(Frozen),
+    /// Of draining.
+    Drained(Drained),
     /// Of promoting.
     Promoted(Promoted),
     /// Of following.

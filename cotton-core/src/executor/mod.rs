@@ -187,6 +187,9 @@ impl Executor {
     /// counted up; nothing is reported before that is durable.
     pub fn new(config: ExecutorConfig, mut state: ExecutorState, now: Millis) -> Self {
         state.incarnation += 1;
+        if !std::mem::take(&mut state.stopped) {
+            state.kept_since = None;
+        }
         Self {
             config,
             now,
@@ -256,6 +259,9 @@ impl Executor {
         while let Some((_, rank)) = self.ranks.pop_front_if(|(needed, _)| *needed <= revision) {
             assert!(self.durable_rank.is_none_or(|durable| durable < rank), "ranks only grow");
             self.durable_rank = Some(rank);
+        }
+        if self.ending.is_some() && !self.over {
+            self.reconcile(); // the end waits for this
         }
     }
 
@@ -339,9 +345,11 @@ impl Executor {
                 assert!(gate == Gate::Closed, "a writable server's data is never replaced");
                 self.server.on_copying();
             }
+            Operation::Drain { .. } => assert!(gate == Gate::Closed, "what is open has applied all"),
             Operation::Freeze { .. } | Operation::Follow { .. } => {
                 assert!(gate == Gate::Closed, "a writable server is killed, not demoted");
                 self.server.attached |= matches!(operation, Operation::Follow { .. });
+                self.server.drained &= matches!(operation, Operation::Freeze { .. });
             }
             Operation::Provision | Operation::Start { .. } | Operation::Stop { .. } => {}
         }

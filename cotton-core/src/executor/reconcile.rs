@@ -61,7 +61,12 @@ impl Executor {
         if let Some(open) = self.server.gate.epoch() {
             self.guard_open(open);
         }
-        if self.server.probe_failures >= self.config.probe_failures_max {
+        // One that is closed needs no fence, and what it has only received is better left alone while a disk stalls.
+        let failures_max = match self.server.gate {
+            Gate::Closed => self.config.probe_failures_closed_max,
+            Gate::Opening(_) | Gate::Open(_) => self.config.probe_failures_max,
+        };
+        if self.server.probe_failures >= failures_max {
             self.kill_server(format!("it did not answer {} probes in a row", self.server.probe_failures), false);
         }
     }
@@ -184,6 +189,9 @@ impl Executor {
         }
         if let Some(until) = lease_ms.and_then(|ms| self.lease.until(ms)) {
             self.has_come(until); // it may run out before the promotion is answered
+        }
+        if self.server.gate == Gate::Closed && self.server.must_drain() {
+            return self.obey_by(Operation::Drain { epoch, budget_ms: self.config.drain_ms });
         }
         self.obey_by(Operation::Promote { epoch, promotion });
     }

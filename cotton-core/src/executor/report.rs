@@ -139,6 +139,8 @@ impl Executor {
             role: headline.role.clone(),
             boot: headline.boot,
             unattached: self.server.unattached(),
+            kept_since: self.state.kept_since.filter(|_| headline.role.is_up()),
+            origin: status.map(|status| status.origin.clone()).unwrap_or_default(),
             position: self.server.position().clone(),
             unapplied: self.server.seen.as_ref().map_or(0, |seen| seen.unapplied),
             lag_s: status.and_then(|status| status.replication.as_ref()).and_then(|replication| replication.lag_s),
@@ -164,6 +166,7 @@ impl Executor {
                 | Trouble::HistoryMissing { .. }
                 | Trouble::Unstable { .. }
                 | Trouble::Storage { .. }
+                | Trouble::Stuck { .. }
                 | Trouble::Incomplete { .. },
             ) => self.goal_trouble.clone(),
         }

@@ -109,6 +109,8 @@ pub(super) struct Server {
     pub(super) status: Option<ServerStatus>,
     pub(super) looked: Millis,
     pub(super) probe_failures: u32,
+    /// Whether all that was received is applied, and nothing was received since.
+    pub(super) drained: bool,
     /// Last position ever seen, for reports while it is down.
     last_position: GtidSet,
     version: String,
@@ -135,6 +137,7 @@ impl Server {
             status: None,
             looked: now,
             probe_failures: 0,
+            drained: false,
             last_position: GtidSet::Empty,
             version: String::new(),
             tail: tail.map(|epoch| Tail { epoch, since: now }),
@@ -189,9 +192,17 @@ impl Server {
         }
     }
 
+    /// A server that receives nothing any more has what it had: an answer that knows less, such as one of an applier that
+    /// has failed since, takes nothing of that away.
     pub(super) fn on_position(&mut self, position: GtidSet, unapplied: u64, nonce: u64) {
         assert!(self.is_up(), "positions come from a running server");
-        let nonce = self.seen.as_ref().map_or(nonce, |seen| seen.nonce.max(nonce));
+        let frozen = matches!(self.standing, Standing::Frozen(_));
+        let before = self.seen.take();
+        let nonce = before.as_ref().map_or(nonce, |seen| seen.nonce.max(nonce));
+        let (position, unapplied) = match before {
+            Some(seen) if frozen && !position.contains(&seen.position) => (seen.position, seen.unapplied.max(1)),
+            _ => (position, unapplied),
+        };
         self.last_position = position.clone();
         self.seen = Some(Seen { position, unapplied, nonce });
     }
@@ -259,6 +270,19 @@ impl Server {
         &self.version
     }
 
+    /// Whether something that was received is still to be applied before it can be opened.
+    pub(super) fn must_drain(&self) -> bool {
+        !self.drained && self.seen.as_ref().is_none_or(|seen| seen.unapplied > 0)
+    }
+
+    /// So much is not applied, whatever was said before.
+    pub(super) fn on_unapplied(&mut self, unapplied: u64) {
+        self.drained = false;
+        if let Some(seen) = &mut self.seen {
+            seen.unapplied = unapplied.max(1);
+        }
+    }
+
     /// Starts that have acknowledged nothing, for a report about [`Self::role_boot`].
     pub(super) fn unattached(&self) -> BTreeSet<u64> {
         let replaced = self.is_up() && self.attached; // perhaps by a start that is not reported yet
@@ -278,5 +302,6 @@ impl Server {
         self.seen = None;
         self.status = None;
         self.probe_failures = 0;
+        self.drained = false;
     }
 }

@@ -1,7 +1,7 @@
 //! What an executor must remember over its own death.
 
 use crate::Epoch;
-use crate::protocol::{Directive, Stage};
+use crate::protocol::{Directive, ServerStart, Stage};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -54,4 +54,12 @@ pub struct ExecutorState {
     /// it has beyond the acknowledged ones is then still there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tail: Option<Epoch>,
+    /// The oldest start of its server of which nothing is lost that it had received or executed; `None` when that is not
+    /// known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_since: Option<ServerStart>,
+    /// Whether the server was stopped cleanly, and not started since. Only then does [`Self::kept_since`] hold for the
+    /// next executor: a start that was never noted may have lost something.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
 }

@@ -43,6 +43,8 @@ pub struct ServerStatus {
     pub position: GtidSet,
     /// How many transactions are received and not applied yet.
     pub unapplied: u64,
+    /// What marks the transactions that are written here: MySQL's `server_uuid`, MariaDB's `server_id`.
+    pub origin: String,
     /// Present on a replica.
     pub replication: Option<Replication>,
     /// Semi-synchronous replicas (or just replicas, where the server has no semi-sync) connected to it.
@@ -60,6 +62,32 @@ pub struct Frozen {
     pub position: GtidSet,
     /// How many transactions are received and not applied yet: a promotion has to wait for them.
     pub unapplied: u64,
+    /// Why they will not be applied as things are, in the server's words: the applier has stopped with an error. They
+    /// are in `position` all the same, and stay where they are.
+    pub obstacle: Option<String>,
+}
+
+/// How far a server has come with applying what it received.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Received or executed.
+    pub position: GtidSet,
+    /// How many transactions of that are received and not applied yet.
+    pub unapplied: u64,
+    /// Whether all that was received is executed.
+    pub done: bool,
+    /// What stands in the way, if something does: an applier that has stopped with an error, or a lock that could not
+    /// be freed.
+    pub obstacle: Option<String>,
+}
+
+/// What a start found of what the process before it had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// Whether all that the process before it had received or executed is still here: it was stopped cleanly, or what
+    /// it had received has survived, too, and counts in the position. Also true of the first start on new data. False
+    /// in doubt, such as after a crash of the machine, in which relay logs are not durable.
+    pub kept: bool,
 }
 
 /// How to open for writes.
@@ -98,6 +126,11 @@ pub enum Promoted {
     Writable(GtidSet),
     /// The data lacks some of what it must contain. Still read-only.
     Incomplete(String),
+    /// Something that was received is not applied yet, so nothing was done. Still read-only; [`MySql::drain`] first.
+    Applying {
+        /// How many transactions.
+        unapplied: u64,
+    },
 }
 
 /// How a server process ended.
@@ -122,7 +155,7 @@ pub trait MySql: Send + Sync {
     ///
     /// # Errors
     /// When it does not answer in time or exits; it is then not running.
-    async fn start(&self) -> Result<(), PortError>;
+    async fn start(&self) -> Result<Started, PortError>;
 
     /// As [`MySql::start`], for a former primary that another one has replaced for good.
     ///
@@ -132,7 +165,7 @@ pub trait MySql: Send + Sync {
     ///
     /// # Errors
     /// As [`MySql::start`].
-    async fn start_replaced(&self) -> Result<(), PortError> {
+    async fn start_replaced(&self) -> Result<Started, PortError> {
         self.start().await
     }
 
@@ -152,7 +185,8 @@ pub trait MySql: Send + Sync {
     /// When the server does not answer.
     async fn probe(&self) -> Result<ServerStatus, PortError>;
 
-    /// Stops receiving, goes on applying. Must only be called on a read-only server.
+    /// Stops receiving, goes on applying. Must only be called on a read-only server. Nothing that was received is lost by
+    /// it, whether it can be applied or not.
     ///
     /// # Errors
     /// When that is not certain.
@@ -169,10 +203,19 @@ pub trait MySql: Send + Sync {
     /// this goes on once the call has returned, and [`MySql::promote`] opens it again.
     async fn step_down(&self, grace_ms: u64) -> Result<Frozen, PortError>;
 
-    /// Applies all that was received, forgets the old primary, sets semi-sync, opens for writes.
+    /// Stops receiving, ends sessions of clients that hold the applier back, and waits until all that was received is
+    /// applied, for at most `budget_ms`. The server stays read-only, and nothing that was received is lost. Being slow
+    /// is no failure, nor is an applier that cannot go on: the answer tells.
     ///
     /// # Errors
-    /// When it is not certain to be writable as asked; a repeated call mends a half-done one.
+    /// When the server does not answer, or is open for writes.
+    async fn drain(&self, budget_ms: u64) -> Result<Drained, PortError>;
+
+    /// Forgets the old primary, sets semi-sync, opens for writes, once all that was received is applied.
+    ///
+    /// # Errors
+    /// When it is not certain to be writable as asked; a repeated call mends a half-done one. All that was received is
+    /// applied then: a server that is killed after that has lost nothing.
     async fn promote(&self, promotion: &Promotion) -> Result<Promoted, PortError>;
 
     /// Replicates from a primary, after making sure that nothing here is missing there. The server must be read-only.

@@ -4,7 +4,8 @@
 
 use crate::gtid::MySqlGtids;
 use crate::ports::mysql::{
-    Exit, Followed, Following, Frozen, LinkState, MySql, Promoted, Promotion, Replication, ServerStatus,
+    Drained, Exit, Followed, Following, Frozen, LinkState, MySql, Promoted, Promotion, Replication, ServerStatus,
+    Started,
 };
 use crate::{Endpoint, ErrorKind, GtidSet, PortError};
 use async_trait::async_trait;
@@ -99,7 +100,7 @@ impl FakeNetwork {
             return Commit::Refused;
         }
         server.committed += 1;
-        let uuid = format!("00000000-0000-0000-0000-{:012x}:{}", server.number, server.committed);
+        let uuid = format!("{}:{}", server.origin(), server.committed);
         let transaction: MySqlGtids = uuid.parse().expect("a valid GTID");
         server.executed = server.executed.union(&transaction);
         server.waiting += u32::from(server.acks > 0);
@@ -245,6 +246,10 @@ impl Server {
         }
     }
 
+    fn origin(&self) -> String {
+        format!("00000000-0000-0000-0000-{:012x}", self.number)
+    }
+
     fn runs(&self) -> bool {
         matches!(self.process, Process::Up | Process::Hung)
     }
@@ -290,7 +295,7 @@ impl MySql for FakeMySql {
         Ok(())
     }
 
-    async fn start(&self) -> Result<(), PortError> {
+    async fn start(&self) -> Result<Started, PortError> {
         self.called("start", false)?;
         self.with(|server| {
             if server.process == Process::NoData {
@@ -299,7 +304,7 @@ impl MySql for FakeMySql {
             if !server.runs() {
                 server.begin();
             }
-            Ok(())
+            Ok(Started { kept: true }) // all that it receives is executed at once
         })
     }
 
@@ -345,6 +350,7 @@ impl MySql for FakeMySql {
             writable: server.writable,
             position: server.executed.clone().into(),
             unapplied: 0,
+            origin: server.origin(),
             replication: server.source.as_ref().map(|following| Replication {
                 source: following.primary.clone(),
                 link: link(following),
@@ -363,7 +369,7 @@ impl MySql for FakeMySql {
         self.with(|server| {
             server.must_be_read_only("freeze")?;
             server.receiving = false;
-            Ok(Frozen { position: server.executed.clone().into(), unapplied: 0 })
+            Ok(Frozen { position: server.executed.clone().into(), unapplied: 0, obstacle: None })
         })
     }
 
@@ -375,7 +381,16 @@ impl MySql for FakeMySql {
                 return Err(PortError::temporary(ErrorKind::Timeout, "step_down", context));
             }
             server.writable = false;
-            Ok(Frozen { position: server.executed.clone().into(), unapplied: 0 })
+            Ok(Frozen { position: server.executed.clone().into(), unapplied: 0, obstacle: None })
+        })
+    }
+
+    async fn drain(&self, _budget_ms: u64) -> Result<Drained, PortError> {
+        self.called("drain", true)?;
+        self.with(|server| {
+            server.must_be_read_only("drain")?;
+            server.receiving = false;
+            Ok(Drained { position: server.executed.clone().into(), unapplied: 0, done: true, obstacle: None })
         })
     }
 

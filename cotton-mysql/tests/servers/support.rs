@@ -217,9 +217,15 @@ impl Member {
 
     pub(crate) async fn promote(&self, acks: u32) -> GtidSet {
         let promotion = Promotion { must_contain: GtidSet::Empty, acks };
-        match self.instance.promote(&promotion).await.expect("promote") {
-            Promoted::Writable(position) => position,
-            Promoted::Incomplete(text) => panic!("incomplete: {text}"),
+        loop {
+            match self.instance.promote(&promotion).await.expect("promote") {
+                Promoted::Writable(position) => return position,
+                Promoted::Incomplete(text) => panic!("incomplete: {text}"),
+                Promoted::Applying { .. } => {
+                    let drained = self.instance.drain(1_000).await.expect("drain");
+                    assert_eq!(drained.obstacle, None);
+                }
+            }
         }
     }
 

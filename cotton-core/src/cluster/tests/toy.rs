@@ -1,6 +1,6 @@
 //! One member's executor and server, as small as they can be.
 
-use crate::protocol::{MemberRole, Order, Report, Stage, Trouble};
+use crate::protocol::{MemberRole, Order, Report, ServerStart, Stage, Trouble};
 use crate::{Epoch, GtidSet, MemberId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -46,6 +46,10 @@ pub(super) struct Toy {
     pub(super) waiting: u32,
     /// Starts that ended without ever having replicated.
     pub(super) unattached: BTreeSet<u64>,
+    /// The oldest start whose data is all there, as it tells.
+    pub(super) kept_since: Option<ServerStart>,
+    /// What marks its own transactions.
+    pub(super) origin: String,
     /// Whether its agent wants it to end.
     pub(super) asked_to_leave: bool,
     /// What it has received and not applied.
@@ -75,6 +79,8 @@ impl Toy {
             applied: Data::new(),
             trouble: None,
             unattached: BTreeSet::new(),
+            kept_since: None,
+            origin: String::new(),
             waiting: 0,
             asked_to_leave: false,
             unapplied: 0,
@@ -100,6 +106,8 @@ impl Toy {
             role: self.role.clone(),
             boot: self.boot,
             unattached: self.unattached.clone(),
+            kept_since: self.kept_since,
+            origin: self.origin.clone(),
             position: gtids(&self.data),
             unapplied: self.unapplied,
             lag_s: self.lag_s,

@@ -76,7 +76,7 @@ fn a_server_that_comes_up_while_the_task_ends_is_stopped() {
     bench.finish("provision", Outcome::Done);
     bench.feed(kill(3_000));
     bench.effects.retain(|effect| effect.name() == "start");
-    bench.finish("start", Outcome::Done);
+    bench.finish("start", started(false));
     assert_eq!(bench.updates(), [], "it does not run any more");
     bench.finish("stop", Outcome::Done);
     assert_eq!(bench.updates(), [TaskState::Killed]);
@@ -89,7 +89,7 @@ fn an_end_comes_even_if_nothing_answers() {
         bench.feed(Input::Launch { task: task() });
         bench.finish("provision", Outcome::Done);
         if begin == "stop" {
-            bench.finish("start", Outcome::Done);
+            bench.finish("start", started(false));
         }
         bench.feed(kill(3_000));
         bench.pass(30_000);
@@ -125,7 +125,7 @@ fn a_primary_that_closed_is_stopped_cleanly_and_one_that_could_not_is_killed() {
         let mut bench = Bench::primary(1);
         bench.feed(Input::Message(ToExecutor::LetGo));
         bench.feed(kill(3_000));
-        let frozen = Outcome::Frozen(Frozen { position: GtidSet::Empty, unapplied: 0 });
+        let frozen = Outcome::Frozen(Frozen { position: GtidSet::Empty, unapplied: 0, obstacle: None });
         let outcome = if closed { frozen } else { Outcome::Failed(failure(ErrorKind::Timeout, false)) };
         let operation = bench.finish("step_down", outcome);
         assert!(matches!(operation, Operation::StepDown { grace_ms: 750, .. }), "{operation:?}");

@@ -17,7 +17,7 @@ fn a_primary_that_is_replaced_is_killed_without_waiting() {
         assert!(matches!(bench.report().role, MemberRole::Down { .. }));
         bench.durable = true;
         bench.persist();
-        bench.finish("start", Outcome::Done);
+        bench.finish("start", started(false));
         let obeys = bench.effects.iter().any(|effect| match effect {
             Effect::Operate { operation, .. } => operation.epoch() == Some(Epoch(2)),
             Effect::Update { .. }
@@ -41,7 +41,7 @@ fn a_crashed_primary_waits_for_its_successor_and_drops_its_tail_only_then() {
     bench.feed(directive(2, freeze()));
     assert!(!bench.has("start"), "nobody has taken its place yet");
     bench.feed(directive(2, follow()));
-    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2, replaced: true });
+    assert_eq!(bench.finish("start", started(false)), Operation::Start { boot: 2, replaced: true });
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn a_crashed_primary_without_a_successor_starts_with_all_it_has() {
     bench.pass(1_499);
     assert!(!bench.has("start"));
     bench.pass(1);
-    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2, replaced: false });
+    assert_eq!(bench.finish("start", started(false)), Operation::Start { boot: 2, replaced: false });
     bench.persist();
     assert!(bench.has("freeze"));
 }
@@ -77,14 +77,14 @@ fn so_does_one_whose_executor_was_started_again() {
     let mut bench = restarted();
     bench.feed(directive(2, follow()));
     bench.persist();
-    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 1, replaced: true });
+    assert_eq!(bench.finish("start", started(false)), Operation::Start { boot: 1, replaced: true });
     bench.finish("follow", Outcome::Followed(Followed::Attached));
     bench.persist();
     assert_eq!(bench.machine.state.tail, None, "it has followed another since");
 
     let mut bench = restarted();
     bench.pass(1_500);
-    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 1, replaced: false });
+    assert_eq!(bench.finish("start", started(false)), Operation::Start { boot: 1, replaced: false });
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn a_promotion_under_way_is_killed_too() {
     bench.feed(Input::Finished { id, outcome: Outcome::Promoted(Promoted::Writable(gtids("0-1-5"))) });
     assert!(!bench.has("follow"));
     bench.killed();
-    bench.finish("start", Outcome::Done);
+    bench.finish("start", started(false));
     assert!(bench.has("follow"));
 }
 
@@ -110,7 +110,7 @@ fn a_promotion_that_outlives_its_server_changes_nothing() {
     bench.feed(Input::Exited { boot: 1, exit: exit() });
     assert!(!bench.has("start"), "one operation at a time");
     bench.feed(Input::Finished { id, outcome: Outcome::Promoted(Promoted::Writable(gtids("0-1-5"))) });
-    bench.finish("start", Outcome::Done);
+    bench.finish("start", started(false));
     bench.probe(status());
     assert_eq!((bench.report().role, bench.report().boot), (MemberRole::Idle, 2));
 }
@@ -132,7 +132,7 @@ fn fencing_costs_no_restart() {
         bench.finish("promote", Outcome::Promoted(Promoted::Writable(gtids("0-1-5"))));
         bench.feed(directive(2 * epoch + 1, freeze()));
         bench.killed();
-        bench.finish("start", Outcome::Done);
+        bench.finish("start", started(false));
         bench.finish("freeze", frozen("0-1-5"));
     }
     assert!(!bench.has("exit"));
@@ -164,7 +164,7 @@ fn a_probe_from_before_a_fence_accuses_nobody() {
     let Effect::Probe { id } = bench.take("probe") else { panic!("a probe") };
     bench.feed(directive(2, freeze()));
     bench.killed();
-    bench.finish("start", Outcome::Done);
+    bench.finish("start", started(false));
     bench.feed(Input::Probed { id, result: Ok(primary_status(1)) });
     assert!(!bench.has("kill"), "{:?}", bench.names());
 }
@@ -219,7 +219,7 @@ fn a_lease_counts_from_the_sending_of_the_answered_report() {
     }
     assert_eq!(bench.now.since(sent), 5_000);
     bench.killed();
-    bench.finish("start", Outcome::Done);
+    bench.finish("start", started(false));
     bench.probe(status());
     assert_eq!((bench.report().role, bench.report().epoch), (MemberRole::Idle, Epoch(1)));
 }

@@ -12,7 +12,7 @@ fn launch_provisions_starts_and_reports() {
     let report = bench.report();
     assert_eq!((report.role, report.incarnation, report.boot), (MemberRole::Starting, 1, 0));
     assert_eq!(bench.finish("provision", Outcome::Done), Operation::Provision);
-    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 1, replaced: false });
+    assert_eq!(bench.finish("start", started(false)), Operation::Start { boot: 1, replaced: false });
     assert_eq!(bench.updates(), [TaskState::Running]);
     assert!(!bench.has("report"), "nothing is known of the server yet");
     bench.probe(status());
@@ -89,7 +89,7 @@ fn a_crash_is_reported_first_and_restarted_at_once() {
     assert_eq!((report.boot, report.epoch, report.position), (1, Epoch(0), gtids("0-1-5")));
     bench.feed(Input::Exited { boot: 1, exit: exit() });
     assert_eq!(bench.machine.ignored(), 1);
-    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2, replaced: false });
+    assert_eq!(bench.finish("start", started(false)), Operation::Start { boot: 2, replaced: false });
     assert!(!bench.has("report"), "it is not looked at yet");
     bench.persist();
     bench.finish("freeze", frozen("0-1-4"));
@@ -113,7 +113,7 @@ fn a_server_that_crashes_too_often_rests_and_keeps_its_data() {
     for boot in 1..=5 {
         bench.feed(Input::Exited { boot, exit: exit() });
         bench.pass(1_000);
-        bench.finish("start", Outcome::Done);
+        bench.finish("start", started(false));
         bench.probe(status());
     }
     bench.effects.clear();
@@ -125,7 +125,7 @@ fn a_server_that_crashes_too_often_rests_and_keeps_its_data() {
     bench.pass(59_999);
     assert!(!bench.has("start") && bench.updates().is_empty(), "the task goes on, whoever needs its data can have it");
     bench.pass(1);
-    bench.finish("start", Outcome::Done);
+    bench.finish("start", started(false));
     bench.probe(status());
     assert_eq!(bench.report().trouble, None);
 }
@@ -194,7 +194,7 @@ fn crashes_that_are_long_ago_do_not_count() {
     for boot in 1..20 {
         bench.feed(Input::Exited { boot, exit: exit() });
         bench.pass(1_000);
-        bench.finish("start", Outcome::Done);
+        bench.finish("start", started(false));
         bench.probe(status());
         bench.now = bench.now.after(200_000);
     }
@@ -211,7 +211,7 @@ fn a_failing_start_is_tried_again_with_pauses() {
     bench.pass(99);
     assert!(!bench.has("start"));
     bench.pass(1);
-    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2, replaced: false });
+    assert_eq!(bench.finish("start", started(false)), Operation::Start { boot: 2, replaced: false });
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod reports;
 mod step_down;
 
 use super::*;
-use crate::ports::mysql::{Exit, Following, Frozen, LinkState, Promoted, Replication, ServerStatus};
+use crate::ports::mysql::{Exit, Following, Frozen, LinkState, Promoted, Replication, ServerStatus, Started};
 use crate::protocol::{Directive, MemberRole, Report, ToExecutor};
 use crate::{Endpoint, Epoch, ErrorKind, GtidSet, MemberId};
 
@@ -38,9 +38,14 @@ fn gtids(text: &str) -> GtidSet {
     GtidSet::MariaDb(text.parse().expect("a valid position"))
 }
 
+/// The answer to a start, with or without all that the server had received before.
+fn started(kept: bool) -> Outcome {
+    Outcome::Started(Started { kept })
+}
+
 /// The answer to a freeze: all of that, and applied.
 fn frozen(position: &str) -> Outcome {
-    Outcome::Frozen(Frozen { position: gtids(position), unapplied: 0 })
+    Outcome::Frozen(Frozen { position: gtids(position), unapplied: 0, obstacle: None })
 }
 
 fn failure(kind: ErrorKind, permanent: bool) -> Failure {
@@ -53,6 +58,7 @@ fn status() -> ServerStatus {
         writable: false,
         position: gtids("0-1-5"),
         unapplied: 0,
+        origin: "1".to_owned(),
         replication: None,
         replicas: 0,
         waiting: 0,
@@ -128,7 +134,7 @@ impl Bench {
         bench.feed(Input::Connected);
         bench.feed(Input::Launch { task: task() });
         bench.finish("provision", Outcome::Done);
-        bench.finish("start", Outcome::Done);
+        bench.finish("start", started(false));
         bench.probe(status());
         assert_eq!(bench.report().role, MemberRole::Idle);
         bench.effects.clear();

@@ -73,7 +73,7 @@ fn lower_ranks_are_refused_for_ever() {
     bench.feed(Input::Connected);
     bench.feed(Input::Launch { task: task() });
     bench.finish("provision", Outcome::Done);
-    bench.finish("start", Outcome::Done);
+    bench.finish("start", started(false));
     bench.probe(status());
     assert_eq!((bench.report().role, bench.report().epoch), (MemberRole::Idle, Epoch(5)));
     bench.effects.clear();
@@ -173,7 +173,7 @@ fn a_promotion_dies_with_the_server_start_that_it_was_for() {
     // Up, then crashed: by itself, by the repeated order, and by the next incarnation.
     let mut bench = Bench::primary(3);
     bench.feed(Input::Exited { boot: 1, exit: exit() });
-    bench.finish("start", Outcome::Done);
+    bench.finish("start", started(false));
     bench.probe(status());
     bench.feed(directive(3, promote()));
     bench.pass(30_000);
@@ -189,7 +189,7 @@ fn a_promotion_dies_with_the_server_start_that_it_was_for() {
     bench.feed(Input::Connected);
     bench.feed(Input::Launch { task: task() });
     bench.finish("provision", Outcome::Done);
-    bench.finish("start", Outcome::Done);
+    bench.finish("start", started(false));
     bench.probe(status());
     bench.feed(directive(3, promote()));
     bench.pass(30_000);
@@ -202,7 +202,7 @@ fn a_promotion_that_finds_the_server_down_is_not_obeyed_later() {
     let mut bench = Bench::up();
     bench.feed(Input::Exited { boot: 1, exit: exit() });
     bench.feed(directive(3, promote()));
-    bench.finish("start", Outcome::Done);
+    bench.finish("start", started(false));
     bench.probe(status());
     bench.pass(5_000);
     assert!(!bench.has("promote"));
@@ -258,7 +258,7 @@ fn a_follower_follows_again_after_a_crash() {
     attached(&mut bench);
     bench.probe(following_status(LinkState::Connected));
     bench.feed(Input::Exited { boot: 1, exit: exit() });
-    bench.finish("start", Outcome::Done);
+    bench.finish("start", started(false));
     attached(&mut bench);
     bench.probe(status()); // began before that, and is not believed
     bench.probe(following_status(LinkState::Connected));
@@ -307,7 +307,7 @@ fn missing_history_is_copied_from_one_donor_after_the_other() {
     assert_eq!(report.unattached, BTreeSet::from([1]), "the start that was copied over never replicated");
     assert!(matches!(report.trouble, Some(Trouble::HistoryMissing { .. })));
     bench.finish("provision", Outcome::Done);
-    assert_eq!(bench.finish("start", Outcome::Done), Operation::Start { boot: 2, replaced: false });
+    assert_eq!(bench.finish("start", started(false)), Operation::Start { boot: 2, replaced: false });
     bench.pass(2_000);
     bench.finish("follow", missing());
     bench.pass(2_000);

@@ -1,7 +1,7 @@
 //! Random histories against a toy world: whatever comes in whatever order, the machine keeps its promises.
 
 use super::*;
-use crate::ports::mysql::Followed;
+use crate::ports::mysql::{Drained, Followed};
 use crate::protocol::Stage;
 use proptest::prelude::*;
 
@@ -159,6 +159,11 @@ impl World {
                     self.opened.push(this);
                     self.open_before = self.open.replace(epoch);
                 }
+                Operation::Drain { .. } => {
+                    assert!(matches!(obeyed.stage, Stage::Decided | Stage::Turn(_)));
+                    assert_eq!(self.durable.promoted, Some(epoch));
+                    assert_eq!(self.open, None, "what is open has applied all");
+                }
                 Operation::Freeze { rank } => assert_eq!(*rank, obeyed),
                 Operation::StepDown { rank, .. } => {
                     assert_eq!(*rank, obeyed);
@@ -192,16 +197,24 @@ impl World {
                 Outcome::Failed(failure(if how == 8 { ErrorKind::Storage } else { ErrorKind::Other }, how == 16))
             }
             Operation::Freeze { .. } | Operation::StepDown { .. } => frozen("0-1-5"),
+            Operation::Drain { .. } => Outcome::Drained(Drained {
+                position: gtids("0-1-5"),
+                unapplied: u64::from(how % 3),
+                done: how.is_multiple_of(3),
+                obstacle: how.is_multiple_of(7).then(|| "1062".to_owned()),
+            }),
             Operation::Promote { .. } if how.is_multiple_of(7) => Outcome::Promoted(Promoted::Incomplete("x".into())),
+            Operation::Promote { .. } if how.is_multiple_of(5) => {
+                Outcome::Promoted(Promoted::Applying { unapplied: 2 })
+            }
             Operation::Promote { .. } => Outcome::Promoted(Promoted::Writable(gtids("0-1-5"))),
             Operation::Follow { .. } if how.is_multiple_of(7) => Outcome::Followed(Followed::Errant("x".into())),
             Operation::Follow { .. } if how.is_multiple_of(5) => {
                 Outcome::Followed(Followed::HistoryMissing("x".into()))
             }
             Operation::Follow { .. } => Outcome::Followed(Followed::Attached),
-            Operation::Provision | Operation::Start { .. } | Operation::CopyFrom { .. } | Operation::Stop { .. } => {
-                Outcome::Done
-            }
+            Operation::Start { .. } => Outcome::Started(Started { kept: !how.is_multiple_of(3) }),
+            Operation::Provision | Operation::CopyFrom { .. } | Operation::Stop { .. } => Outcome::Done,
         };
         let before = self.process;
         match &operation {
@@ -211,12 +224,13 @@ impl World {
             }
             Operation::Stop { .. } => self.end_process(),
             Operation::StepDown { .. } if !failed => self.open = None,
-            Operation::Promote { .. } if matches!(outcome, Outcome::Promoted(Promoted::Incomplete(_))) => {
+            Operation::Promote { .. } if matches!(outcome, Outcome::Promoted(Promoted::Incomplete(_) | Promoted::Applying { .. })) => {
                 self.open = self.open_before;
             }
             Operation::StepDown { .. }
             | Operation::Provision
             | Operation::Freeze { .. }
+            | Operation::Drain { .. }
             | Operation::Promote { .. }
             | Operation::Follow { .. } => {}
         }

@@ -94,7 +94,7 @@ fn it_opens_again_in_the_same_epoch_and_start_only() {
     let boot = bench.machine.server.boot;
     bench.feed(Input::Exited { boot, exit: exit() });
     bench.pass(10_000);
-    bench.finish("start", Outcome::Done);
+    bench.finish("start", started(false));
     bench.probe(status());
     bench.effects.clear();
     bench.feed(directive(2, reopen(2)));

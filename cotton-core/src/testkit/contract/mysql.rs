@@ -218,6 +218,7 @@ async fn promote(server: &dyn MySql, must_contain: GtidSet) {
     match promoted.expect("an answer") {
         Promoted::Writable(position) => assert!(position.contains(&must_contain), "it has what it must"),
         Promoted::Incomplete(detail) => panic!("what has all data is promoted, but: {detail}"),
+        Promoted::Applying { unapplied } => panic!("what has applied all is promoted, but {unapplied} are left"),
     }
     assert!(server.probe().await.expect("it answers").writable, "promoted is writable when the call returns");
 }

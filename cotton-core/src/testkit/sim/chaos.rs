@@ -202,6 +202,7 @@ impl World {
                 member.updates.clear();
                 member.closed = true;
                 member.server.down();
+                member.server.lose_relay();
                 self.end_task(task);
             }
         }
@@ -304,7 +305,9 @@ impl World {
 
     fn check_healing(&mut self) {
         if let Some(at) = self.healed {
-            if self.now.since(at) >= SETTLING_MS {
+            let applies = |m: &super::member::Member| m.server.applying && !m.server.relay.is_empty();
+            let settled = !self.members.iter().any(applies) || self.now.since(at) >= HEALING_MS_MAX;
+            if self.now.since(at) >= SETTLING_MS && settled {
                 let verdict = self.check_copies();
                 self.hold(verdict);
                 self.over = true;

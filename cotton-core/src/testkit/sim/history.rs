@@ -101,6 +101,14 @@ impl Data {
         other.log.iter().filter(mine).any(|t| !self.has(t.gtid))
     }
 
+    /// What marks the transactions that are written here, as the server tells it.
+    pub(super) fn origin(&self) -> String {
+        match self.dialect {
+            Dialect::MySql => format!("{:08x}-0000-0000-0000-000000000000", self.origin),
+            Dialect::MariaDb => self.origin.to_string(),
+        }
+    }
+
     pub(super) fn has(&self, gtid: Gtid) -> bool {
         self.index_of(gtid).is_some()
     }

@@ -6,7 +6,7 @@ use super::server::{Link, Server};
 use super::world::{Event, World, trace};
 use crate::executor::{CallId, Effect, Executor, ExecutorState, ExitReason, Failure, Input, Operation, Outcome};
 use crate::ports::mesos::{MesosEvent, TaskState};
-use crate::ports::mysql::{Exit, Followed, Frozen, Promoted, Promotion, ServerStatus};
+use crate::ports::mysql::{Drained, Exit, Followed, Frozen, Promoted, Promotion, ServerStatus, Started};
 use crate::protocol::{self, MemberTask, ToExecutor};
 use crate::testkit::invariants::{Task, durable_first};
 use crate::{Endpoint, Epoch, ErrorKind, Millis, Revision, TaskId, VolumeId};
@@ -67,7 +67,7 @@ impl Member {
             volume: None,
             saving: false,
             timer: None,
-            server: Server::new(plan.dialect, server_id),
+            server: Server::new(plan.dialect, server_id, plan.keeps_relay),
             link: 0,
             operation: None,
             arrived: false,
@@ -289,21 +289,22 @@ impl World {
         let member = &mut self.members[task];
         self.events += 1;
         let boot = member.server.boot;
-        let received = member.server.relay.len() as u64;
         let verdict = durable_first::on_operation(&member.state, &operation);
         trace!(self, "{}: begins {operation:?}", self.members[task].task);
         self.hold(verdict);
         let mut delay = self.delay(self.plan.operation_ms);
         match &operation {
-            Operation::Promote { .. } => delay += received * self.plan.apply_ms.0,
+            Operation::Drain { budget_ms, .. } => delay += budget_ms,
             Operation::CopyFrom { .. } => {
                 self.end_server(task, true);
                 self.members[task].server.data = None;
+                self.members[task].server.relay.clear();
                 delay += self.random.within(100, 2_000);
             }
             Operation::Provision | Operation::Start { .. } => delay += self.random.within(10, 1_000),
             Operation::Freeze { .. }
             | Operation::StepDown { .. }
+            | Operation::Promote { .. }
             | Operation::Follow { .. }
             | Operation::Stop { .. } => {}
         }
@@ -385,11 +386,7 @@ impl World {
                 Outcome::Done
             }
             Operation::Start { boot, replaced } => {
-                if server.start(*boot, cut && *replaced) {
-                    Outcome::Done
-                } else {
-                    gone()
-                }
+                server.start(*boot, cut && *replaced).map_or_else(gone, |kept| Outcome::Started(Started { kept }))
             }
             Operation::Freeze { .. } if here => {
                 let writable = server.writable;
@@ -403,12 +400,13 @@ impl World {
                 let server = &self.members[task].server;
                 let forgets = self.mutation == Some(Mutation::ReceivedForgotten);
                 let position = if forgets { server.executed() } else { server.position() };
-                Outcome::Frozen(Frozen { position, unapplied: server.unapplied() })
+                Outcome::Frozen(Frozen { position, unapplied: server.unapplied(), obstacle: None })
             }
             Operation::StepDown { .. } if here => {
                 server.writable = false;
-                Outcome::Frozen(Frozen { position: server.position(), unapplied: server.unapplied() })
+                Outcome::Frozen(Frozen { position: server.position(), unapplied: server.unapplied(), obstacle: None })
             }
+            Operation::Drain { budget_ms, .. } if here => self.drain(task, *budget_ms),
             Operation::Promote { epoch, promotion } if here => self.promote(task, *epoch, promotion),
             Operation::Follow { following, .. } if here => {
                 let (primary, semi_sync) = (following.primary.clone(), following.semi_sync);
@@ -422,9 +420,25 @@ impl World {
             }
             Operation::Freeze { .. }
             | Operation::StepDown { .. }
+            | Operation::Drain { .. }
             | Operation::Promote { .. }
             | Operation::Follow { .. } => gone(),
         }
+    }
+
+    /// Applies what was received, as far as that goes in the time.
+    fn drain(&mut self, task: Task, budget_ms: u64) -> Outcome {
+        let lost_link = self.members[task].server.stop_receiving();
+        if let Some((connection, source)) = lost_link {
+            self.after(1, Event::DumpLost { task: source, connection });
+        }
+        let each = if self.calm { 1 } else { self.delay(self.plan.apply_ms).max(1) };
+        let most = usize::try_from(budget_ms.div_ceil(each)).unwrap_or(usize::MAX);
+        let applied = self.members[task].server.drain(most);
+        self.ship(task, &applied);
+        let server = &self.members[task].server;
+        let unapplied = server.unapplied();
+        Outcome::Drained(Drained { position: server.position(), unapplied, done: unapplied == 0, obstacle: None })
     }
 
     fn promote(&mut self, task: Task, epoch: Epoch, promotion: &Promotion) -> Outcome {
@@ -432,9 +446,11 @@ impl World {
         if let Some((connection, source)) = lost_link {
             self.after(1, Event::DumpLost { task: source, connection });
         }
-        let applied = self.members[task].server.drain();
-        self.ship(task, &applied);
         let server = &mut self.members[task].server;
+        let unapplied = server.unapplied();
+        if unapplied > 0 {
+            return Outcome::Promoted(Promoted::Applying { unapplied });
+        }
         let position = server.position();
         if !position.contains(&promotion.must_contain) {
             return Outcome::Promoted(Promoted::Incomplete(format!("has {position}")));
@@ -529,7 +545,8 @@ impl World {
         let server = &mut self.members[task].server;
         server.data = Some(copy);
         server.clean = true;
-        server.start(boot, false);
+        server.relay.clear();
+        let _ = server.start(boot, false);
         Outcome::Done
     }
 

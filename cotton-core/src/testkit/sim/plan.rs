@@ -15,6 +15,8 @@ pub(super) struct Plan {
     pub(super) agents: usize,
     pub(super) zones: usize,
     pub(super) ports: u16,
+    /// Whether what was received and not applied survives a crash of the server's process.
+    pub(super) keeps_relay: bool,
     /// Whether members keep their data on volumes.
     pub(super) volumes: bool,
     pub(super) timing: Timing,
@@ -177,6 +179,7 @@ impl Plan {
             zones: usize::try_from(r.within(1, 3)).unwrap_or(1),
             // Volumes that are kept hold their ports, too, and the largest clusters need every one of five agents.
             ports: u16::try_from(r.within(if agents == 5 { 8 } else { 3 }, 10)).unwrap_or(8),
+            keeps_relay: seed % 4 < 2,
             volumes: seed % 2 == 1,
             timing: Timing { election_ms: 20_000, launch_ms: 60_000, return_ms: 30_000, ..Timing::default() },
             executor: ExecutorConfig::default(),
@@ -184,7 +187,7 @@ impl Plan {
             link_ms: scale(r.pick(&[(1, 2), (1, 10), (1, 60)]).unwrap_or((1, 2))),
             store_ms: scale(r.pick(&[(1, 5), (1, 50), (5, 300)]).unwrap_or((1, 5))),
             operation_ms: scale(r.pick(&[(1, 10), (5, 100), (10, 800)]).unwrap_or((1, 10))),
-            apply_ms: scale(r.pick(&[(1, 5), (1, 100), (10, 900)]).unwrap_or((1, 5))),
+            apply_ms: scale(r.pick(&[(1, 5), (1, 100), (10, 900), (200, 5_000)]).unwrap_or((1, 5))),
             lost: permille(r, 300),
             doubled: permille(r, 200),
             replayed: permille(r, 60),

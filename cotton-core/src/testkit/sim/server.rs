@@ -2,7 +2,7 @@
 //!
 //! Modelled after what was measured on real servers: the binary log is written before the wait for an acknowledgement
 //! (`AFTER_SYNC`), a replica acknowledges what it has received and not yet applied, a restarted replica has forgotten
-//! exactly that, and crash recovery either commits the unacknowledged tail or cuts it off. The cut goes by what the
+//! exactly that in some worlds and kept it in others, and crash recovery either commits the unacknowledged tail or cuts it off. The cut goes by what the
 //! *engine* knows: also a transaction that was acknowledged to its client is cut off when its commit record in the
 //! engine's log was not written out yet, which happens only with the next prepare, or within a second.
 
@@ -30,6 +30,10 @@ pub(super) struct Server {
     pub(super) acks: u32,
     /// Places in the log whose sessions wait for an acknowledgement, and since when.
     pub(super) waiting: VecDeque<(usize, Millis)>,
+    /// Whether what is received survives a crash of the process.
+    keeps_relay: bool,
+    /// Whether something that was received is lost since the last start.
+    relay_lost: bool,
     /// Received and not applied.
     pub(super) relay: VecDeque<Txn>,
     pub(super) applying: bool,
@@ -64,8 +68,10 @@ pub(super) struct Dump {
 }
 
 impl Server {
-    pub(super) const fn new(dialect: Dialect, mark: u32) -> Self {
+    pub(super) const fn new(dialect: Dialect, mark: u32, keeps_relay: bool) -> Self {
         Self {
+            keeps_relay,
+            relay_lost: false,
             dialect,
             mark,
             generation: 0,
@@ -92,16 +98,20 @@ impl Server {
         }
     }
 
-    /// Starts the process; false when there is nothing to start on.
-    pub(super) fn start(&mut self, boot: u64, cut: bool) -> bool {
-        let Some(data) = self.data.as_mut() else { return false };
+    /// Starts the process, and tells whether nothing is lost; `None` when there is nothing to start on.
+    pub(super) fn start(&mut self, boot: u64, cut: bool) -> Option<bool> {
+        let data = self.data.as_mut()?;
+        let mut kept = true;
         if !self.up {
+            let cut = cut && !self.clean && self.dialect == Dialect::MariaDb;
             if !self.clean {
-                data.recover(cut && self.dialect == Dialect::MariaDb);
+                data.recover(cut);
             }
+            kept = !cut && !self.relay_lost;
+            self.relay_lost = false;
             (self.up, self.hung, self.clean, self.boot) = (true, false, false, boot);
         }
-        true
+        Some(kept)
     }
 
     /// The process is gone, with all that it had not written down.
@@ -111,10 +121,18 @@ impl Server {
         self.writable = false;
         self.acks = 0;
         self.waiting.clear();
-        self.relay.clear();
+        if !self.keeps_relay {
+            self.lose_relay();
+        }
         self.applying = false;
         self.link = None;
         self.dumps.clear();
+    }
+
+    /// What was received and not applied is gone.
+    pub(super) fn lose_relay(&mut self) {
+        self.relay_lost |= !self.relay.is_empty();
+        self.relay.clear();
     }
 
     /// It lies on a disk, without anybody to run it; the next executor counts its starts from the beginning.
@@ -125,7 +143,7 @@ impl Server {
 
     /// An empty one in its place.
     pub(super) const fn successor(&self) -> Self {
-        Self::new(self.dialect, self.mark)
+        Self::new(self.dialect, self.mark, self.keeps_relay)
     }
 
     pub(super) fn answers(&self) -> bool {
@@ -163,6 +181,7 @@ impl Server {
             writable: self.writable,
             position: self.position(),
             unapplied: self.unapplied(),
+            origin: self.data.as_ref().map(Data::origin).unwrap_or_default(),
             replication,
             replicas: u32::try_from(self.dumps.len()).unwrap_or(u32::MAX),
             waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
@@ -219,9 +238,9 @@ impl Server {
         }
     }
 
-    /// Applies all that was received.
-    pub(super) fn drain(&mut self) -> Vec<Txn> {
-        let received: Vec<Txn> = self.relay.drain(..).collect();
+    /// Applies so many of those that were received.
+    pub(super) fn drain(&mut self, most: usize) -> Vec<Txn> {
+        let received: Vec<Txn> = self.relay.drain(..most.min(self.relay.len())).collect();
         let Some(data) = self.data.as_mut() else { return Vec::new() };
         received.into_iter().filter(|txn| data.apply(*txn)).collect()
     }
