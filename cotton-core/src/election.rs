@@ -294,7 +294,10 @@ mod tests {
             (Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5"]), alone("1")),
             // unless it has kept it:
             (Case::semi_sync(&["1 e1 a:5 boot2 kept", "2 e1 a:5"]), Ok(1)),
-            (Case { ackers: &[(1, 1), (1, 2), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2 kept", "2 e1 a:5"]) }, Ok(1)),
+            (
+                Case { ackers: &[(1, 1), (1, 2), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2 kept", "2 e1 a:5"]) },
+                Ok(1),
+            ),
             (Case { ackers: &[(1, 3), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2 kept", "2 e1 a:5"]) }, alone("1")),
             (
                 Case { ackers: &[(1, 1), (1, 2), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5"]) },

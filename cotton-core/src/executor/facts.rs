@@ -466,7 +466,8 @@ impl Executor {
             self.killing = None; // nothing is left to kill
         }
         // What was wrong with the old process is no trouble of the next one.
-        if matches!(self.goal_trouble, Some(Trouble::Failing { .. } | Trouble::Storage { .. } | Trouble::Stuck { .. })) {
+        if matches!(self.goal_trouble, Some(Trouble::Failing { .. } | Trouble::Storage { .. } | Trouble::Stuck { .. }))
+        {
             self.forget_trouble();
         }
     }

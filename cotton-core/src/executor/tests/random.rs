@@ -224,7 +224,9 @@ impl World {
             }
             Operation::Stop { .. } => self.end_process(),
             Operation::StepDown { .. } if !failed => self.open = None,
-            Operation::Promote { .. } if matches!(outcome, Outcome::Promoted(Promoted::Incomplete(_) | Promoted::Applying { .. })) => {
+            Operation::Promote { .. }
+                if matches!(outcome, Outcome::Promoted(Promoted::Incomplete(_) | Promoted::Applying { .. })) =>
+            {
                 self.open = self.open_before;
             }
             Operation::StepDown { .. }
