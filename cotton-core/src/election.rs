@@ -26,6 +26,7 @@ use std::collections::BTreeSet;
 
 /// What one frozen member brings to an election.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each a place in the order of preference")]
 pub struct Ballot {
     /// Which member.
     pub member: MemberId,

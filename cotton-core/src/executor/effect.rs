@@ -122,7 +122,7 @@ pub enum Effect {
         message: String,
     },
     /// Tell the scheduler what the member is and has.
-    Report(Report),
+    Report(Box<Report>),
     /// Do something with the server; answered by [`Input::Finished`](super::Input::Finished).
     Operate {
         /// To be given back with the answer.

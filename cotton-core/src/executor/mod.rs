@@ -283,13 +283,13 @@ impl Executor {
         if !self.server.is_up()
             && let Some(report) = self.take_report()
         {
-            return Some(Effect::Report(report));
+            return Some(Effect::Report(Box::new(report)));
         }
         if let Some((_, operation)) = self.out.operation.take_if(|(revision, _)| *revision <= self.persisted) {
             return Some(self.begin(operation));
         }
         if let Some(report) = self.take_report() {
-            return Some(Effect::Report(report));
+            return Some(Effect::Report(Box::new(report)));
         }
         if let (Some((state, message)), Some(task)) = (self.out.updates.pop_front(), self.task.clone()) {
             return Some(Effect::Update { task, state, message });

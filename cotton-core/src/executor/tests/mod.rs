@@ -166,7 +166,7 @@ impl Bench {
     fn drain(&mut self) {
         while let Some(effect) = self.machine.poll_effect() {
             match &effect {
-                Effect::Report(report) => self.reported = Some(report.clone()),
+                Effect::Report(report) => self.reported = Some((**report).clone()),
                 Effect::Probe { id } => self.probing = Some(*id),
                 Effect::Update { .. }
                 | Effect::Operate { .. }

@@ -135,7 +135,7 @@ impl World {
                 if report.role == MemberRole::Primary {
                     assert_eq!(self.open, Some(report.epoch));
                 }
-                if let Some(last) = self.last_report.replace(report.clone()) {
+                if let Some(last) = self.last_report.replace((*report).clone()) {
                     assert!(report.seq > last.seq && report.boot >= last.boot);
                 }
             }
