@@ -60,7 +60,7 @@ async fn a_dead_executor_fails_its_task_and_frees_its_port() {
     scheduler.call(MesosCall::Decline { offers: vec![rest.id], filter_ms: 3_600_000 }).await;
     scheduler.say("a0", "t", b"spawn").await;
     let child: i32 = scheduler.heard("t").await.parse().expect("pid");
-    signal(scheduler.pid("t"), "-KILL");
+    signal(scheduler.pid("t"), rustix::process::Signal::KILL);
     let status = scheduler.state("t", TaskState::Failed).await;
     assert!(status.message.starts_with("executor terminated (signal: 9"), "{}", status.message);
     gone(child).await;

@@ -222,6 +222,40 @@ pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()
 }
 
+/// Gives a MySQL data directory a UUID of its own, unless it has one.
+///
+/// The server would make one itself at its first start. MySQL 5.6 makes it out of the time and of what is the same for all
+/// servers of a machine, so that servers that start at the same moment can get the same, and then never replicate (error
+/// 1593).
+pub(crate) fn ensure_uuid(dirs: &Dirs, data: &Path) -> Result<(), Error> {
+    let path = data.join("auto.cnf");
+    if path.exists() {
+        return Ok(());
+    }
+    let temporary = data.join("auto.cnf.new");
+    let text = format!("[auto]\nserver-uuid={}\n", random_uuid()?);
+    let write = || -> io::Result<()> {
+        fs::write(&temporary, text)?;
+        fs::File::open(&temporary)?.sync_all()
+    };
+    write().map_err(|e| Error::file("write", &temporary, e))?;
+    dirs.give(&temporary)?;
+    let rename = fs::rename(&temporary, &path).and_then(|()| sync_dir(data));
+    rename.map_err(|e| Error::file("write", &path, e))
+}
+
+/// A UUID of version 4.
+fn random_uuid() -> Result<String, Error> {
+    let hex = random_hex(16)?;
+    let variant = match hex.as_bytes()[16] {
+        b'0'..=b'3' => '8',
+        b'4'..=b'7' => '9',
+        b'8' | b'9' | b'a' | b'b' => 'a',
+        _ => 'b',
+    };
+    Ok(format!("{}-{}-4{}-{variant}{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..]))
+}
+
 /// Random text that nobody knows.
 pub(crate) fn random_hex(bytes: usize) -> Result<String, Error> {
     use io::Read;
@@ -279,6 +313,27 @@ mod tests {
         fs::remove_file(dirs.generation_file()).expect("it was there");
         fs::create_dir(dirs.data()).expect("a data directory of unknown origin");
         assert_eq!(dirs.next_server_id(7).expect("not the base"), (1 << 20) | 7);
+    }
+
+    #[test]
+    fn uuids_are_random_and_kept() {
+        let root = tempfile::tempdir().expect("temporary directory");
+        let dirs = dirs(root.path());
+        let mut seen = std::collections::BTreeSet::new();
+        for n in 0..40 {
+            let data = root.path().join(n.to_string());
+            fs::create_dir(&data).expect("made");
+            ensure_uuid(&dirs, &data).expect("written");
+            let text = fs::read_to_string(data.join("auto.cnf")).expect("it is there");
+            let uuid = text.strip_prefix("[auto]\nserver-uuid=").expect("as MySQL writes it").trim_end();
+            let parts: Vec<&str> = uuid.split('-').collect();
+            assert_eq!(parts.iter().map(|part| part.len()).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{uuid}");
+            assert!(parts[2].starts_with('4') && parts[3].starts_with(['8', '9', 'a', 'b']), "{uuid}");
+            assert!(parts.concat().bytes().all(|byte| byte.is_ascii_hexdigit()), "{uuid}");
+            assert!(seen.insert(uuid.to_owned()), "{uuid} twice");
+            ensure_uuid(&dirs, &data).expect("nothing to do");
+            assert_eq!(fs::read_to_string(data.join("auto.cnf")).expect("it is there"), text);
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::cnf::{self, Place};
 use crate::copy::{self, CopyServer, Donor, Received, Recipient};
 use crate::dialect::Dialect;
-use crate::dirs::{Dirs, SocketDir};
+use crate::dirs::{Dirs, SocketDir, ensure_uuid};
 use crate::history::Primary;
 use crate::install::{FromSystem, Installed, Installer};
 use crate::process::{self, Mysqld};
@@ -141,6 +141,9 @@ impl Instance {
         let gone = tokio::time::timeout(limit, process::kill_leftover(&pid_file, &cnf)).await;
         gone.map_err(|_| Error::Timeout { what: "the end of an earlier server", after: limit })?;
         self.dirs.sweep();
+        if !server.dialect.is_mariadb() {
+            ensure_uuid(&self.dirs, &self.dirs.data())?; // of a directory that was never started, or put there by others
+        }
         let socket_dir = self.dirs.socket_dir()?;
         let socket = socket_dir.socket();
         let cut_unacknowledged = replaced && server.dialect.is_mariadb();
@@ -322,7 +325,7 @@ impl Instance {
             let recipient = self.recipient(found);
             copy::make_ready(&recipient, received, &building.0).await?;
         }
-        provision::finish(&self.config, &self.dirs, &building.0).await?;
+        provision::finish(&self.config, &self.dirs, server.dialect, &building.0).await?;
         self.try_start(false).await?;
         // a clone brings the donor's replication along
         let running = self.running()?;

@@ -7,8 +7,11 @@ use crate::{Error, RunAs};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-const INSTALL: &str = "install mariadb-server-core, mariadb-client-core and mariadb-backup (Debian), or a MySQL server, \
+pub(crate) const INSTALL: &str = "install mariadb-server-core, mariadb-client-core and mariadb-backup (Debian), or a MySQL server, \
                        or say in which directory its programs are";
+
+/// Where a maker may put programs beside the directory of the server.
+const BESIDE: [&str; 3] = ["bin", "sbin", "scripts"];
 
 /// Where the programs are.
 #[derive(Clone, Debug)]
@@ -28,7 +31,7 @@ pub(crate) struct Programs {
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
     pub(crate) dialect: Dialect,
-    /// Directory of the SQL files that make the system tables.
+    /// Directory of the SQL files that make the system tables of MySQL 5.6.
     pub(crate) share: PathBuf,
     /// Whether it can replicate semi-synchronously.
     pub(crate) semi_sync: bool,
@@ -46,9 +49,28 @@ impl Programs {
         Ok(Self { mysqld, setpriv, dirs, arguments, libraries, env: None })
     }
 
-    /// One of the programs beside the server.
+    /// One of the server's other programs: in the same directories, or in one beside the server's.
     pub(crate) fn tool(&self, names: &[&str], advice: &str) -> Result<PathBuf, Error> {
-        search(&self.dirs, names, advice)
+        let mut dirs = self.dirs.clone();
+        let above = self.mysqld.parent().and_then(Path::parent);
+        dirs.extend(above.into_iter().flat_map(|above| BESIDE.map(|name| above.join(name))));
+        search(&dirs, names, advice)
+    }
+
+    /// A command that hands its options on to the server. Scripts split them at spaces.
+    pub(crate) fn tool_for_the_server(
+        &self,
+        program: &Path,
+        dirs: &Dirs,
+        configuration: &str,
+    ) -> Result<std::process::Command, Error> {
+        if let Some(argument) = self.arguments.iter().find(|argument| argument.contains(char::is_whitespace)) {
+            let program = program.display();
+            return Err(Error::Config(format!("{program} cannot take {argument}: install the server in a path without spaces")));
+        }
+        let mut command = self.command(program, dirs);
+        command.arg(configuration).args(&self.arguments);
+        Ok(command)
     }
 
     /// A command of the server itself. The option of its configuration must come first, others may follow.

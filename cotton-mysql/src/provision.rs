@@ -1,10 +1,14 @@
 //! Makes an empty data directory with all accounts: in a directory of its own that is renamed when it is complete and
 //! on disk. No network is open meanwhile, and no binary log written.
+//!
+//! Each flavour makes the system tables in its maker's way: MySQL by `--initialize`, MariaDB by `mariadb-install-db`, which
+//! knows the names of that version's files. Only MySQL 5.6 gets them from us: its script is written in Perl, and packages of
+//! the server alone do not have it.
 
 use crate::cnf::{Sizes, bootstrap_options};
 use crate::dialect::Dialect;
-use crate::dirs::{Dirs, random_hex, sync_dir};
-use crate::programs::{Programs, Server};
+use crate::dirs::{Dirs, ensure_uuid, random_hex, sync_dir};
+use crate::programs::{INSTALL, Programs, Server};
 use crate::{Error, InstanceConfig, accounts, process};
 use std::fs;
 use std::io::{self, Write};
@@ -30,7 +34,7 @@ pub(crate) async fn provision(
     dirs.make_own(&building)?;
     let made = initialise(config, programs, dirs, server, &building).await;
     let finished = match made {
-        Ok(()) => finish(config, dirs, &building).await,
+        Ok(()) => finish(config, dirs, server.dialect, &building).await,
         Err(error) => Err(error),
     };
     if finished.is_err() {
@@ -52,9 +56,17 @@ fn restore(dirs: &Dirs) -> Result<(), Error> {
 }
 
 /// Makes a complete directory durable and gives it its name, in place of what has that name; its server gets a new
-/// `server_id`.
-pub(crate) async fn finish(config: &InstanceConfig, dirs: &Dirs, building: &Path) -> Result<(), Error> {
-    let _ = fs::remove_file(building.join("auto.cnf")); // MySQL then makes a new uuid
+/// `server_id`, and on MySQL a new UUID.
+pub(crate) async fn finish(
+    config: &InstanceConfig,
+    dirs: &Dirs,
+    dialect: Dialect,
+    building: &Path,
+) -> Result<(), Error> {
+    let _ = fs::remove_file(building.join("auto.cnf")); // of the server that made it
+    if !dialect.is_mariadb() {
+        ensure_uuid(dirs, building)?;
+    }
     let (from, to, old, root) = (building.to_owned(), dirs.data(), dirs.replaced(), dirs.root.clone());
     dirs.next_server_id(config.server_id)?;
     let rename = move || {
@@ -94,7 +106,12 @@ async fn initialise(
         secret_file = Some(file);
     } else {
         command.arg("--bootstrap");
-        input = system_tables(server)?;
+        if dialect.is_mariadb() {
+            install_db(config, programs, dirs, dialect, building).await?;
+            input.extend_from_slice(b"USE mysql;\n");
+        } else {
+            input = system_tables(server)?;
+        }
         input.extend_from_slice(statements.as_bytes());
     }
     let output = process::run(command, input, config.timing.provision).await?;
@@ -104,6 +121,37 @@ async fn initialise(
     }
     let how = process::describe_with_reason(&output);
     Err(Error::Ended { what: format!("{} while it made a data directory", programs.mysqld.display()), how })
+}
+
+/// Lets MariaDB's own script make the system tables. Its `root` has no password until the accounts are made; until then no
+/// server but the script's own opens the directory, and that one listens nowhere.
+async fn install_db(
+    config: &InstanceConfig,
+    programs: &Programs,
+    dirs: &Dirs,
+    dialect: Dialect,
+    building: &Path,
+) -> Result<(), Error> {
+    let script = programs.tool(&["mariadb-install-db", "mysql_install_db"], INSTALL)?;
+    let mut command = programs.tool_for_the_server(&script, dirs, "--no-defaults")?;
+    command.env("MYSQLD_BOOTSTRAP", &programs.mysqld);
+    command.env("TMPDIR", dirs.tmp()); // the script splits arguments at spaces, except for this one:
+    command.arg(format!("--datadir={}", building.display()));
+    // no look-up of the host's name, no database `test`
+    command.args(["--force", "--skip-test-db", "--auth-root-authentication-method=normal"]);
+    command.args(bootstrap_options(dialect, &Sizes::of(config)));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let output = process::run(command, Vec::new(), config.timing.provision).await?;
+    if output.status.success() {
+        return Ok(());
+    }
+    // what the script itself misses, it tells on its standard output
+    let told = String::from_utf8_lossy(&output.stdout);
+    let how = match told.lines().find(|line| line.contains("FATAL ERROR")) {
+        Some(line) => format!("{}: {line}", process::describe(output.status)),
+        None => process::describe_with_reason(&output),
+    };
+    Err(Error::Ended { what: format!("{} while it made a data directory", script.display()), how })
 }
 
 /// A command of the server that is not for clients: it works on `directory`, has no network, and its output is read.
@@ -122,26 +170,13 @@ pub(crate) fn offline(
     command
 }
 
-/// What the server's own install script would feed to it.
+/// What the install script of MySQL 5.6 would feed to the server.
 fn system_tables(server: &Server) -> Result<Vec<u8>, Error> {
     let mut text = b"CREATE DATABASE IF NOT EXISTS mysql;\nUSE mysql;\n".to_vec();
-    let (needed, optional): (&[&str], &[&str]) = if server.dialect.is_mariadb() {
-        text.extend_from_slice(b"SET @auth_root_socket=NULL;\nSET @skip_auth_anonymous=1;\n");
-        let needed = &["mysql_system_tables.sql", "mysql_performance_tables.sql", "mysql_system_tables_data.sql"];
-        (needed, &["maria_add_gis_sp_bootstrap.sql", "mysql_sys_schema.sql"])
-    } else {
-        (&["mysql_system_tables.sql", "mysql_system_tables_data.sql"], &[])
-    };
-    for name in needed {
+    for name in ["mysql_system_tables.sql", "mysql_system_tables_data.sql"] {
         let path = server.share.join(name);
         text.extend(fs::read(&path).map_err(|e| Error::file("read", path, e))?);
         text.push(b'\n');
-    }
-    for name in optional {
-        if let Ok(part) = fs::read(server.share.join(name)) {
-            text.extend(part);
-            text.push(b'\n');
-        }
     }
     text.extend_from_slice(b"USE mysql;\n");
     Ok(text)

@@ -1,4 +1,5 @@
-//! The round of a cluster's life on Oracle's servers: the newest dialect, and the one that Apache Cotton ran.
+//! The round of a cluster's life on other servers: today's MariaDB, and Oracle's, the newest dialect and the one that
+//! Apache Cotton ran.
 
 use crate::{Outcome, SOME, came_back_or_was_errant, nothing_twice};
 use cotton_tests::{Client, Flavour, Options, RealCotton, Wanted, Writer};
@@ -7,6 +8,11 @@ use std::time::{Duration, Instant};
 /// Longer than elsewhere: MySQL's own making of a data directory was seen to hang on a busy machine; it is then killed
 /// after two minutes and repeated.
 const STEP: Duration = Duration::from_mins(5);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_11_8() -> Outcome {
+    round(Flavour::MariaDb118).await
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mysql_9_7() -> Outcome {

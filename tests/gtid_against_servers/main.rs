@@ -152,8 +152,8 @@ struct Member {
 }
 
 impl Member {
-    async fn new(program: &Path, seed: &Path, id: u32) -> Self {
-        Self { server: Server::start(Flavour::MariaDb, program, id, Some(seed)).await, tables: 0, id }
+    async fn new(flavour: Flavour, program: &Path, seed: &Path, id: u32) -> Self {
+        Self { server: Server::start(flavour, program, id, Some(seed)).await, tables: 0, id }
     }
 
     async fn write(&mut self, times: u32) {
@@ -217,9 +217,18 @@ impl Member {
 
 #[tokio::test]
 async fn mariadb_accepts_the_replicas_that_we_would() {
-    let Some(program) = Flavour::MariaDb.program() else { return };
-    let (_dir, seed) = server::seed(Flavour::MariaDb, &program);
-    let new = async |id| Member::new(&program, &seed, id).await;
+    accepts_the_replicas_that_we_would(Flavour::MariaDb).await;
+}
+
+#[tokio::test]
+async fn mariadb_11_8_accepts_the_replicas_that_we_would() {
+    accepts_the_replicas_that_we_would(Flavour::MariaDb118).await;
+}
+
+async fn accepts_the_replicas_that_we_would(flavour: Flavour) {
+    let Some(program) = flavour.program() else { return };
+    let (_dir, seed) = server::seed(flavour, &program);
+    let new = async |id| Member::new(flavour, &program, &seed, id).await;
     let (mut one, mut two, mut three) = (new(1).await, new(2).await, new(3).await);
     assert!(one.position().await.is_empty(), "a new server has nothing");
 

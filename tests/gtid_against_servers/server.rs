@@ -17,7 +17,9 @@ const UID: u32 = 54321;
 pub(crate) enum Flavour {
     MySql97,
     MySql56,
+    /// The system's.
     MariaDb,
+    MariaDb118,
 }
 
 /// A server with `root` without a password on its socket, and `repl` likewise on loopback.
@@ -38,32 +40,18 @@ impl Flavour {
             Self::MySql97 => cache.join("sid/bin/mysqld"),
             Self::MySql56 => cache.join("npm-5.6/bin/mysqld"),
             Self::MariaDb => PathBuf::from("/usr/sbin/mariadbd"),
+            Self::MariaDb118 => cache.join("mariadb-11.8/bin/mariadbd"),
         };
+        if self == Self::MariaDb118 && system_is("11.8.") {
+            eprintln!("{self:?} is the system's own: tested as MariaDb");
+            return None;
+        }
         if program.exists() {
             return Some(program);
         }
         assert!(std::env::var_os("CI").is_none(), "{self:?} is missing: {} is not there", program.display());
         eprintln!("SKIPPED: no {self:?}, looked for {}", program.display());
         None
-    }
-
-    /// Statements that make an empty data directory, for those that take them.
-    fn bootstrap(self, program: &Path) -> Option<String> {
-        let read = |path: &Path| {
-            fs::read_to_string(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()))
-        };
-        match self {
-            Self::MySql97 => None,
-            Self::MySql56 => Some(read(&program.with_file_name("../share/bootstrap.sql"))),
-            Self::MariaDb => {
-                let files = ["mysql_system_tables.sql", "mysql_performance_tables.sql", "mysql_system_tables_data.sql"];
-                let tables: String = files.iter().map(|file| read(&Path::new("/usr/share/mysql").join(file))).collect();
-                Some(format!(
-                    "CREATE DATABASE mysql;\nUSE mysql;\nSET @auth_root_socket=NULL;\nSET @skip_auth_anonymous=1;\n\
-                     {tables}FLUSH PRIVILEGES;\nCREATE USER repl@'%';\nGRANT REPLICATION SLAVE ON *.* TO repl@'%';\n"
-                ))
-            }
-        }
     }
 
     fn options(self, dir: &Path, id: u32, port: u16) -> Vec<String> {
@@ -86,7 +74,7 @@ impl Flavour {
                         .as_slice()
                 }
                 Self::MySql56 => &["--log-slave-updates", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"],
-                Self::MariaDb => &["--log-slave-updates", "--gtid-strict-mode=1", "--skip-slave-start"],
+                Self::MariaDb | Self::MariaDb118 => &["--log-slave-updates", "--gtid-strict-mode=1", "--skip-slave-start"],
             }
             .iter()
             .map(|option| (*option).to_owned()),
@@ -167,18 +155,37 @@ pub(crate) fn seed(flavour: Flavour, program: &Path) -> (TempDir, PathBuf) {
 fn initialise(flavour: Flavour, program: &Path, dir: &Path) {
     fs::create_dir(dir.join("data")).expect("a directory of ours");
     give_away(&dir.join("data"));
-    let mut command = as_nobody(program);
-    command.args(&flavour.options(dir, 1, 0)[..3]).stdout(Stdio::null());
-    match flavour.bootstrap(program) {
-        Some(sql) => {
-            let script = dir.join("bootstrap.sql");
-            fs::write(&script, sql).expect("a file of ours");
-            command.arg("--bootstrap").stdin(File::open(script).expect("just written"));
+    let script = match flavour {
+        Flavour::MariaDb => PathBuf::from("/usr/bin/mariadb-install-db"),
+        Flavour::MariaDb118 => program.with_file_name("mariadb-install-db"),
+        Flavour::MySql97 | Flavour::MySql56 => program.to_owned(),
+    };
+    let mut command = as_nobody(&script);
+    command.args(&flavour.options(dir, 1, 0)[..3]).stdin(Stdio::null()).stdout(Stdio::null());
+    match flavour {
+        Flavour::MariaDb | Flavour::MariaDb118 => {
+            let accounts = dir.join("accounts.sql");
+            let statements = "FLUSH PRIVILEGES;\nDELETE FROM mysql.global_priv WHERE User='';\nFLUSH PRIVILEGES;\n\
+                              CREATE USER repl@'%';\nGRANT REPLICATION SLAVE ON *.* TO repl@'%';\n";
+            fs::write(&accounts, statements).expect("a file of ours");
+            give_away(&accounts);
+            command.args(["--force", "--skip-test-db", "--auth-root-authentication-method=normal"]);
+            command.arg(format!("--extra-file={}", accounts.display()));
         }
-        None => drop(command.arg("--initialize-insecure").arg("--secure-file-priv=NULL").stdin(Stdio::null())),
+        Flavour::MySql56 => {
+            let sql = File::open(program.with_file_name("../share/bootstrap.sql"));
+            command.arg("--bootstrap").stdin(sql.expect("fetched with the server"));
+        }
+        Flavour::MySql97 => drop(command.arg("--initialize-insecure").arg("--secure-file-priv=NULL")),
     }
     let done = command.stderr(Stdio::piped()).output().expect("the server's program runs");
     assert!(done.status.success(), "no data directory: {}", String::from_utf8_lossy(&done.stderr));
+}
+
+/// Whether the system's MariaDB is of this version.
+fn system_is(version: &str) -> bool {
+    let told = run("/usr/sbin/mariadbd").arg("--version").output();
+    told.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(&format!("Ver {version}")))
 }
 
 /// A directory that the server's user may use.

@@ -9,6 +9,8 @@ use std::process::Command;
 pub enum Flavour {
     /// MariaDB, from the system's packages.
     MariaDb,
+    /// MariaDB 11.8, as `tests/real/mysql/mariadb-trixie-fetch.sh` unpacks it.
+    MariaDb118,
     /// The newest MySQL, as `tests/real/mysql/mysql-sid-fetch.sh` unpacks it.
     MySql97,
     /// MySQL 5.6, as `tests/real/mysql/mysql-5.6-fetch.sh` unpacks it: without semi-synchronous replication.
@@ -21,11 +23,11 @@ impl Flavour {
     /// # Panics
     /// When it is not there in CI: a server that cannot be had is a failure there.
     pub fn programs(self) -> Option<PathBuf> {
-        let found = match self {
-            Self::MariaDb => system(),
-            Self::MySql97 => fetched("sid"),
-            Self::MySql56 => fetched("npm-5.6"),
-        };
+        if self == Self::MariaDb118 && system_is("11.8.") {
+            eprintln!("{self:?} is the system's own: tested as MariaDb");
+            return None;
+        }
+        let found = self.find();
         if found.is_none() {
             assert!(std::env::var_os("CI").is_none(), "{self:?} is not installed: run 'scripts/setup --all'");
             eprintln!("SKIPPED: {self:?} is not installed: run 'scripts/setup --all'");
@@ -39,10 +41,15 @@ impl Flavour {
     /// When it is not there.
     pub fn require(self) -> Result<PathBuf, Failure> {
         let missing = || Failure::new(format!("{self:?} is not installed: run 'make setup'"));
+        self.find().ok_or_else(missing)
+    }
+
+    fn find(self) -> Option<PathBuf> {
         match self {
-            Self::MariaDb => system().ok_or_else(missing),
-            Self::MySql97 => fetched("sid").ok_or_else(missing),
-            Self::MySql56 => fetched("npm-5.6").ok_or_else(missing),
+            Self::MariaDb => system(),
+            Self::MariaDb118 => fetched("mariadb-11.8"),
+            Self::MySql97 => fetched("sid"),
+            Self::MySql56 => fetched("npm-5.6"),
         }
     }
 }
@@ -53,12 +60,18 @@ fn system() -> Option<PathBuf> {
     std::env::split_paths(&path).chain(system).find(|dir| dir.join("mariadbd").is_file())
 }
 
+/// Whether the system's MariaDB is of this version.
+fn system_is(version: &str) -> bool {
+    let told = system().and_then(|dir| Command::new(dir.join("mariadbd")).arg("--version").output().ok());
+    told.is_some_and(|output| String::from_utf8_lossy(&output.stdout).contains(&format!("Ver {version}")))
+}
+
 /// A server in the cache; copied to where the account that it will run as gets, since a home is often closed to it.
 fn fetched(name: &str) -> Option<PathBuf> {
     let cache = std::env::var_os("COTTON_MYSQL_CACHE").map(PathBuf::from);
     let cache = cache.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache/cotton-mysql")))?;
     let dir = cache.join(name);
-    if !dir.join("bin/mysqld").exists() {
+    if !["bin/mysqld", "bin/mariadbd"].iter().any(|program| dir.join(program).exists()) {
         return None;
     }
     let open = std::env::temp_dir().join("cotton-test-servers");

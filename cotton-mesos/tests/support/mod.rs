@@ -11,6 +11,7 @@ use cotton_core::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, Sto
 use cotton_core::resources::MIB;
 use cotton_core::{AgentId, Endpoint, Ports, Resources, TaskId};
 use cotton_mesos::{AgentConfig, ExecutorCommand, ExecutorEnvironment, HttpExecutorLink, Local, LocalConfig};
+use rustix::process::Signal;
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::net::TcpListener;
@@ -261,9 +262,9 @@ impl Scheduler {
     }
 }
 
-pub(crate) fn signal(pid: i32, signal: &str) {
-    let status = std::process::Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill");
-    assert!(status.success(), "kill {signal} {pid}");
+pub(crate) fn signal(pid: i32, signal: Signal) {
+    let pid = rustix::process::Pid::from_raw(pid).expect("a process");
+    rustix::process::kill_process(pid, signal).expect("it is there");
 }
 
 /// The state letter of a process; `None` when it is gone.

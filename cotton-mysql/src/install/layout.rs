@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 const SERVERS: [&str; 2] = ["mariadbd", "mysqld"];
 /// Directories of programs, as archives of MySQL and MariaDB and trees of distributions have them. A server in the later
 /// ones belongs to `usr`.
-const PROGRAMS: [&str; 6] = ["bin", "sbin", "libexec", "usr/sbin", "usr/bin", "usr/libexec"];
+const PROGRAMS: [&str; 7] = ["bin", "sbin", "libexec", "usr/sbin", "usr/bin", "usr/libexec", "scripts"];
 /// Directories with `charsets` below them.
 const SHARES: [&str; 3] = ["share", "share/mysql", "share/mariadb"];
 const PLUGINS: [&str; 5] =

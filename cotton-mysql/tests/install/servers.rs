@@ -41,18 +41,37 @@ fn copy(from: &Path, to: &Path) {
     assert!(copied.expect("cp runs").success(), "{}", from.display());
 }
 
-/// MariaDB was built for `/usr`: elsewhere it must be told where its files are.
+/// MariaDB was built for `/usr`: elsewhere it must be told where its files are, and so must the script that makes its data
+/// directories.
 #[tokio::test]
 async fn mariadb_elsewhere() {
     let Some(None) = Servers::MariaDb.programs() else { return };
     let dir = directory();
-    let top = dir.path().join("mariadb-10.11-linux");
-    copy(Path::new("/usr/sbin/mariadbd"), &top.join("bin/mariadbd"));
-    copy(Path::new("/usr/share/mysql"), &top.join("share"));
-    std::os::unix::fs::symlink("mariadbd", top.join("bin/mysqld")).expect("a link");
+    let top = dir.path().join("mariadb-linux");
+    for program in ["sbin/mariadbd", "bin/mariadb-install-db", "bin/my_print_defaults"] {
+        copy(&Path::new("/usr").join(program), &top.join(program));
+    }
+    let share = ["share/mariadb", "share/mysql"].into_iter().find(|share| has_messages(&Path::new("/usr").join(share)));
+    let share = share.expect("before MariaDB 11 it is the second");
+    copy(&Path::new("/usr").join(share), &top.join(share));
+    std::os::unix::fs::symlink("mariadbd", top.join("sbin/mysqld")).expect("a link");
     let archive = dir.path().join("mariadb.tar.zst");
-    tar(&["--zstd", "-cf"], &archive, dir.path(), "mariadb-10.11-linux");
-    runs(&archive, "10.").await;
+    tar(&["--zstd", "-cf"], &archive, dir.path(), "mariadb-linux");
+    runs(&archive, "1").await;
+}
+
+fn has_messages(share: &Path) -> bool {
+    share.join("english/errmsg.sys").exists()
+}
+
+/// As Debian 13 packs it, with everything that it needs, down to the C library, and programs that are scripts.
+#[tokio::test]
+async fn mariadb_11_8_with_everything() {
+    let Some(from) = unpacked(Servers::MariaDb118) else { return };
+    let dir = directory();
+    let archive = dir.path().join("mariadb.tar.zst");
+    tar(&["--zstd", "-cf"], &archive, &from, ".");
+    runs(&archive, "11.8.").await;
 }
 
 fn unpacked(servers: Servers) -> Option<PathBuf> {

@@ -1,11 +1,12 @@
 //! The suite that fakes pass too.
 
-use crate::support::{Member, Servers, USER, USER_PASSWORD};
+use crate::support::{Member, Servers, USER, USER_PASSWORD, signal};
 use cotton_core::Endpoint;
 use cotton_core::ports::mysql::MySql;
 use cotton_core::testkit::contract::mysql::{Outside, Subject, mysql};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
+use rustix::process::Signal;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -45,8 +46,7 @@ impl Outside for Real {
     async fn crash(&self, endpoint: &Endpoint) {
         let members = self.members.lock().expect("no panic before");
         let member = members.iter().find(|member| member.endpoint == *endpoint).expect("it was opened");
-        let pid = member.instance.pid().expect("it runs").to_string();
-        std::process::Command::new("kill").args(["-KILL", &pid]).status().expect("kill runs");
+        signal(member.instance.pid().expect("it runs"), Signal::KILL);
     }
 
     async fn pause(&self) {

@@ -1,14 +1,20 @@
 //! A primary that is killed under load: another takes over, and what was acknowledged is there.
 
 use crate::load::Load;
-use crate::support::{Member, Servers, cluster};
+use crate::support::{Member, Servers, cluster, signal};
 use cotton_core::ports::mysql::{Followed, MySql, Promoted, Promotion};
+use rustix::process::Signal;
 use std::sync::Arc;
 use std::time::Instant;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kill_the_primary_under_load_mariadb() {
     lose_the_primary_under_load(Servers::MariaDb, Loss::Crash, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kill_the_primary_under_load_mariadb_11_8() {
+    lose_the_primary_under_load(Servers::MariaDb118, Loss::Crash, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -19,6 +25,11 @@ async fn kill_the_primary_under_load_mysql_9_7() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn freeze_the_primary_under_load_mariadb() {
     lose_the_primary_under_load(Servers::MariaDb, Loss::Standstill, 4).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn freeze_the_primary_under_load_mariadb_11_8() {
+    lose_the_primary_under_load(Servers::MariaDb118, Loss::Standstill, 4).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -44,16 +55,15 @@ async fn lose_the_primary_under_load(servers: Servers, loss: Loss, rounds: u32) 
         load.progress(200).await;
         let old = Arc::clone(&members[0]);
         let start = Instant::now();
-        let pid = old.instance.pid().expect("it runs").to_string();
-        let signal = |which: &str| std::process::Command::new("kill").args([which, &pid]).status().expect("kill");
+        let pid = old.instance.pid().expect("it runs");
         let ended = || async {
-            signal("-KILL");
+            signal(pid, Signal::KILL);
             let exit = old.instance.exited().await;
             assert_eq!((exit.description.as_str(), exit.expected), ("signal 9", false));
         };
         match loss {
             Loss::Crash => ended().await,
-            Loss::Standstill => drop(signal("-STOP")),
+            Loss::Standstill => signal(pid, Signal::STOP),
         }
         let seen = start.elapsed();
         let (a, b) = tokio::join!(members[1].instance.freeze(), members[2].instance.freeze());
@@ -81,7 +91,7 @@ async fn lose_the_primary_under_load(servers: Servers, loss: Loss, rounds: u32) 
             "round {round}: seen {seen:.1?} frozen {frozen:.1?} promoted {promoted:.1?} followed {followed:.1?} first write {written:.1?}"
         );
         if loss == Loss::Standstill {
-            signal("-CONT");
+            signal(pid, Signal::CONT);
             load.progress(10 * (round as usize % 8)).await; // it goes on beside its successor, and nobody acknowledges
             ended().await;
         }
@@ -91,7 +101,7 @@ async fn lose_the_primary_under_load(servers: Servers, loss: Loss, rounds: u32) 
         match old.follow(&winner, true).await {
             Followed::Attached => {}
             // recovery keeps what nobody acknowledged; MariaDB can cut it off
-            Followed::Errant(gtids) if servers != Servers::MariaDb => {
+            Followed::Errant(gtids) if !servers.is_mariadb() => {
                 eprintln!("  errant {gtids}: rebuilding");
                 old.instance.copy_from(&other.endpoint).await.expect("copy");
                 assert!(old.instance.exited().await.expected, "of the start before");
@@ -116,6 +126,11 @@ async fn everything_goes_down_at_once_mariadb() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_goes_down_at_once_mariadb_11_8() {
+    everything_goes_down_at_once(Servers::MariaDb118).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_goes_down_at_once_mysql_9_7() {
     everything_goes_down_at_once(Servers::MySql97).await;
 }
@@ -126,8 +141,9 @@ async fn everything_goes_down_at_once(servers: Servers) {
     let members: Vec<Arc<Member>> = members.into_iter().map(Arc::new).collect();
     let load = Load::start(Arc::clone(&members[0]), 4);
     load.progress(300).await;
-    let pids = members.iter().map(|member| member.instance.pid().expect("it runs").to_string());
-    std::process::Command::new("kill").arg("-9").args(pids).status().expect("kill");
+    for member in &members {
+        signal(member.instance.pid().expect("it runs"), Signal::KILL);
+    }
     let acknowledged = load.finish().await;
     let mut back = Vec::new();
     for member in members {

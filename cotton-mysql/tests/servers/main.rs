@@ -1,4 +1,4 @@
-//! Real servers: MariaDB and Oracle's oldest and newest MySQL, each behaviour on all that have it.
+//! Real servers: the system's MariaDB, today's, and Oracle's oldest and newest MySQL, each behaviour on all that have it.
 //!
 //! A server that is not installed fails these tests in CI (when `CI` is set) and is loudly skipped elsewhere.
 #![allow(clippy::too_many_lines, reason = "a test tells one story")]
@@ -18,6 +18,11 @@ macro_rules! on_each_server {
             #[tokio::test]
             async fn mariadb() {
                 super::$test(Servers::MariaDb).await;
+            }
+
+            #[tokio::test]
+            async fn mariadb_11_8() {
+                super::$test(Servers::MariaDb118).await;
             }
 
             #[tokio::test]

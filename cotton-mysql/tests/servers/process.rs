@@ -3,19 +3,22 @@
 use crate::support::{Member, PATIENCE, Servers, cluster, free_port, insert, rows, until, until_within};
 use cotton_core::ErrorKind;
 use cotton_core::ports::mysql::MySql;
+use mysql_async::prelude::Queryable;
+use rustix::process::Signal;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 on_each_server!(
     start_stop_and_exit,
+    each_data_directory_has_a_uuid_of_its_own,
     a_hanging_server_is_noticed,
     the_server_dies_with_its_parent,
     failures_have_reasons
 );
 
-fn signal(name: &str, pid: i32) {
-    assert!(Command::new("kill").args([name, &pid.to_string()]).status().expect("kill runs").success());
-    if name == "-STOP" {
+fn signal(signal: Signal, pid: i32) {
+    crate::support::signal(pid, signal);
+    if signal == Signal::STOP {
         let is_stopped = || {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
             stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T"))
@@ -24,6 +27,37 @@ fn signal(name: &str, pid: i32) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+}
+
+/// 5.6 makes equal ones at the same moment, unless it finds one there.
+async fn each_data_directory_has_a_uuid_of_its_own(servers: Servers) {
+    if servers.is_mariadb() {
+        return; // it has none
+    }
+    let Some(programs) = servers.programs() else { return };
+    let members = [(); 2].map(|()| Member::new(programs.clone(), |_| {}));
+    tokio::join!(members[0].provision(), members[1].provision());
+    let uuid = async |member: &Member| {
+        let file = member.root().join("data/auto.cnf");
+        let text = std::fs::read_to_string(&file).expect("it is there before the first start");
+        member.instance.start().await.expect("start");
+        let own: Option<String> = member.admin().await.query_first("SELECT @@server_uuid").await.expect("its uuid");
+        let own = own.expect("a row");
+        assert!(text.contains(&own), "{own}: {text}");
+        own
+    };
+    let (one, other) = tokio::join!(uuid(&members[0]), uuid(&members[1]));
+    assert_ne!(one, other);
+    members[0].instance.stop(30_000).await;
+    std::fs::remove_file(members[0].root().join("data/auto.cnf")).expect("as in a copy that a person made");
+    assert_ne!(uuid_after_start(&members[0]).await, one, "a new one, and not the server's own way of making it");
+}
+
+async fn uuid_after_start(member: &Member) -> String {
+    member.instance.start().await.expect("start");
+    let text = std::fs::read_to_string(member.root().join("data/auto.cnf")).expect("it is there");
+    assert!(text.starts_with("[auto]\nserver-uuid=") && text.as_bytes()[33] == b'4', "not random: {text}");
+    text
 }
 
 async fn start_stop_and_exit(servers: Servers) {
@@ -46,7 +80,7 @@ async fn start_stop_and_exit(servers: Servers) {
     instance.start().await.expect("start again");
     assert!(!member.probe().await.writable, "read-only at each start");
     assert_eq!(rows(&mut member.client().await).await, [1]);
-    signal("-KILL", instance.pid().expect("it runs"));
+    signal(Signal::KILL, instance.pid().expect("it runs"));
     let exit = instance.exited().await;
     assert_eq!((exit.expected, exit.description.as_str()), (false, "signal 9"));
 
@@ -54,7 +88,7 @@ async fn start_stop_and_exit(servers: Servers) {
     instance.kill().await;
     assert!(instance.exited().await.expected);
     instance.start().await.expect("start after a kill");
-    signal("-STOP", instance.pid().expect("it runs"));
+    signal(Signal::STOP, instance.pid().expect("it runs"));
     let start = Instant::now();
     instance.stop(100).await; // cannot hear SIGTERM
     assert!(start.elapsed() < Duration::from_secs(10) && instance.pid().is_none());
@@ -64,16 +98,16 @@ async fn a_hanging_server_is_noticed(servers: Servers) {
     let hasty = |config: &mut cotton_mysql::InstanceConfig| config.timing.probe = Duration::from_millis(300);
     let Some(member) = Member::ready(servers, hasty).await else { return };
     member.instance.start().await.expect("start");
-    signal("-STOP", member.instance.pid().expect("it runs"));
+    signal(Signal::STOP, member.instance.pid().expect("it runs"));
     for _ in 0..3 {
         let start = Instant::now();
         let error = member.instance.probe().await.expect_err("it hangs");
         assert_eq!(error.kind, ErrorKind::Timeout, "{}", error.chain());
         assert!(start.elapsed() < Duration::from_secs(3));
     }
-    signal("-CONT", member.instance.pid().expect("it runs"));
+    signal(Signal::CONT, member.instance.pid().expect("it runs"));
     until("answers again", || async { member.instance.probe().await.is_ok() }).await;
-    signal("-STOP", member.instance.pid().expect("it runs"));
+    signal(Signal::STOP, member.instance.pid().expect("it runs"));
     member.instance.kill().await;
     assert_eq!(member.instance.exited().await.description, "signal 9");
 }
@@ -98,6 +132,7 @@ async fn the_server_dies_with_its_parent(servers: Servers) {
     let dir = crate::support::directory();
     let name = match servers {
         Servers::MariaDb => "mariadb",
+        Servers::MariaDb118 => "mariadb_11_8",
         Servers::MySql97 => "mysql_9_7",
         Servers::MySql56 => "mysql_5_6",
     };

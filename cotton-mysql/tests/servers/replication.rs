@@ -76,7 +76,7 @@ async fn each_state_refuses_what_does_not_fit(servers: Servers) {
 
     // more than it has
     let beyond = match servers {
-        Servers::MariaDb => GtidSet::mariadb("0-99-1000", "", None),
+        Servers::MariaDb | Servers::MariaDb118 => GtidSet::mariadb("0-99-1000", "", None),
         Servers::MySql97 | Servers::MySql56 => GtidSet::mysql("3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5", ""),
     };
     members[0].instance.kill().await;

@@ -13,6 +13,7 @@ use cotton_core::{Endpoint, GtidSet, Resources};
 use cotton_mysql::{Instance, InstanceConfig, Passwords};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
+use rustix::process::{Pid, Signal};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,7 +29,9 @@ pub(crate) const REPL_PASSWORD: &str = "repl-password";
 /// A family of servers to test with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Servers {
+    /// The system's.
     MariaDb,
+    MariaDb118,
     MySql97,
     MySql56,
 }
@@ -39,6 +42,11 @@ impl Servers {
     pub(crate) fn programs(self) -> Option<Option<PathBuf>> {
         let found = match self {
             Self::MariaDb => Path::new("/usr/sbin/mariadbd").exists().then_some(None),
+            Self::MariaDb118 if system_is("11.8.") => {
+                eprintln!("{self:?} is the system's own: tested as MariaDb");
+                return None;
+            }
+            Self::MariaDb118 => fetched("mariadb-11.8").map(Some),
             Self::MySql97 => fetched("sid").map(Some),
             Self::MySql56 => fetched("npm-5.6").map(Some),
         };
@@ -53,6 +61,10 @@ impl Servers {
 impl Servers {
     pub(crate) fn has_semi_sync(self) -> bool {
         self != Self::MySql56
+    }
+
+    pub(crate) fn is_mariadb(self) -> bool {
+        matches!(self, Self::MariaDb | Self::MariaDb118)
     }
 
     /// An empty data directory of this kind of server, made once by each run.
@@ -73,10 +85,17 @@ impl Servers {
             }
             let copied = Command::new("cp").arg("-a").arg(member.root().join("data")).arg(&path).status();
             assert!(copied.expect("cp runs").success());
+            let _ = std::fs::remove_file(path.join("auto.cnf")); // on MySQL: each copy gets a UUID of its own
             made.push(self);
         }
         path
     }
+}
+
+/// Whether the system's MariaDB is of this version.
+fn system_is(version: &str) -> bool {
+    let told = Command::new("/usr/sbin/mariadbd").arg("--version").output();
+    told.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).contains(&format!("Ver {version}")))
 }
 
 /// A server unpacked into the cache; copied to where its account gets when the cache is closed to it.
@@ -84,7 +103,7 @@ fn fetched(name: &str) -> Option<PathBuf> {
     let cache = std::env::var_os("COTTON_MYSQL_CACHE").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache/cotton-mysql")))?;
     let dir = cache.join(name);
-    if !dir.join("bin/mysqld").exists() {
+    if !["bin/mysqld", "bin/mariadbd"].iter().any(|program| dir.join(program).exists()) {
         return None;
     }
     let open = std::env::temp_dir().join("cotton-test-servers");
@@ -302,6 +321,11 @@ impl Member {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Sends a signal to a process.
+pub(crate) fn signal(pid: i32, signal: Signal) {
+    rustix::process::kill_process(Pid::from_raw(pid).expect("a process"), signal).expect("it is there");
 }
 
 /// Polls until it holds.
