@@ -59,8 +59,11 @@ impl Whole {
 }
 
 fn config(key_file: &Path) -> Result<SchedulerConfig, Failure> {
+    // Mesos fetches it as the framework's user, who may not get to where it was built.
+    let readable = key_file.with_file_name("cotton-executor");
+    std::fs::copy(program("cotton-executor")?, &readable)?;
     let mut executor = ExecutorConfig::new("exec ./cotton-executor");
-    executor.uris = vec![ExecutorUri::program(program("cotton-executor")?.display().to_string())];
+    executor.uris = vec![ExecutorUri::program(readable.display().to_string())];
     executor.environment.insert("COTTON_KEY_FILE".to_owned(), key_file.display().to_string());
     executor.environment.insert("COTTON_BIND_ADDRESS".to_owned(), "127.0.0.1".to_owned());
     // Not root, who must not run databases, when we can choose.
