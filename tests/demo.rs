@@ -1,6 +1,7 @@
 //! The main job, live: a cluster of three is made, written to, loses its primary, is scaled up and down, and deleted.
 //!
-//! Nothing is left behind, whatever happens. The last line is `demo: ok`, or a reason.
+//! Nothing is left behind, whatever happens. The last line is `demo: ok`, or a reason. Arguments are handed on to
+//! `cotton local`, such as `--mysql-bin-dir` to see it with another server.
 #![allow(clippy::print_stdout, reason = "it is there to be read")]
 
 use cotton_tests::{Ack, Client, Cluster, Event, Failure, Flavour, Options, RealCotton, Wanted, Writer, within};
@@ -13,6 +14,8 @@ const NAME: &str = "demo";
 /// Four writers that together commit some hundred rows a second: three servers share the cores of this machine.
 const CONNECTIONS: usize = 4;
 const PAUSE: Duration = Duration::from_millis(5);
+/// Events that tell of the end of a member's task.
+const ENDS: [&str; 2] = ["ended", "resting"];
 /// How long any single step may take: far more than it does, so that a failure is one and not a slow machine.
 const STEP: Duration = Duration::from_mins(2);
 
@@ -46,10 +49,13 @@ async fn run() -> Result<(), Failure> {
 async fn demo() -> Result<(), Failure> {
     Flavour::MariaDb.require()?;
     let start = Instant::now();
-    let cotton = RealCotton::start(Options { agents: 6, ..Options::default() }).await?;
+    let cotton = RealCotton::start(Options { agents: 6, arguments: std::env::args().skip(1).collect(), ..Options::default() }).await?;
     step("start", &format!("cotton local with 6 agents, at {}", cotton.api().base()), start);
     let told = tell(&cotton).await;
-    told.map_err(|failure| Failure::new(format!("{failure}\nthe end of its log:\n{}", cotton.log_end())))
+    if told.is_err() {
+        println!("the end of cotton's log:\n{}\n", cotton.log_end());
+    }
+    told
 }
 
 async fn tell(cotton: &RealCotton) -> Result<(), Failure> {
@@ -57,7 +63,7 @@ async fn tell(cotton: &RealCotton) -> Result<(), Failure> {
     let start = Instant::now();
     let wanted = Wanted { durability: Some("semi_sync"), ..Wanted::small(3) };
     let created = api.create(NAME, &wanted).await?;
-    let cluster = api.until_healthy(NAME, STEP).await?;
+    let cluster = first_members(cotton).await?;
     step("create", &format!("cluster '{NAME}' with 3 members, semi_sync: {}", words(&cluster)), start);
 
     let client = Client::new(wanted.user, created.password);
@@ -102,6 +108,22 @@ async fn tell(cotton: &RealCotton) -> Result<(), Failure> {
     within(STEP, "the end of all processes", ended).await??;
     step("delete", "the cluster is gone, and no process of it is left", start);
     Ok(())
+}
+
+/// Waits for the members of a new cluster. Each is launched again when it fails, for whatever a person may do about it; here
+/// nobody does anything, so that the first failure is the last.
+async fn first_members(cotton: &RealCotton) -> Result<Cluster, Failure> {
+    let api = cotton.api();
+    let mut events = api.stream(NAME, Some(0)).await?;
+    let failed = events.until(STEP, "the end of a member", |event| ENDS.contains(&event.kind.as_str()));
+    tokio::select! {
+        healthy = api.until_healthy(NAME, STEP) => healthy,
+        failed = failed => {
+            let event = failed?;
+            let reason = event.fields.get("reason").and_then(|reason| reason.as_str()).unwrap_or(&event.text);
+            Err(Failure::new(format!("a database server could not be set up: {reason}")))
+        }
+    }
 }
 
 /// Kills the primary's server and tells what follows.

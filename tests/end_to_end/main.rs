@@ -5,6 +5,7 @@
 mod agents;
 mod bad_input;
 mod engines;
+mod demo;
 mod failover;
 mod lifecycle;
 mod other_servers;
