@@ -11,8 +11,8 @@ setup: ## install what demo and tests need (Debian: by itself; elsewhere: says w
 
 demo: ## the main job, live: create, fail over, scale, delete
 	@scripts/setup
-	cargo build --release --locked -p cotton-bin -p cotton-tests --bins
-	@target/release/cotton-demo
+	cargo build --locked -p cotton-bin -p cotton-tests --no-default-features --bin cotton --bin cotton-executor --bin cotton-demo
+	@target/debug/cotton-demo
 
 test: ## all tests, also those on real servers
 	@scripts/setup --all

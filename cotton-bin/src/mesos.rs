@@ -307,6 +307,7 @@ impl Stock {
         }
         executor.environment.extend(flags.executor_environ.clone());
         let mut config = SchedulerConfig::new(framework, executor);
+        #[cfg(feature = "tls")]
         config.ca_file.clone_from(&flags.ca_file);
         config.credential = flags
             .credentials

@@ -20,8 +20,14 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(url: &str) -> Result<Self, CliError> {
         let builder = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10));
+        let speaks_tls = url.starts_with("https:");
+        #[cfg(feature = "tls")]
         // without TLS, a machine needs no certificates of authorities
-        let builder = if url.starts_with("https:") { builder } else { builder.tls_certs_only([]) };
+        let builder = if speaks_tls { builder } else { builder.tls_certs_only([]) };
+        #[cfg(not(feature = "tls"))]
+        if speaks_tls {
+            return Err(CliError::Failed(format!("this program was built without TLS, and cannot reach {url}")));
+        }
         let http = builder.build().map_err(|error| CliError::failed("could not start an HTTP client", error))?;
         Ok(Self { http, url: url.to_owned() })
     }

@@ -27,6 +27,12 @@ pub enum InstallError {
         /// Why not.
         source: reqwest::Error,
     },
+    /// The web server is to be reached over TLS, and this program cannot.
+    #[error("archive {source_name}: this program was built without TLS: build it with the feature 'tls', or serve it otherwise")]
+    NoTls {
+        /// Where it should be.
+        source_name: String,
+    },
     /// The web server says no.
     #[error(
         "archive {source_name}: the web server answers {status}: see that the address is right, and open to agents"
@@ -127,9 +133,11 @@ impl InstallError {
             Self::Fetch { .. } | Self::Refused { status: 408 | 425 | 429 | 500.., .. } => (Unreachable, Temporary),
             Self::Refused { status: 404 | 410, .. } => (NotFound, Permanent),
             Self::Refused { .. } => (Denied, Permanent),
-            Self::TooLarge { .. } | Self::Format { .. } | Self::Unsafe { .. } | Self::NoServer { .. } => {
-                (Invalid, Permanent)
-            }
+            Self::TooLarge { .. }
+            | Self::Format { .. }
+            | Self::Unsafe { .. }
+            | Self::NoServer { .. }
+            | Self::NoTls { .. } => (Invalid, Permanent),
             Self::Checksum { .. } | Self::Damaged { .. } => (Corrupt, Permanent),
             Self::TooSlow { .. } => (Timeout, Temporary),
             Self::GivenUp => (Other, Temporary),

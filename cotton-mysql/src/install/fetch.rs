@@ -2,7 +2,7 @@
 
 use super::digest::{Digest, Hasher};
 use super::{InstallError, Limits, Source};
-use reqwest::{Client, ClientBuilder};
+use reqwest::Client;
 use std::path::Path;
 use tokio::io::AsyncWriteExt;
 use url::Url;
@@ -19,11 +19,14 @@ pub(super) async fn fetch(url: &Url, to: &Path, limits: &Limits) -> Result<Diges
         let redirects = reqwest::redirect::Policy::limited(REDIRECTS_MAX);
         Client::builder().connect_timeout(limits.connect).read_timeout(limits.stall).redirect(redirects)
     };
-    let client = match builder().build() {
-        // a machine without certificates of authorities can still do without TLS
-        Err(_) if url.scheme() == "http" => trusting_nobody(builder()).build(),
-        made => made,
-    };
+    let client = builder().build();
+    #[cfg(feature = "tls")]
+    // a machine without certificates of authorities can still do without TLS
+    let client = if client.is_err() && url.scheme() == "http" { trusting_nobody(builder()).build() } else { client };
+    #[cfg(not(feature = "tls"))]
+    if url.scheme() == "https" {
+        return Err(InstallError::NoTls { source_name: source_name() });
+    }
     let mut response = client.map_err(failed)?.get(url.clone()).send().await.map_err(failed)?;
     let status = response.status();
     if !status.is_success() {
@@ -51,6 +54,7 @@ pub(super) async fn fetch(url: &Url, to: &Path, limits: &Limits) -> Result<Diges
     Ok(hasher.finish())
 }
 
-fn trusting_nobody(builder: ClientBuilder) -> ClientBuilder {
+#[cfg(feature = "tls")]
+fn trusting_nobody(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
     builder.tls_certs_only([])
 }

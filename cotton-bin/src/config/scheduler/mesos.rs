@@ -83,6 +83,9 @@ impl MesosFlags {
         let credentials = credentials.map(credentials::FrameworkCredentials::load).transpose();
         let credentials = credentials.map_err(|error| invalid("framework_authentication_file", error))?;
         let ca_file = raw.mesos_ca_file.as_deref().map(readable).transpose()?;
+        if cfg!(not(feature = "tls")) && ca_file.is_some() {
+            return Err(invalid("mesos_ca_file", "this program was built without TLS"));
+        }
         let executor_environ = raw.executor_environ.as_deref().map(environ).transpose()?.unwrap_or_default();
         let installer_args = raw.installer_args.clone().filter(|text| !text.is_empty());
         if let Some(Err(error)) = installer_args.as_deref().map(str::parse::<ArchiveSpec>) {
