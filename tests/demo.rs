@@ -49,7 +49,9 @@ async fn run() -> Result<(), Failure> {
 async fn demo() -> Result<(), Failure> {
     Flavour::MariaDb.require()?;
     let start = Instant::now();
-    let cotton = RealCotton::start(Options { agents: 6, arguments: std::env::args().skip(1).collect(), ..Options::default() }).await?;
+    let cotton =
+        RealCotton::start(Options { agents: 6, arguments: std::env::args().skip(1).collect(), ..Options::default() })
+            .await?;
     step("start", &format!("cotton local with 6 agents, at {}", cotton.api().base()), start);
     let told = tell(&cotton).await;
     if told.is_err() {

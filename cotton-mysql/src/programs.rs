@@ -66,7 +66,9 @@ impl Programs {
     ) -> Result<std::process::Command, Error> {
         if let Some(argument) = self.arguments.iter().find(|argument| argument.contains(char::is_whitespace)) {
             let program = program.display();
-            return Err(Error::Config(format!("{program} cannot take {argument}: install the server in a path without spaces")));
+            return Err(Error::Config(format!(
+                "{program} cannot take {argument}: install the server in a path without spaces"
+            )));
         }
         let mut command = self.command(program, dirs);
         command.arg(configuration).args(&self.arguments);

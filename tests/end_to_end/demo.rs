@@ -25,7 +25,10 @@ async fn a_server_that_cannot_be_set_up_ends_it_in_words() -> Outcome {
     let ended = within(STEP, "the demo ends", demo.output()).await??;
     let told = String::from_utf8_lossy(&ended.stdout);
     let last = told.lines().last().unwrap_or_default();
-    assert!(!ended.status.success() && last.starts_with("demo: failed: a database server could not be set up: "), "{told}");
+    assert!(
+        !ended.status.success() && last.starts_with("demo: failed: a database server could not be set up: "),
+        "{told}"
+    );
     assert!(last.contains("mariadb-install-db") && last.contains("Could not find ./system_tables.sql"), "{last}");
     Ok(())
 }

@@ -13,7 +13,7 @@ async fn start(flavour: Flavour) -> Result<Option<(RealCotton, Client, Cluster)>
     }
     let cotton = RealCotton::start(Options { flavour, ..Options::default() }).await?;
     let wanted = match flavour {
-        Flavour::MariaDb => Wanted::small(2),
+        Flavour::MariaDb | Flavour::MariaDb118 => Wanted::small(2),
         Flavour::MySql97 | Flavour::MySql56 => Wanted {
             resources: serde_json::json!({ "cpus": 0.5, "mem": "400mb", "disk": "512mb" }),
             ..Wanted::small(2)

@@ -4,8 +4,8 @@
 
 mod agents;
 mod bad_input;
-mod engines;
 mod demo;
+mod engines;
 mod failover;
 mod lifecycle;
 mod other_servers;

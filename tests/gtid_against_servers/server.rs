@@ -74,7 +74,9 @@ impl Flavour {
                         .as_slice()
                 }
                 Self::MySql56 => &["--log-slave-updates", "--gtid-mode=ON", "--enforce-gtid-consistency=ON"],
-                Self::MariaDb | Self::MariaDb118 => &["--log-slave-updates", "--gtid-strict-mode=1", "--skip-slave-start"],
+                Self::MariaDb | Self::MariaDb118 => {
+                    &["--log-slave-updates", "--gtid-strict-mode=1", "--skip-slave-start"]
+                }
             }
             .iter()
             .map(|option| (*option).to_owned()),

@@ -28,7 +28,9 @@ pub enum InstallError {
         source: reqwest::Error,
     },
     /// The web server is to be reached over TLS, and this program cannot.
-    #[error("archive {source_name}: this program was built without TLS: build it with the feature 'tls', or serve it otherwise")]
+    #[error(
+        "archive {source_name}: this program was built without TLS: build it with the feature 'tls', or serve it otherwise"
+    )]
     NoTls {
         /// Where it should be.
         source_name: String,

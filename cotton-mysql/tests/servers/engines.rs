@@ -35,7 +35,7 @@ async fn tables_without_transactions_are_refused(servers: Servers) {
     let engines = ["ARCHIVE", "BLACKHOLE", "FEDERATED", "Aria", "SPIDER", "CONNECT", "S3", "EXAMPLE", "NDB"];
     let engines = engines.iter().chain(built_in.iter().filter(|_| servers != Servers::MySql56));
     for engine_name in engines {
-        if servers == Servers::MariaDb {
+        if servers.is_mariadb() {
             // InnoDB in its place
             client.query_drop("SET sql_mode = DEFAULT").await.expect("a client's own business");
             for rest in ["", " SELECT 1 AS b", " PARTITION BY HASH(a) PARTITIONS 2"] {
@@ -69,7 +69,7 @@ async fn tables_without_transactions_are_refused(servers: Servers) {
     client.query_drop("SET default_storage_engine = MyISAM").await.expect("a client's own business");
     let _ = client.query_drop("CREATE TABLE app.z (a INT)").await; // MySQL refuses, MariaDB takes InnoDB
     assert!(engine(&primary, "z").await.is_none_or(|engine| engine == "InnoDB"));
-    let name = if servers == Servers::MariaDb { "enforce_storage_engine" } else { "disabled_storage_engines" };
+    let name = if servers.is_mariadb() { "enforce_storage_engine" } else { "disabled_storage_engines" };
     for scope in ["SESSION", "GLOBAL", "PERSIST_ONLY"] {
         client.query_drop(format!("SET {scope} {name} = ''")).await.expect_err("not for users");
     }
@@ -93,7 +93,7 @@ async fn what_the_server_makes_for_itself_is_as_before(servers: Servers) {
     client.query_drop("CREATE TEMPORARY TABLE app.scratch (a INT PRIMARY KEY)").await.expect("of a client");
     client.query_drop("INSERT INTO app.scratch VALUES (1)").await.expect("insert");
     client.query_drop("ANALYZE TABLE app.t").await.expect("statistics");
-    if servers == Servers::MariaDb {
+    if servers.is_mariadb() {
         client.query_drop("CREATE SEQUENCE app.s").await.expect("of InnoDB");
         client.query_drop("SELECT NEXT VALUE FOR app.s").await.expect("a number");
     }
@@ -127,7 +127,7 @@ async fn a_session_makes_no_table_in_memory_that_is_too_large_for_others(servers
 async fn make_kept(servers: Servers, primary: &Member, engine_name: &str) {
     let mut admin = primary.admin().await;
     match servers {
-        Servers::MariaDb => {
+        Servers::MariaDb | Servers::MariaDb118 => {
             // overlooked when it is named for partitions only
             let parts = format!("PARTITION BY HASH(a) (PARTITION p ENGINE = {engine_name})");
             let mut client = primary.client().await;
@@ -154,7 +154,7 @@ async fn a_copy_that_would_lack_rows_is_refused(servers: Servers) {
         return; // refuses every copy
     }
     let Some(primary) = primary(servers).await else { return };
-    make_kept(servers, &primary, if servers == Servers::MariaDb { "MEMORY" } else { "MyISAM" }).await;
+    make_kept(servers, &primary, if servers.is_mariadb() { "MEMORY" } else { "MyISAM" }).await;
     let fresh = Member::running(servers).await.expect("as the other");
     let before = fresh.probe().await.position;
     let error = fresh.instance.copy_from(&primary.endpoint).await.expect_err("rows would be lost");
@@ -175,7 +175,7 @@ async fn a_copy_that_would_lack_rows_is_refused(servers: Servers) {
 
 /// MariaDB's backup has these tables, too, and the position fits while they are written.
 async fn a_copy_has_the_rows_of_every_engine_that_it_can(servers: Servers) {
-    if servers != Servers::MariaDb {
+    if !servers.is_mariadb() {
         return;
     }
     let Some(members) = cluster(servers, 2, 1).await else { return };
