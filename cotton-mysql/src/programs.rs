@@ -162,6 +162,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn programs_may_be_beside_the_directory_of_the_server() {
+        let tree = tempfile::tempdir().expect("temporary directory");
+        for file in ["sbin/mariadbd", "scripts/mariadb-install-db", "bin/mbstream"] {
+            let path = tree.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("below the tree")).expect("directories");
+            std::fs::write(path, "").expect("a file");
+        }
+        let installed = |argument: &str| Installed {
+            programs: vec![tree.path().join("sbin")],
+            arguments: vec![argument.to_owned()],
+            libraries: Vec::new(),
+        };
+        let programs = Programs::of(installed("--basedir=/opt/x")).expect("there is a server");
+        for (name, place) in [("mariadb-install-db", "scripts"), ("mbstream", "bin"), ("mariadbd", "sbin")] {
+            assert_eq!(programs.tool(&[name], INSTALL).expect(name), tree.path().join(place).join(name));
+        }
+        let script = programs.tool(&["mariadb-install-db"], INSTALL).expect("as before");
+        let dirs = Dirs { root: "/srv/m".into(), owner: None };
+        programs.tool_for_the_server(&script, &dirs, "--no-defaults").expect("no spaces");
+        let programs = Programs::of(installed("--basedir=/opt/my server")).expect("there is a server");
+        let refused = programs.tool_for_the_server(&script, &dirs, "--no-defaults").expect_err("it would be split");
+        assert!(refused.to_string().contains("without spaces"), "{refused}");
+    }
+
+    #[test]
     fn a_missing_server_says_what_to_install() {
         let empty = tempfile::tempdir().expect("temporary directory");
         let installed = Installed { programs: vec![empty.path().to_owned()], ..Installed::default() };
