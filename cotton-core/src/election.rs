@@ -35,8 +35,10 @@ pub struct Ballot {
     /// The oldest start of its server of which nothing is lost that it had received or executed: what any start from this
     /// one on has acknowledged is in `position`.
     pub kept_since: Acker,
-    /// What it has received or executed.
+    /// What it has received or executed, without what it wrote when it was not the one to write.
     pub position: GtidSet,
+    /// Whether it wrote something then.
+    pub errant: bool,
     /// How many transactions of that it has yet to apply before it can open for writes.
     pub unapplied: u64,
     /// Whether it cannot apply that as things are.
@@ -54,7 +56,9 @@ pub struct Ballot {
 impl Ballot {
     /// Whether it has all that an acker had received.
     fn speaks_for(&self, acker: &Acker) -> bool {
-        acker.member == self.start.member && (self.kept_since..=self.start).contains(acker)
+        // On MariaDB, a transaction of its own hides what it has received below that number.
+        let hides = self.errant && matches!(self.position, GtidSet::MariaDb(_));
+        acker.member == self.start.member && (self.kept_since..=self.start).contains(acker) && !hides
     }
 }
 
@@ -167,7 +171,7 @@ fn best(ballots: &[Ballot]) -> Result<&Ballot, Undecided> {
         }
     }
     let equals = ballots.iter().filter(|b| b.position.contains(&best.position));
-    Ok(equals.min_by_key(|b| (b.leaving, b.stuck, !b.preferred, b.unapplied, b.member)).unwrap_or(best))
+    Ok(equals.min_by_key(|b| (b.leaving, b.stuck, b.errant, !b.preferred, b.unapplied, b.member)).unwrap_or(best))
 }
 
 #[cfg(test)]
@@ -201,6 +205,7 @@ mod tests {
             kept_since: acker(member, if flags.contains(&"boot2") && !flags.contains(&"kept") { 2 } else { 1 }),
             position,
             stuck: flags.contains(&"stuck"),
+            errant: flags.contains(&"errant"),
             unapplied: flags.iter().find_map(|flag| flag.strip_prefix("behind")?.parse().ok()).unwrap_or_default(),
             attached: Epoch(attached),
             joined: !flags.contains(&"new"),
@@ -255,6 +260,7 @@ mod tests {
             (&["1 e1 a:7 leaving", "2 e1 a:6"], 1),
             (&["1 e1 a:6 behind2", "2 e1 a:6 behind1"], 2),
             (&["1 e1 a:6 behind9", "2 e1 a:5"], 1),
+            (&["1 e1 a:6 errant", "2 e1 a:6 behind9"], 2),
             (&["1 e1 a:6 stuck", "2 e1 a:6 behind9"], 2),
             (&["1 e1 a:6 stuck behind1", "2 e1 a:5"], 1),
             (&["1 e1 a:6 behind9", "2 e1 a:6 leaving"], 1),

@@ -6,6 +6,7 @@ use super::observed::Observed;
 use crate::election::{self, Ballot, Rules, Undecided};
 use crate::protocol::{MemberRole, Stage, Trouble};
 use crate::{Durability, Epoch, GtidSet, MemberId, Millis, Preference, Revision};
+use std::collections::BTreeSet;
 
 /// An election under way; volatile, since recovery starts a new one.
 #[derive(Debug)]
@@ -48,10 +49,12 @@ impl Cluster {
     }
 
     /// The same, heard of lately: then others may be given up. A primary that is silent may be dead, and what is given up
-    /// on its last word may be the last copy.
+    /// on its last word may be the last copy. Nor is one open for sure that was asked to leave.
     pub(super) fn is_open_for_sure(&self, now: Millis) -> bool {
         let primary = self.state.primary.and_then(|id| self.observed.get(&id));
-        self.is_open() && primary.is_some_and(|primary| primary.silent_ms(now) < self.timing.silence_ms)
+        let stays = |o: &Observed| !o.report.as_ref().is_some_and(|r| r.asked_to_leave);
+        let heard = |o: &Observed| o.silent_ms(now) < self.timing.silence_ms;
+        self.is_open() && primary.is_some_and(|primary| heard(primary) && stays(primary))
     }
 
     pub(super) fn reconcile_primary(&mut self, now: Millis) {
@@ -395,11 +398,18 @@ impl Cluster {
             // The last primary may have opened without our hearing of it: it has then what it had to contain, and counts as
             // attached to itself. Otherwise what it wrote and nobody acknowledged would look like a split brain.
             let decided = Some(*id) == self.state.last_primary && report.position.contains(&self.state.floor);
+            let written = !self.state.origins.is_empty() && !self.state.origins.contains("");
+            let position = if written {
+                report.position.within(&self.state.floor, &self.state.origins)
+            } else {
+                report.position.clone()
+            };
             Some(Ballot {
                 member: *id,
                 start: observed.start(*id)?,
                 kept_since: observed.kept_since(*id)?,
-                position: report.position.clone(),
+                errant: position != report.position,
+                position,
                 unapplied: report.unapplied,
                 stuck: matches!(report.trouble, Some(Trouble::Stuck { .. })),
                 attached: if decided { self.state.last_epoch } else { member.attached },
@@ -418,6 +428,8 @@ impl Cluster {
         let gtids = position.to_string();
         let leased = self.is_leased();
         let strays = self.strays();
+        let report = self.observed.get(&winner).and_then(|o| o.report.as_ref());
+        let origin = report.map(|r| r.origin.clone()).unwrap_or_default();
         self.appointed_at = now;
         self.change(|state| {
             if first {
@@ -427,6 +439,7 @@ impl Cluster {
             state.last_primary = Some(winner);
             state.last_epoch = state.epoch;
             state.witnesses.insert(winner);
+            state.origins.insert(origin);
             state.strays = strays;
             state.ackers = state.strays.remove(&winner).unwrap_or_default();
             state.leased = leased;
@@ -449,11 +462,14 @@ impl Cluster {
         let epoch = self.state.epoch;
         let Some(member) = self.state.members.get(&primary) else { return };
         let endpoint = member.endpoint.clone();
+        let origin = self.observed.get(&primary).and_then(|o| o.report.as_ref()).map(|r| r.origin.clone());
+        let origin = origin.unwrap_or_default();
         let noted = member.joined && member.attached == epoch && self.state.opened && self.state.witnesses.len() == 1;
         if !noted {
             self.change(|state| {
                 state.opened = true;
                 state.witnesses.retain(|id| *id == primary);
+                state.origins = BTreeSet::from([origin]);
                 if let Some(member) = state.members.get_mut(&primary) {
                     member.joined = true;
                     member.attached = epoch;

@@ -109,7 +109,7 @@ impl Cluster {
                 unstable.insert(id);
             } else if let Some(since) = observed.unreachable_since {
                 let due = since.after(self.timing.unreachable_ms);
-                if !open {
+                if !open && self.state.opened {
                     // Without a primary its data may still be needed.
                 } else if now >= due {
                     unreachable.insert(id);

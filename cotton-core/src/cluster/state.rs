@@ -33,6 +33,11 @@ pub struct State {
     /// What the last decided primary had received when it was chosen; every commit acknowledged before is in it.
     #[serde(default, skip_serializing_if = "GtidSet::is_empty")]
     pub floor: GtidSet,
+    /// What marks the transactions of the last primary known to have opened, and of those decided since: what else a member
+    /// has beyond the floor was written while it was not the one to write, and never acknowledged to anybody. Empty text
+    /// stands for one that is not known, and then for anybody.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub origins: BTreeSet<String>,
     /// Server starts that may have acknowledged a commit of the last decided primary.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ackers: BTreeSet<Acker>,
@@ -76,6 +81,7 @@ impl State {
             opened: false,
             witnesses: BTreeSet::new(),
             floor: GtidSet::Empty,
+            origins: BTreeSet::new(),
             ackers: BTreeSet::new(),
             strays: BTreeMap::new(),
             leased: false,

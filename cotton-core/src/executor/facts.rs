@@ -255,6 +255,7 @@ impl Executor {
             // found to be errant, if it is.
             self.server.tail = None;
         }
+        self.change(|state| state.kept_since = None); // it may have run, and what it found is not known
         self.server.on_start_failed(failure.detail.clone());
         if failure.permanent {
             self.restarts.rest(self.now, &self.config);

@@ -127,6 +127,21 @@ impl MariaDbGtids {
         domains.into_iter().fold(0, |sum, domain| sum.saturating_add(beyond(domain)))
     }
 
+    /// What is in `self` and either in `floor` or written by one of these servers. Where a server wrote more than `floor`
+    /// has of it, what `floor` has stands for it.
+    pub(super) fn within(&self, floor: &Self, origins: &[u32]) -> Self {
+        let beyond = self.missing_in(floor);
+        let mut within = self.clone();
+        for &(domain, server) in beyond.applied.keys().filter(|(_, server)| !origins.contains(server)) {
+            match floor.applied.get(&(domain, server)).copied() {
+                Some(seq) => within.applied.insert((domain, server), seq),
+                None => within.applied.remove(&(domain, server)),
+            };
+        }
+        within.received.retain(|domain, (server, _)| origins.contains(server) || !beyond.received.contains_key(domain));
+        within
+    }
+
     /// The GTIDs named in `self` that `other` lacks.
     pub(super) fn missing_in(&self, other: &Self) -> Self {
         let mut missing = Self::default();

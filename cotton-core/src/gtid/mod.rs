@@ -167,6 +167,28 @@ impl GtidSet {
         }
     }
 
+    /// The part of `self` that is also in `floor`, or was written by one of these servers: MySQL's `server_uuid`, MariaDB's
+    /// `server_id`. What is left out was written on a server when it was not the one to write.
+    ///
+    /// Gives all of `self` when a server is not named as such servers are.
+    #[must_use]
+    pub fn within<'a>(&self, floor: &Self, origins: impl IntoIterator<Item = &'a String>) -> Self {
+        let none = (MySqlGtids::default(), MariaDbGtids::default());
+        match self {
+            Self::Empty => Self::Empty,
+            Self::MySql(set) => {
+                let floor = if let Self::MySql(floor) = floor { floor } else { &none.0 };
+                let uuids: Option<Vec<u128>> = origins.into_iter().map(|origin| mysql::uuid(origin)).collect();
+                uuids.map_or_else(|| self.clone(), |uuids| Self::from(set.within(floor, &uuids)))
+            }
+            Self::MariaDb(set) => {
+                let floor = if let Self::MariaDb(floor) = floor { floor } else { &none.1 };
+                let ids: Option<Vec<u32>> = origins.into_iter().map(|origin| origin.parse().ok()).collect();
+                ids.map_or_else(|| self.clone(), |ids| Self::from(set.within(floor, &ids)))
+            }
+        }
+    }
+
     /// What `self` has and `primary` lacks, `None` when there is no such thing: on a former primary or a replica that
     /// wants to follow, the transactions that must not live on. Exactly then `primary.contains(self)`.
     ///
@@ -271,6 +293,28 @@ mod tests {
             (mariadb("0-1-5", ""), mysql("A:1"), 0),
         ] {
             assert_eq!(later.count_beyond(&earlier), count, "{later} after {earlier}");
+        }
+    }
+
+    #[test]
+    fn what_others_wrote_is_left_out() {
+        const B: &str = "4e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let mysql = |text: &str| GtidSet::mysql(&text.replace('A', A).replace('B', B), "").expect("a valid set");
+        let mariadb = |state, io| GtidSet::mariadb(state, "", Some(io)).expect("a valid position");
+        for (own, floor, origins, wanted) in [
+            (mysql("A:1-9,B:1-3"), mysql("A:1-5,B:1-2"), vec![A], mysql("A:1-9,B:1-2")),
+            (mysql("A:1-9,B:1-3"), mysql("B:1-2"), vec![], mysql("B:1-2")),
+            (mysql("A:1-9,B:1-3"), GtidSet::Empty, vec![A, B], mysql("A:1-9,B:1-3")),
+            // who is not known may be anybody
+            (mysql("A:1-9,B:1-3"), GtidSet::Empty, vec![A, ""], mysql("A:1-9,B:1-3")),
+            (mariadb("0-1-10,0-2-11", ""), mariadb("0-1-5", ""), vec!["1"], mariadb("0-1-10", "")),
+            (mariadb("0-1-10,0-2-11", "0-1-12"), mariadb("0-1-5", ""), vec!["1"], mariadb("0-1-10", "0-1-12")),
+            (mariadb("0-1-10,0-2-14", ""), mariadb("0-1-5,0-2-4", ""), vec!["1"], mariadb("0-1-10,0-2-4", "")),
+            (mariadb("0-1-10", "0-2-14"), mariadb("0-1-10", ""), vec!["1"], mariadb("0-1-10", "")),
+            (mariadb("0-1-10", "0-2-14"), mariadb("0-1-10", ""), vec!["2"], mariadb("0-1-10", "0-2-14")),
+        ] {
+            let origins: Vec<String> = origins.into_iter().map(str::to_owned).collect();
+            assert_eq!(own.within(&floor, &origins), wanted, "{own} within {floor} and {origins:?}");
         }
     }
 

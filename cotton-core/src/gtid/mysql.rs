@@ -66,6 +66,13 @@ impl MySqlGtids {
         Self(left.collect())
     }
 
+    /// What is in `self` and either in `floor` or written by one of these servers.
+    pub(super) fn within(&self, floor: &Self, origins: &[u128]) -> Self {
+        let mut beyond = self.subtract(floor);
+        beyond.0.retain(|source, _| !origins.contains(&source.uuid));
+        self.subtract(&beyond)
+    }
+
     /// Whether all of `other` is in `self`.
     pub fn contains(&self, other: &Self) -> bool {
         other.0.iter().all(|(source, wanted)| self.0.get(source).is_some_and(|have| have.contains(wanted)))
@@ -141,6 +148,12 @@ impl From<MySqlGtids> for String {
     fn from(set: MySqlGtids) -> Self {
         set.to_string()
     }
+}
+
+/// A server's uuid, as it stands in a set.
+pub(super) fn uuid(text: &str) -> Option<u128> {
+    let mut cursor = Cursor { text: text.as_bytes(), at: 0 };
+    cursor.uuid().ok().filter(|_| cursor.at_end())
 }
 
 /// Reads a set from left to right; white space may stand between any two parts.

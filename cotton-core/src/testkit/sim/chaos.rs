@@ -190,6 +190,10 @@ impl World {
         }
         let destroyed = !self.plan.volumes || self.random.chance(300);
         if destroyed {
+            // Those too of members whose task has ended, and who were to come back.
+            for task in self.last_users(agent) {
+                self.fail(task, true);
+            }
             self.destroy_volumes(agent);
         }
         self.fail_all(agent, destroyed);

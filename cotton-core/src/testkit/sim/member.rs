@@ -356,6 +356,7 @@ impl World {
         // A start or a copy that fails leaves no process behind.
         let underway = self.members[task].operation.clone().map(|u| u.operation);
         if matches!(underway, Some(Operation::Start { .. } | Operation::CopyFrom { .. })) {
+            self.members[task].server.boot = 0; // nobody watches a start that failed
             self.end_server(task, false);
             if matches!(underway, Some(Operation::CopyFrom { .. })) {
                 self.members[task].server.data = None;

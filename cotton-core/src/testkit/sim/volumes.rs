@@ -114,6 +114,12 @@ impl World {
         self.volumes.retain(|_, volume| volume.agent != agent);
     }
 
+    /// The last tasks of members on an agent whose volumes are not in use.
+    pub(super) fn last_users(&self, agent: usize) -> Vec<Task> {
+        let unused = self.volumes.iter().filter(|(_, volume)| volume.agent == agent && volume.user.is_none());
+        unused.filter_map(|(id, _)| self.members.iter().rposition(|m| m.volume.as_ref() == Some(id))).collect()
+    }
+
     /// Whether a member's data outlives its task.
     pub(super) fn is_on_volume(&self, task: Task) -> bool {
         self.members[task].volume.as_ref().is_some_and(|id| self.volumes.contains_key(id))
