@@ -10,6 +10,7 @@ mod publish;
 mod random;
 mod recovery;
 mod scaling;
+mod slow;
 mod switchover;
 mod toy;
 mod volumes;

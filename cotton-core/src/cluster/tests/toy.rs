@@ -54,6 +54,8 @@ pub(super) struct Toy {
     pub(super) asked_to_leave: bool,
     /// What it has received and not applied.
     pub(super) unapplied: u64,
+    /// Whether it does not come to an end with applying.
+    pub(super) slow: bool,
     /// What its server reports to be behind.
     pub(super) lag_s: Option<u64>,
     /// Whether it does not manage to step down.
@@ -84,6 +86,7 @@ impl Toy {
             waiting: 0,
             asked_to_leave: false,
             unapplied: 0,
+            slow: false,
             lag_s: None,
             stays_open: false,
             reachable: true,

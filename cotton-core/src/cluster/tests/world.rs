@@ -343,7 +343,9 @@ impl World {
                 }
             }
             Order::Promote { must_contain, .. } | Order::Reopen { must_contain, .. } if toy.taken_on == toy.boot => {
-                if gtids(&toy.data).contains(&must_contain) {
+                if gtids(&toy.data).contains(&must_contain) && toy.slow {
+                    toy.role = MemberRole::Promoting;
+                } else if gtids(&toy.data).contains(&must_contain) {
                     assert!(contains(&toy.data, acknowledged), "member {id} opens without {acknowledged:?}: {toy:?}");
                     toy.applied = toy.data.clone();
                     toy.role = MemberRole::Primary;

@@ -1,5 +1,6 @@
 //! The machine driven by hand, one behaviour a test; `random` drives it at random against a toy model.
 
+mod draining;
 mod ending;
 mod fencing;
 mod life;

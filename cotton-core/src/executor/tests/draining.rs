@@ -1,0 +1,160 @@
+//! What was received is applied before a server opens, however long that takes, and is not lost meanwhile.
+
+use super::*;
+use crate::ports::mysql::Drained;
+
+fn drained(unapplied: u64) -> Outcome {
+    Outcome::Drained(Drained { position: gtids("0-1-9"), unapplied, done: unapplied == 0, obstacle: None })
+}
+
+fn stuck() -> Outcome {
+    Outcome::Drained(Drained { position: gtids("0-1-9"), unapplied: 4, done: false, obstacle: Some("1062".into()) })
+}
+
+/// Frozen, with seven transactions to apply, and told to open.
+fn behind() -> Bench {
+    let mut bench = Bench::up();
+    bench.feed(directive(1, freeze()));
+    bench.finish("freeze", Outcome::Frozen(Frozen { position: gtids("0-1-9"), unapplied: 7, obstacle: None }));
+    bench.effects.clear();
+    bench.feed(directive(1, promote()));
+    bench
+}
+
+#[test]
+fn being_slow_is_no_trouble() {
+    let mut bench = behind();
+    for left in (1..2_000).rev() {
+        let operation = bench.finish("drain", drained(left));
+        assert_eq!(operation, Operation::Drain { epoch: Epoch(1), budget_ms: 500 });
+        bench.pass(500);
+        let report = bench.report();
+        assert_eq!((report.role, report.trouble), (MemberRole::Promoting, None), "{left} left");
+    }
+    let Effect::Operate { id, .. } = bench.take("drain") else { panic!("an operation") };
+    bench.pass(2_000);
+    assert_eq!(bench.report().unapplied, 1, "how much is left is told");
+    bench.feed(Input::Finished { id, outcome: drained(0) });
+    bench.finish("promote", Outcome::Promoted(Promoted::Writable(gtids("0-1-9"))));
+    assert_eq!(bench.report().role, MemberRole::Primary);
+}
+
+#[test]
+fn nothing_is_in_the_way_of_one_that_has_applied_all() {
+    let mut bench = Bench::up();
+    bench.feed(directive(1, freeze()));
+    bench.finish("freeze", frozen("0-1-5"));
+    bench.feed(directive(1, promote()));
+    assert!(bench.has("promote") && !bench.has("drain"));
+}
+
+#[test]
+fn a_newer_order_waits_for_the_call_and_kills_nothing() {
+    let mut bench = behind();
+    let Effect::Operate { id, .. } = bench.take("drain") else { panic!("an operation") };
+    bench.feed(directive(2, freeze()));
+    assert!(!bench.has("kill") && !bench.has("freeze"));
+    bench.feed(Input::Finished { id, outcome: drained(5) });
+    bench.finish("freeze", Outcome::Frozen(Frozen { position: gtids("0-1-9"), unapplied: 5, obstacle: None }));
+    let report = bench.report();
+    assert_eq!((report.role, report.boot, report.unapplied), (MemberRole::Frozen, 1, 5));
+}
+
+#[test]
+fn what_stands_in_the_way_is_told_and_tried_again() {
+    let mut bench = behind();
+    bench.finish("drain", stuck());
+    let report = bench.report();
+    assert_eq!(report.role, MemberRole::Promoting);
+    assert_eq!(report.trouble, Some(Trouble::Stuck { detail: "1062".into() }));
+    assert!(!bench.has("drain"), "after a pause");
+    bench.pass(50);
+    bench.finish("drain", drained(0));
+    assert!(bench.has("promote"));
+}
+
+#[test]
+fn a_promotion_that_finds_more_to_apply_leaves_it_closed() {
+    let mut bench = behind();
+    bench.finish("drain", drained(0));
+    bench.finish("promote", Outcome::Promoted(Promoted::Applying { unapplied: 2 }));
+    bench.pass(100);
+    assert!(bench.has("drain"));
+    bench.feed(directive(2, freeze()));
+    assert!(!bench.has("kill"), "it never was open");
+}
+
+#[test]
+fn a_frozen_member_that_is_stuck_answers_all_the_same() {
+    let mut bench = Bench::up();
+    bench.feed(directive(1, freeze()));
+    let obstacle = Some("1032".to_owned());
+    bench.finish("freeze", Outcome::Frozen(Frozen { position: gtids("0-1-9"), unapplied: 4, obstacle }));
+    let report = bench.report();
+    assert_eq!((report.role, report.position), (MemberRole::Frozen, gtids("0-1-9")));
+    assert_eq!(report.trouble, Some(Trouble::Stuck { detail: "1032".into() }));
+    // What its applier's end made of the position is no news of what it had received.
+    bench.pass(1_000);
+    bench.probe(ServerStatus { position: gtids("0-1-5"), ..status() });
+    assert_eq!(bench.report().position, gtids("0-1-9"));
+}
+
+#[test]
+fn a_closed_server_has_longer_to_answer() {
+    let mut bench = behind();
+    bench.effects.clear();
+    for _ in 0..29 {
+        bench.pass(2_000);
+        bench.probe_result(Err(failure(ErrorKind::Timeout, false)));
+        assert!(!bench.has("kill"), "what it has received is worth more than a start");
+    }
+    bench.pass(2_000);
+    bench.probe_result(Err(failure(ErrorKind::Timeout, false)));
+    assert!(bench.has("kill"));
+}
+
+/// The oldest start whose data is all there, as it is reported.
+fn kept_since(bench: &Bench) -> Option<(u64, u64)> {
+    bench.report().kept_since.map(|start| (start.incarnation, start.boot))
+}
+
+#[test]
+fn a_start_tells_since_when_nothing_is_lost() {
+    let mut bench = Bench::up();
+    assert_eq!(kept_since(&bench), Some((1, 1)));
+    for (boot, kept, since) in [(1, true, 1), (2, false, 3), (3, true, 3)] {
+        bench.feed(Input::Exited { boot, exit: exit() });
+        bench.pass(1_000);
+        bench.finish("start", started(kept));
+        bench.probe(status());
+        assert_eq!(kept_since(&bench), Some((1, since)), "start {}", boot + 1);
+    }
+    bench.feed(Input::Exited { boot: 4, exit: exit() });
+    bench.pass(1_000);
+    bench.fail("start");
+    bench.pass(1_000);
+    bench.finish("start", started(true));
+    bench.probe(status());
+    assert_eq!(kept_since(&bench), Some((1, 5)), "what a failed start has lost is not known");
+}
+
+#[test]
+fn only_a_clean_stop_lets_the_next_executor_answer_for_this_one() {
+    for clean in [true, false] {
+        let mut bench = Bench::up();
+        if clean {
+            bench.feed(Input::Shutdown { grace_ms: 1_000 });
+            bench.finish("stop", Outcome::Done);
+            bench.take("update");
+        }
+        let state = bench.machine.checkpoint().map_or_else(|| bench.machine.state.clone(), |(_, state)| state.clone());
+        assert_eq!(state.stopped, clean);
+        let mut next = Bench::with(state);
+        next.feed(Input::Connected);
+        next.feed(Input::Launch { task: task() });
+        next.finish("provision", Outcome::Done);
+        next.finish("start", started(true));
+        next.probe(status());
+        assert_eq!(kept_since(&next), Some(if clean { (1, 1) } else { (2, 1) }));
+    }
+}
