@@ -142,6 +142,11 @@ fn mistaking_one_start_for_another_is_found() {
 }
 
 #[test]
+fn withdrawing_what_nobody_has_heard_of_is_found() {
+    is_found(Mutation::WithdrawnUnheard, &["R3"]);
+}
+
+#[test]
 fn answering_sessions_that_wait_is_found() {
     is_found(Mutation::StopInsteadOfKill, &["R1", "R2"]);
 }

@@ -10,6 +10,7 @@
 mod acks;
 mod describe;
 mod directives;
+mod discovery;
 mod effect;
 pub mod event;
 mod failover;
@@ -170,6 +171,10 @@ pub struct Cluster {
     appointed_at: Millis,
     /// Since when this scheduler has been watching; silence cannot be older.
     watching_since: Millis,
+    /// Since when this scheduler has heard of any member.
+    heard_since: Option<Millis>,
+    /// Since when no primary is known to be open.
+    closed_since: Option<Millis>,
     nonce: u64,
     timeout: Option<Millis>,
 }
@@ -205,7 +210,7 @@ impl Cluster {
     pub fn recover(timing: impl Into<Arc<Timing>>, state: State, nonce: u64, now: Millis) -> Self {
         let mut this = Self::with_state(timing.into(), state, nonce, now);
         for id in this.state.members.keys() {
-            this.observed.insert(*id, Box::new(Observed::new(now)));
+            this.observed.insert(*id, Box::new(Observed { is_from_record: true, ..Observed::new(now) }));
         }
         this.reconcile(now);
         this
@@ -238,6 +243,8 @@ impl Cluster {
             withdraw_sent: None,
             appointed_at: now,
             watching_since: now,
+            heard_since: None,
+            closed_since: None,
             nonce,
             timeout: None,
         }
@@ -466,6 +473,7 @@ impl Cluster {
         }
         let observed = self.observed.entry(id).or_insert_with(|| Box::new(Observed::new(now)));
         let Some(news) = observed.take(now, report) else { return };
+        self.heard_since.get_or_insert(now);
         for kind in news.into_events(id) {
             self.log(now, kind);
         }

@@ -12,6 +12,8 @@ pub(super) struct Observed {
     /// When the latest report arrived; before the first, when the member came to be known.
     pub(super) heard: Millis,
     pub(super) running: bool,
+    /// Its present task is older than this run of the scheduler.
+    pub(super) is_from_record: bool,
     pub(super) unreachable_since: Option<Millis>,
     pub(super) leaving_since: Option<Millis>,
     /// What the primary was asked after that, and when: once it has echoed this, it was there after the decision.
@@ -40,6 +42,7 @@ impl Observed {
             report: None,
             heard: now,
             running: false,
+            is_from_record: false,
             unreachable_since: None,
             leaving_since: None,
             asked_primary: None,

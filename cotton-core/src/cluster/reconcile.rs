@@ -4,10 +4,9 @@ use super::event::EventKind;
 use super::observed::Observed;
 use super::state::{Leaving, Member};
 use super::{Cluster, Effect};
-use crate::ports::discovery::Published;
 use crate::protocol::{MemberRole, Stage, Trouble};
 use crate::scaling::{self, Candidate};
-use crate::{Endpoint, MemberId, Millis};
+use crate::{MemberId, Millis};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl Cluster {
@@ -267,41 +266,5 @@ impl Cluster {
         }
         self.want(Effect::Kill { member, agent });
         self.wake_at(retry);
-    }
-
-    /// Shows clients the primary once it is open, and the replicas that can be read.
-    fn publish(&mut self, now: Millis) {
-        let epoch = self.state.epoch;
-        if !self.is_open() {
-            // The old primary stays visible for the moment that an ordinary failover takes, not longer. What an earlier
-            // run of the scheduler published is not known here, and may be an old primary too.
-            let visible = self.published.as_ref().map_or(self.state.opened, |p| p.primary.is_some());
-            if !visible {
-                // What is there from the beginning can be watched: also when it ends without ever having had a primary.
-                if self.published.is_none() {
-                    self.show(None, BTreeMap::new());
-                }
-                return;
-            }
-            let due = self.lost_at().unwrap_or(self.watching_since).after(self.timing.restart_grace_ms);
-            if now < due {
-                return self.wake_at(due);
-            }
-        }
-        let primary = self.state.primary.filter(|_| self.is_open());
-        let shown = |id: &MemberId| {
-            Some(*id) == primary || self.observed.get(id).is_some_and(|o| o.following(epoch) == Some(true))
-        };
-        let members = self.state.staying().filter(|(id, m)| shown(id) && (m.joined || Some(*id) == primary));
-        let members = members.map(|(id, m)| (id, m.endpoint.clone())).collect();
-        self.show(primary, members);
-    }
-
-    fn show(&mut self, primary: Option<MemberId>, members: BTreeMap<MemberId, Endpoint>) {
-        let wanted = Published { epoch: self.state.epoch, primary, members };
-        if self.published.as_ref() != Some(&wanted) {
-            self.published = Some(wanted.clone());
-            self.want(Effect::Publish(wanted));
-        }
     }
 }

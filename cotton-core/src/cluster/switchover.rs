@@ -190,7 +190,7 @@ impl Cluster {
             // To be told to open again is all that it needs. If that does not help, or does not reach it, others do better:
             // whatever was last heard of it, it may take no writes.
             let since = *self.reopening_since.get_or_insert(now);
-            let due = since.after(self.timing.reopen_ms);
+            let due = since.max(self.heard_since.unwrap_or(now)).after(self.timing.reopen_ms);
             let silence = self.timing.silence_ms;
             let anybody = self.observed.values().any(|observed| observed.silent_ms(now) < silence);
             if now < due {

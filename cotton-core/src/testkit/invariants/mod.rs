@@ -8,6 +8,7 @@ pub(crate) mod no_loss;
 pub(crate) mod no_more_than_wanted;
 pub(crate) mod one_writer;
 pub(crate) mod published_primary;
+pub(crate) mod withdrawal;
 
 /// Number of one life of a cluster: the same name asked for again after a deletion is another one.
 pub(crate) type Life = usize;

@@ -80,6 +80,14 @@ impl World {
             Fault::AgentRestart(victim, ms) => self.restart_agent(victim, ms),
             Fault::SchedulerCrash(down_ms) => self.crash_scheduler(down_ms),
             Fault::Disconnect(ms) => self.disconnect(ms),
+            Fault::Takeover(ms) => {
+                self.disconnect(ms);
+                self.crash_scheduler(100);
+            }
+            Fault::DeafTakeover(victim, ms) => {
+                self.restart_agent(victim, ms);
+                self.crash_scheduler(100);
+            }
             Fault::StoreTrouble(ms) => self.store_trouble_until = self.now.after(ms),
             Fault::Silence(ms) => self.silent_until = self.now.after(ms),
             Fault::Drain(victim, grace_ms) => {

@@ -46,6 +46,8 @@ pub enum Mutation {
     StartsNotCounted,
     /// A server that must go is stopped cleanly, which answers the sessions that wait for an acknowledgement.
     StopInsteadOfKill,
+    /// A scheduler that starts withdraws what it has not heard of yet.
+    WithdrawnUnheard,
 }
 
 /// What a run was like.

@@ -75,6 +75,10 @@ pub(super) enum Fault {
     AgentRestart(Victim, u64),
     /// The scheduler is killed, and started again after so long.
     SchedulerCrash(u64),
+    /// The master is away for so long, and meanwhile another scheduler takes over.
+    Takeover(u64),
+    /// Executors lose the connection to their agent for so long, and meanwhile another scheduler takes over.
+    DeafTakeover(Victim, u64),
     /// The connection between scheduler and master breaks for so long.
     Disconnect(u64),
     /// The store is slow, or fails always, for so long.
@@ -207,7 +211,7 @@ impl Plan {
 
 /// Each seed has a few kinds of faults only: where everything breaks all the time, nothing deep is ever reached.
 fn faults(r: &mut Random, rough: u64, chaos_ms: u64) -> Vec<(u64, Fault)> {
-    let kinds: Vec<u64> = (0..r.within(1, 4)).map(|_| r.below(20)).collect();
+    let kinds: Vec<u64> = (0..r.within(1, 4)).map(|_| r.below(22)).collect();
     let count = if rough == 0 { r.below(4) } else { r.below(6 * rough) };
     let mut faults: Vec<(u64, Fault)> =
         (0..count).map(|_| (r.within(3_000, chaos_ms), fault(r, r.clone().pick(&kinds).unwrap_or(0)))).collect();
@@ -235,6 +239,8 @@ fn fault(r: &mut Random, kind: u64) -> Fault {
         12 => Fault::Disconnect(long.min(20_000)),
         15 | 16 => Fault::Isolation(r.within(6_000, 12_000)),
         13 => r.pick(&[Fault::StoreTrouble(long), Fault::Silence(long)]).unwrap_or(Fault::StoreTrouble(long)),
+        20 => Fault::Takeover(long.min(30_000)),
+        21 => Fault::DeafTakeover(victim, long.min(15_000)),
         18 | 19 => Fault::Maintenance(victim, long),
         17 => Fault::Drain(victim, r.within(2_000, 30_000)),
         _ => Fault::Purge(victim),

@@ -10,9 +10,9 @@ use crate::fleet::{self, Checkpoint, Config, Effect, Fleet, Record};
 use crate::ports::discovery::Published;
 use crate::ports::mesos::{MesosCall, MesosEvent};
 use crate::ports::state_store::StateKey;
-use crate::protocol::{self, ToExecutor};
-use crate::testkit::invariants::durable_first;
-use crate::{ClusterName, EventKind, FrameworkId, Millis, Revision};
+use crate::protocol::{self, MemberRole, ToExecutor};
+use crate::testkit::invariants::{durable_first, withdrawal};
+use crate::{ClusterName, EventKind, FrameworkId, MemberId, Millis, Revision};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A running scheduler.
@@ -23,6 +23,8 @@ pub(super) struct Scheduler {
     started: Millis,
     timer: Option<Millis>,
     subscribing: bool,
+    /// What members have told it last to be.
+    said: BTreeMap<(ClusterName, MemberId), MemberRole>,
     publications: BTreeMap<ClusterName, Publication>,
 }
 
@@ -66,8 +68,14 @@ impl World {
             started: self.now,
             timer: None,
             subscribing: false,
+            said: BTreeMap::new(),
             publications: BTreeMap::new(),
         });
+        if self.mutation == Some(Mutation::WithdrawnUnheard) {
+            for (name, epoch) in self.store.clusters.iter().map(|(n, s)| (n.clone(), s.epoch)).collect::<Vec<_>>() {
+                self.decide_publication(name, Published { epoch, primary: None, members: BTreeMap::new() });
+            }
+        }
         self.pump();
     }
 
@@ -118,6 +126,11 @@ impl World {
     /// Hands the fleet a fact, as the driver does.
     pub(super) fn feed(&mut self, event: MesosEvent) {
         let now = self.local();
+        if let (MesosEvent::Message { task, data }, Some(scheduler)) = (&event, &mut self.scheduler)
+            && let (Ok((name, member, _)), Ok(report)) = (task.parse(), protocol::decode::<protocol::Report>(data))
+        {
+            scheduler.said.insert((name, member), report.role);
+        }
         if let Some(fleet) = self.fleet() {
             fleet.handle(now, fleet::Input::Mesos(event));
             self.pump();
@@ -226,8 +239,7 @@ impl World {
         match effect {
             Effect::Mesos(call) => self.call_mesos(call),
             Effect::Publish(name, published) => {
-                self.hold(durable_first::on_publish(self.stored(&name), &name, &published));
-                self.publish(&name, Some(published));
+                self.decide_publication(name, published);
             }
             Effect::Withdraw(name) => {
                 self.hold(durable_first::on_withdraw(self.stored(&name), &name));
@@ -309,6 +321,17 @@ impl World {
             MesosCall::Decline { .. } | MesosCall::Reconcile(_) | MesosCall::Suppress | MesosCall::Revive => Ok(()),
         };
         self.hold(verdict);
+    }
+
+    fn decide_publication(&mut self, name: ClusterName, published: Published) {
+        self.hold(durable_first::on_publish(self.stored(&name), &name, &published));
+        let heard = self.scheduler.as_ref().is_some_and(|s| s.said.keys().any(|(of, _)| *of == name));
+        let shown = self.discovery.get(&name);
+        let primary = shown.and_then(|shown| shown.primary);
+        let closed = primary.and_then(|id| self.scheduler.as_ref()?.said.get(&(name.clone(), id)));
+        let closed = closed.is_some_and(|role| *role != MemberRole::Primary);
+        self.hold(withdrawal::on_publish(self.stored(&name), &name, shown, &published, closed, heard));
+        self.publish(&name, Some(published));
     }
 
     fn publish(&mut self, name: &ClusterName, wanted: Option<Published>) {

@@ -1,0 +1,72 @@
+//! What clients see: the primary once it is open for writes, and the replicas that can be read.
+//!
+//! Clients write to a primary that is fine also while nobody hears of it: a new leader may reach neither Mesos nor any
+//! executor. So what is published is withdrawn only when the loss of the primary was decided by a scheduler that could
+//! hear. Until a member was heard of in this run, what the record says of it holds.
+
+use super::Cluster;
+use crate::ports::discovery::Published;
+use crate::{Endpoint, MemberId, Millis};
+use std::collections::BTreeMap;
+
+impl Cluster {
+    /// Shows clients what they should see now.
+    pub(super) fn publish(&mut self, now: Millis) {
+        let Some(primary) = self.visible_primary(now) else { return };
+        let epoch = self.state.epoch;
+        let shown = |id: &MemberId| {
+            let follows = self.observed.get(id).is_some_and(|o| o.following(epoch) == Some(true));
+            Some(*id) == primary || follows || self.was_attached(*id)
+        };
+        let members = self.state.staying().filter(|(id, m)| shown(id) && (m.joined || Some(*id) == primary));
+        let members = members.map(|(id, m)| (id, m.endpoint.clone())).collect();
+        self.show(primary, members);
+    }
+
+    /// The primary that clients should see, or that they should see none; `None` when what they see shall stay.
+    fn visible_primary(&mut self, now: Millis) -> Option<Option<MemberId>> {
+        if self.is_open() {
+            self.closed_since = None;
+            return Some(self.state.primary);
+        }
+        let closed_since = *self.closed_since.get_or_insert(now);
+        match &self.published {
+            Some(published) if published.primary.is_none() => return None,
+            // What is there from the beginning can be watched: also when it ends without ever having had a primary.
+            None if !self.state.opened => return Some(None),
+            Some(_) | None => {}
+        }
+        let heard_since = self.heard_since;
+        if let Some(primary) = self.state.primary.filter(|id| self.was_attached(*id)) {
+            // It opened, and nobody has decided that it is lost. After a switchover that was taken back it may be
+            // read-only: then nothing is known before it says so.
+            return heard_since.filter(|_| self.state.turn == 0).map(|_| Some(primary));
+        }
+        let ended = self.state.last_primary.is_none_or(|id| !self.has_task(id));
+        let able_since = heard_since.or_else(|| ended.then_some(self.watching_since))?;
+        // The old primary stays visible for the moment that an ordinary failover takes, not longer. What an earlier run of
+        // the scheduler published is not known here, and may be an old primary too.
+        let lost_at = self.lost_at().unwrap_or(closed_since);
+        let due = lost_at.max(able_since).after(self.timing.restart_grace_ms);
+        if now < due {
+            self.wake_at(due);
+            return None;
+        }
+        Some(None)
+    }
+
+    /// Whether the record says that a member follows the present primary, or is it, and nobody has heard of that member
+    /// since this run began.
+    fn was_attached(&self, id: MemberId) -> bool {
+        let unheard = self.observed.get(&id).is_some_and(|observed| observed.is_from_record && observed.report.is_none());
+        unheard && self.state.members.get(&id).is_some_and(|m| !m.resting && m.attached == self.state.epoch)
+    }
+
+    pub(super) fn show(&mut self, primary: Option<MemberId>, members: BTreeMap<MemberId, Endpoint>) {
+        let wanted = Published { epoch: self.state.epoch, primary, members };
+        if self.published.as_ref() != Some(&wanted) {
+            self.published = Some(wanted.clone());
+            self.want(super::Effect::Publish(wanted));
+        }
+    }
+}
