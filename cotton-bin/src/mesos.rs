@@ -20,7 +20,7 @@ use cotton_core::ports::state_store::StateStore;
 use cotton_core::spec::Limits;
 use cotton_mesos::scheduler::{
     Credential, ExecutorConfig, ExecutorUri, FrameworkConfig, HttpMesos, MasterDetector, MasterList, MasterListError,
-    SchedulerConfig, SchedulerError,
+    MasterProbe, SchedulerConfig, SchedulerError,
 };
 use cotton_mesos::zookeeper::{Election, ElectionConfig, Leadership, Standing, UrlError, ZkMasterDetector, ZkUrl};
 use secrecy::ExposeSecret;
@@ -36,6 +36,8 @@ use tokio::sync::watch;
 
 /// After so long without contact to `ZooKeeper`, another scheduler takes over.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
+/// How often it is looked whether the leading master can be reached.
+const PROBE_EVERY: Duration = Duration::from_secs(3);
 /// A pause before what failed at the beginning of a term is tried again.
 const BEGIN_AGAIN: Duration = Duration::from_millis(500);
 /// Apache Cotton's name, by which operators know the framework.
@@ -174,8 +176,13 @@ impl Stock {
 
     /// Stands for election, leads when elected, stands again.
     async fn stand(&self) -> Result<std::convert::Infallible, RunError> {
-        let config =
-            ElectionConfig { url: self.zk_url.clone(), api: self.url.clone(), session_timeout: SESSION_TIMEOUT };
+        let (_probe, has_master) = self.watch_master()?;
+        let config = ElectionConfig {
+            url: self.zk_url.clone(),
+            api: self.url.clone(),
+            session_timeout: SESSION_TIMEOUT,
+            has_master: Some(has_master),
+        };
         let election = Election::start(config);
         let mut standing = election.standing();
         let mut patience = Patience::new();
@@ -276,13 +283,31 @@ impl Stock {
                 Arc::new(store.map_err(|_| StoreError::Stopping)??)
             }
         };
-        let detector: Arc<dyn MasterDetector> = match &self.masters {
-            Masters::List(list) => Arc::new(list.parse::<MasterList>()?),
-            Masters::ZooKeeper(url) => Arc::new(ZkMasterDetector::start(url.clone(), SESSION_TIMEOUT)),
-        };
-        let mesos = Arc::new(HttpMesos::new(self.mesos_config(), detector)?);
+        let mesos = Arc::new(HttpMesos::new(self.mesos_config(), self.detector()?)?);
         let subscribed = mesos.subscribed();
         Ok((Ports { mesos, state, discovery: Arc::new(leadership.discovery()) }, subscribed))
+    }
+
+    /// What finds the leading master, anew: each connection goes its own way through a list.
+    fn detector(&self) -> Result<Arc<dyn MasterDetector>, RunError> {
+        Ok(match &self.masters {
+            Masters::List(list) => Arc::new(list.parse::<MasterList>()?),
+            Masters::ZooKeeper(url) => Arc::new(ZkMasterDetector::start(url.clone(), SESSION_TIMEOUT)),
+        })
+    }
+
+    /// Looks again and again whether the leading master can be reached from here: leaders give way to those that can.
+    fn watch_master(&self) -> Result<(AbortOnDrop<()>, watch::Receiver<bool>), RunError> {
+        let probe = MasterProbe::new(&self.mesos_config(), self.detector()?)?;
+        let (tell, has_master) = watch::channel(false);
+        let watching = tokio::spawn(async move {
+            loop {
+                let reaches = probe.reaches_leader().await;
+                tell.send_if_modified(|known| std::mem::replace(known, reaches) != reaches);
+                tokio::time::sleep(PROBE_EVERY).await;
+            }
+        });
+        Ok((AbortOnDrop(watching), has_master))
     }
 
     fn mesos_config(&self) -> SchedulerConfig {

@@ -1,4 +1,4 @@
-//! How long a leader goes on without Mesos: it can do nothing then, while one that stands by may reach it.
+//! How long a leader goes on without Mesos: it can do nothing then. It gives way only to a scheduler that has Mesos.
 
 use std::time::Duration;
 use tokio::sync::watch;
@@ -6,7 +6,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 /// The first time. Masters that change their leader are back sooner.
 const AFTER: Duration = Duration::from_secs(30);
-/// And the longest: it doubles each time that it was in vain, when all masters are away and leaders rotate.
+/// And the longest: it doubles each time that it was in vain, when those that stand by reach a master that takes nothing.
 const AFTER_MAX: Duration = Duration::from_mins(16);
 /// When others have led for so long since, they had what this one had not, and did not just use up their own patience.
 const OTHERS_HAD_IT: Duration = Duration::from_hours(4);
@@ -38,7 +38,7 @@ impl Patience {
         }
     }
 
-    /// Waits until there has been no lasting subscription for too long and somebody stands by; says so. `subscribed` tells
+    /// Waits until there has been no lasting subscription for too long and somebody stands by that has Mesos; says so. `subscribed` tells
     /// whether there is one.
     pub(crate) async fn used_up(
         &mut self,
@@ -53,7 +53,7 @@ impl Patience {
                 if stands_by().await && (!*subscribed.borrow() || longest <= Instant::now()) {
                     let seconds = unsteady.elapsed().as_secs();
                     *self = Self { after: (self.after * 2).min(AFTER_MAX), used_up: Some(Instant::now()) };
-                    return format!("no lasting connection to Mesos for {seconds} s, and another scheduler stands by");
+                    return format!("no lasting connection to Mesos for {seconds} s, and another scheduler that reaches it stands by");
                 }
                 due = Instant::now() + LOOK;
             }
@@ -163,7 +163,7 @@ mod tests {
         assert_eq!(lasts(&mut patience, &subscribed).await, 30);
     }
 
-    /// While all masters are away, leaders rotate less and less often.
+    /// While masters answer and take nobody, leaders rotate less and less often.
     #[tokio::test(start_paused = true)]
     async fn many_in_turn_all_become_patient() {
         let subscribed = watch::Sender::new(false);
@@ -189,7 +189,7 @@ mod tests {
         let (why, ()) = tokio::join!(why, come);
         let took = start.elapsed().as_secs();
         assert!((1000..=1003).contains(&took), "{took}");
-        assert_eq!(why, format!("no lasting connection to Mesos for {took} s, and another scheduler stands by"));
+        assert_eq!(why, format!("no lasting connection to Mesos for {took} s, and another scheduler that reaches it stands by"));
     }
 
     #[tokio::test(start_paused = true)]

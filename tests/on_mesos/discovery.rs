@@ -1,11 +1,11 @@
 //! What others see of a cluster while it lives, and that they see nothing of it afterwards.
 
-use crate::{Outcome, SOME, STEP, checks, cluster};
+use crate::{Outcome, SOME, STEP, checks, cluster, loaded};
 use cotton_core::Endpoint;
 use cotton_tests::{Cluster, Failure, Kazoo, Seen, Stock, Writer, tree};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Reads on until the reader tells this primary: it looks when something has changed, and may miss what is soon another.
 async fn tells(watch: &mut Kazoo, told: &mut Vec<String>, primary: &Endpoint) -> Outcome {
@@ -51,6 +51,53 @@ async fn clients_see_one_primary_at_a_time_and_every_change() -> Outcome {
     let mut promoted = wanted.iter().map(ToString::to_string);
     assert!(told.len() >= 5 && told.iter().all(|at| promoted.any(|one| one == *at)), "{told:?} of {wanted:?}");
     Ok(())
+}
+
+/// What is in `ZooKeeper` stays as it is for so long, and rows are written all the while.
+async fn stays_seen(stock: &Stock, writer: &Writer, seen: &BTreeMap<String, Vec<u8>>, time: Duration) -> Outcome {
+    let client = stock.zookeeper.client().await?;
+    let start = Instant::now();
+    while start.elapsed() < time {
+        assert_eq!(tree(&client, "/mysos/discover/a").await?, *seen, "{:?} after", start.elapsed());
+        writer.progress(1, STEP).await?;
+    }
+    Ok(())
+}
+
+/// A scheduler that takes over hears nobody while the master is away, and not the primary while its agent is. Clients
+/// write to a primary that is fine.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_that_hears_nobody_withdraws_nothing() -> Outcome {
+    let Some(mut stock) = Stock::start(3).await? else { return Ok(()) };
+    let (writer, first) = loaded(&stock).await?;
+    let seen = tree(&stock.zookeeper.client().await?, "/mysos/discover/a").await?;
+    assert_eq!(seen.keys().filter(|path| path.contains("member_")).count(), 3, "{seen:?}");
+
+    stock.mesos.kill_master()?;
+    stock.kill_scheduler(0).await?;
+    stock.start_scheduler(0)?;
+    let leads = async || Ok(stock.log_end(0).contains("this scheduler leads"));
+    checks::until("it leads", &true, leads).await?;
+    stays_seen(&stock, &writer, &seen, Duration::from_secs(10)).await?; // it withdrew after 3 s
+    stock.mesos.start_master().await?;
+    stock.until_ready(0).await?;
+    stays_seen(&stock, &writer, &seen, Duration::from_secs(6)).await?; // agents are back after 5 s
+    stock.mesos.until_active(3).await?;
+    let whole = stock.api(0).until_healthy("a", STEP).await?;
+    assert_eq!((whole.epoch, whole.primary), (1, first.primary));
+
+    let (agent, _) = stock.executor(first.primary()?)?;
+    stock.mesos.kill_agent(agent)?;
+    stock.kill_scheduler(0).await?;
+    stock.start_scheduler(0)?;
+    stock.until_ready(0).await?;
+    stays_seen(&stock, &writer, &seen, Duration::from_secs(12)).await?;
+    stock.mesos.start_agent(agent)?;
+    stock.mesos.until_active(3).await?;
+    let whole = stock.api(0).until_healthy("a", STEP).await?;
+    assert_eq!((whole.epoch, whole.primary), (1, first.primary));
+    assert_eq!(tree(&stock.zookeeper.client().await?, "/mysos/discover/a").await?, seen);
+    checks::whole(&stock, writer, &whole).await
 }
 
 /// What `ZooKeeper` holds for us; but for who leads, which changes with each session, and for one number, which grows with

@@ -4,6 +4,7 @@ use crate::{Outcome, SOME, STEP, checks, cluster, loaded};
 use cotton_tests::{Cluster, Failure, Link, MesosOptions, Stock, StockOptions};
 use serde_json::json;
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 /// How many frameworks Mesos has, and how many it has removed.
 async fn frameworks(stock: &Stock) -> Result<(usize, usize), Failure> {
@@ -163,18 +164,31 @@ async fn a_leader_without_mesos_gives_way_to_one_that_has_it() -> Outcome {
     stock.start_scheduler(0)?;
     stock.until_ready(0).await?;
     let (_, seen) = cluster(&stock, "a", 2).await?;
+    // It is no better off, so nobody gives way to it.
+    let other = Link::to(direct.clone()).await?;
+    other.cut();
+    stock.flag("mesos_master", other.address().to_owned());
+    stock.start_scheduler(1)?;
+    stock.until_following(1).await?;
     link.cut();
     let noticed = async || Ok(stock.log_end(0).contains("no connection to Mesos"));
     checks::until("the scheduler has noticed", &true, noticed).await?;
 
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(36) {
+        tokio::time::sleep(Duration::from_millis(200)).await; // it gives way after 30 s, if it does
+        assert!(!stock.log_end(0).contains("gave way"), "{}", stock.log_end(0));
+    }
+
     stock.flag("mesos_master", direct);
-    stock.start_scheduler(1)?;
-    stock.until_ready(1).await?;
+    stock.start_scheduler(2)?;
+    stock.until_ready(2).await?;
     stock.until_following(0).await?;
+    assert!(!stock.log_end(1).contains("this scheduler leads"), "{}", stock.log_end(1));
     assert!(stock.log_end(0).contains("it gave way: no lasting connection to Mesos for "), "{}", stock.log_end(0));
-    assert_eq!(api_tasks(&stock.api(1).until_healthy("a", STEP).await?), api_tasks(&seen));
+    assert_eq!(api_tasks(&stock.api(2).until_healthy("a", STEP).await?), api_tasks(&seen));
     link.mend();
-    stock.kill_scheduler(1).await?;
+    stock.kill_scheduler(2).await?;
     stock.until_ready(0).await?;
     assert_eq!(api_tasks(&stock.api(0).until_healthy("a", STEP).await?), api_tasks(&seen));
     assert_eq!(frameworks(&stock).await?, (1, 0));

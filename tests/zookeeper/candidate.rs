@@ -22,7 +22,7 @@ async fn main() -> Result<(), Failure> {
     let url: ZkUrl = url.parse().map_err(|error| Failure::because(url, &error))?;
     let session_ms: u64 = session_ms.parse().map_err(|error| Failure::because(session_ms, &error))?;
     let session_timeout = Duration::from_millis(session_ms);
-    let election = Election::start(ElectionConfig { url, api: name.clone(), session_timeout });
+    let election = Election::start(ElectionConfig { url, api: name.clone(), session_timeout, has_master: None });
     let mut standing = election.standing();
     let ended = |error: RecvError| Failure::because("the election ended", &error);
     loop {

@@ -72,6 +72,45 @@ async fn who_gives_way_stands_behind_the_others() -> Outcome {
     follows(&b, "a").await
 }
 
+/// Leadership is of no use to a scheduler that does not reach Mesos.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_has_no_master_is_no_successor_and_lets_others_pass() -> Outcome {
+    let Some(zookeeper) = ZooKeeper::single().await? else { return Ok(()) };
+    let url = url(&zookeeper.url("", "/mysos"))?;
+    let stands = |name: &str, has: &watch::Sender<bool>| {
+        let has_master = Some(has.subscribe());
+        let (url, api) = (url.clone(), name.to_owned());
+        Election::start(ElectionConfig { url, api, session_timeout: SESSION, has_master })
+    };
+    let [has_a, has_b, has_c] = [(); 3].map(|()| watch::Sender::new(false));
+    let a = stands("a", &has_a);
+    let first = leads(&a).await?; // there is nobody else
+    let b = stands("b", &has_b);
+    follows(&b, "a").await?;
+    let c = stands("c", &has_c);
+    follows(&c, "a").await?;
+    assert!(!first.has_successor().await.expect("an answer"));
+    has_c.send_replace(true);
+    let told = async {
+        while !first.has_successor().await.expect("an answer") {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(STEP, "it is told", told).await?;
+
+    first.give_way("it has no master");
+    let second = leads(&c).await?; // although b stood before it
+    follows(&b, "c").await?;
+    follows(&a, "c").await?;
+    // without anybody that has one, one leads all the same
+    has_c.send_replace(false);
+    second.give_way("no reason");
+    within(STEP, "the end of the second term", second.lost()).await?;
+    let led = tokio::select! { led = leads(&a) => led?, led = leads(&b) => led?, led = leads(&c) => led? };
+    assert!(!led.has_successor().await.expect("an answer"));
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_removed_by_hand_leads_no_more_and_stands_again() -> Outcome {
     let Some(zookeeper) = ZooKeeper::single().await? else { return Ok(()) };
@@ -179,7 +218,7 @@ async fn a_short_break_costs_nothing() -> Outcome {
     let url = url(&format!("zk://{}/mysos", link.address()))?;
     // long enough for the slowest machine
     let session_timeout = SESSION.max(std::time::Duration::from_secs(4));
-    let election = Election::start(ElectionConfig { url, api: "a".to_owned(), session_timeout });
+    let election = Election::start(ElectionConfig { url, api: "a".to_owned(), session_timeout, has_master: None });
     let term = leads(&election).await?;
     let store = term.state_store();
     for round in 0..3u8 {

@@ -9,10 +9,22 @@ use crate::ports::discovery::Published;
 use crate::{Endpoint, MemberId, Millis};
 use std::collections::BTreeMap;
 
+/// What clients should see of the primary.
+enum Sight {
+    Primary(MemberId),
+    Nobody,
+    /// What they see now.
+    Same,
+}
+
 impl Cluster {
     /// Shows clients what they should see now.
     pub(super) fn publish(&mut self, now: Millis) {
-        let Some(primary) = self.visible_primary(now) else { return };
+        let primary = match self.sight(now) {
+            Sight::Primary(id) => Some(id),
+            Sight::Nobody => None,
+            Sight::Same => return,
+        };
         let epoch = self.state.epoch;
         let shown = |id: &MemberId| {
             let follows = self.observed.get(id).is_some_and(|o| o.following(epoch) == Some(true));
@@ -23,36 +35,37 @@ impl Cluster {
         self.show(primary, members);
     }
 
-    /// The primary that clients should see, or that they should see none; `None` when what they see shall stay.
-    fn visible_primary(&mut self, now: Millis) -> Option<Option<MemberId>> {
-        if self.is_open() {
+    fn sight(&mut self, now: Millis) -> Sight {
+        if let Some(primary) = self.state.primary.filter(|_| self.is_open()) {
             self.closed_since = None;
-            return Some(self.state.primary);
+            return Sight::Primary(primary);
         }
         let closed_since = *self.closed_since.get_or_insert(now);
         match &self.published {
-            Some(published) if published.primary.is_none() => return None,
+            Some(published) if published.primary.is_none() => return Sight::Same,
             // What is there from the beginning can be watched: also when it ends without ever having had a primary.
-            None if !self.state.opened => return Some(None),
+            None if !self.state.opened => return Sight::Nobody,
             Some(_) | None => {}
         }
         let heard_since = self.heard_since;
         if let Some(primary) = self.state.primary.filter(|id| self.was_attached(*id)) {
             // It opened, and nobody has decided that it is lost. After a switchover that was taken back it may be
             // read-only: then nothing is known before it says so.
-            return heard_since.filter(|_| self.state.turn == 0).map(|_| Some(primary));
+            let known = heard_since.is_some() && self.state.turn == 0;
+            return if known { Sight::Primary(primary) } else { Sight::Same };
         }
         let ended = self.state.last_primary.is_none_or(|id| !self.has_task(id));
-        let able_since = heard_since.or_else(|| ended.then_some(self.watching_since))?;
+        let able_since = heard_since.or_else(|| ended.then_some(self.watching_since));
+        let Some(able_since) = able_since else { return Sight::Same };
         // The old primary stays visible for the moment that an ordinary failover takes, not longer. What an earlier run of
         // the scheduler published is not known here, and may be an old primary too.
         let lost_at = self.lost_at().unwrap_or(closed_since);
         let due = lost_at.max(able_since).after(self.timing.restart_grace_ms);
         if now < due {
             self.wake_at(due);
-            return None;
+            return Sight::Same;
         }
-        Some(None)
+        Sight::Nobody
     }
 
     /// Whether the record says that a member follows the present primary, or is it, and nobody has heard of that member

@@ -47,6 +47,7 @@ mod marks;
 mod offers;
 mod operations;
 mod pool;
+mod probe;
 mod roles;
 mod state;
 mod stock;
@@ -58,6 +59,7 @@ mod translate;
 pub use config::{Credential, ExecutorConfig, ExecutorUri, FAILOVER_TIMEOUT, FrameworkConfig, SchedulerConfig};
 pub use detector::{MASTER_PORT, MasterDetector, MasterList, MasterListError};
 pub use error::SchedulerError;
+pub use probe::MasterProbe;
 
 use crate::wire::common::Id;
 use crate::wire::scheduler::call::{Call, CallBody};

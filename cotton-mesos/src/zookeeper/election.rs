@@ -36,6 +36,9 @@ pub struct ElectionConfig {
     /// After this long without contact another scheduler takes over. The servers may grant another one (by default they
     /// have a tick of 2 s, and grant 2 to 20 ticks).
     pub session_timeout: Duration,
+    /// Whether this scheduler reaches the leading Mesos master, as far as known. It is told in the candidate's data: one that
+    /// does not lets those pass that do. `None` when nobody looks.
+    pub has_master: Option<watch::Receiver<bool>>,
 }
 
 /// Where this scheduler stands.
@@ -67,9 +70,12 @@ impl fmt::Display for Standing {
 }
 
 /// The data of a candidate's znode.
-#[derive(Debug, Serialize, Deserialize)]
-struct Candidate {
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Candidate {
     api: String,
+    /// Whether it reaches the leading Mesos master; schedulers of earlier releases do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) master: Option<bool>,
 }
 
 /// Stands for election, again and again, until it is dropped or [resigned](Self::resign). Either ends the term that it leads;
@@ -129,6 +135,8 @@ enum End {
     Failed(ZkError),
     /// Stopped leading, for this reason.
     Lost(String),
+    /// Lets others pass.
+    Passed,
     Resigned,
 }
 
@@ -145,6 +153,7 @@ impl Campaign {
             let why = match self.stand(&mut resigned, &mut pause, &mut is_first).await {
                 End::Resigned => return self.tell(Standing::Apart { why: "it resigned".to_owned() }),
                 End::Lost(why) => why,
+                End::Passed => "it lets a scheduler pass that reaches the Mesos master".to_owned(),
                 End::Failed(error) => {
                     let why = error.chain();
                     if why != known {
@@ -172,13 +181,13 @@ impl Campaign {
             Ok(session) => session,
             Err(error) => return End::Failed(error),
         };
-        let own = match self.enter(&session, *is_first).await {
-            Ok(own) => own,
+        let (own, mut told) = match self.enter(&session, *is_first).await {
+            Ok(entered) => entered,
             Err(error) => return End::Failed(error),
         };
         (*pause, *is_first) = (PAUSE_MIN, false);
         let end = loop {
-            match self.look(&session, &own, resigned).await {
+            match self.look(&session, &own, &mut told, resigned).await {
                 Ok(Some(end)) => break end,
                 Ok(None) => {}
                 Err(error) => break End::Failed(error),
@@ -189,8 +198,8 @@ impl Campaign {
         end
     }
 
-    /// Makes our znode, exactly once, and returns its path.
-    async fn enter(&self, session: &Session, is_first: bool) -> Result<String, ZkError> {
+    /// Makes our znode, exactly once, and returns its path, and what it tells of us.
+    async fn enter(&self, session: &Session, is_first: bool) -> Result<(String, Candidate), ZkError> {
         let url = &self.config.url;
         let dir = url.below(LEADER);
         session.make(&dir, Readers::Schedulers).await?;
@@ -203,8 +212,8 @@ impl Campaign {
         let uuid = crate::new_uuid().map_err(ZkError::Random)?;
         let id = uuid.iter().fold(0u128, |id, byte| (id << 8) | u128::from(*byte));
         let prefix = format!("scheduler-{id:032x}-");
-        let api = self.config.api.clone();
-        let data = serde_json::to_vec(&Candidate { api }).expect("text is always JSON");
+        let candidate = self.candidate();
+        let data = candidate.encode();
         let acl = session.acl(Readers::Schedulers);
         let options = zk::CreateMode::EphemeralSequential.with_acls(zk::Acls::new(&acl));
         let path = format!("{dir}/{prefix}");
@@ -218,7 +227,27 @@ impl Campaign {
         let names = session.children(&dir).await?.unwrap_or_default();
         let own = names.into_iter().find(|name| name.starts_with(&prefix)).ok_or(ZkError::Removed)?;
         info!("stands for election as '{own}'");
-        Ok(format!("{dir}/{own}"))
+        Ok((format!("{dir}/{own}"), candidate))
+    }
+
+    /// What there is to be told of us.
+    fn candidate(&self) -> Candidate {
+        let master = self.config.has_master.as_ref().map(|has| *has.borrow());
+        Candidate { api: self.config.api.clone(), master }
+    }
+
+    /// Whether another candidate reaches the leading Mesos master, and this one does not.
+    async fn lets_pass(&self, session: &Session, dir: &str, names: &[String], own: &str) -> Result<bool, ZkError> {
+        if self.candidate().master != Some(false) {
+            return Ok(false);
+        }
+        for name in names.iter().filter(|name| number(name).is_some() && !own.ends_with(name.as_str())) {
+            let found = session.get(&format!("{dir}/{name}")).await?;
+            if found.and_then(|(data, _)| Candidate::decode(&data)).is_some_and(|other| other.master == Some(true)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Removes what an earlier run at our address left. Only once: two schedulers that were given the same address by
@@ -228,7 +257,7 @@ impl Campaign {
         for name in session.children(dir).await?.unwrap_or_default() {
             let path = format!("{dir}/{name}");
             let Some((data, _)) = session.get(&path).await? else { continue };
-            if serde_json::from_slice::<Candidate>(&data).is_ok_and(|earlier| earlier.api == self.config.api) {
+            if Candidate::decode(&data).is_some_and(|earlier| earlier.api == self.config.api) {
                 info!("removes '{path}' of an earlier run of this scheduler");
                 session.ask(&path, none_if_missing(session.client().delete(&path, None))).await?;
             }
@@ -241,15 +270,28 @@ impl Campaign {
         &self,
         session: &Session,
         own: &str,
+        told: &mut Candidate,
         resigned: &mut oneshot::Receiver<()>,
     ) -> Result<Option<End>, ZkError> {
+        let mut has_master = self.config.has_master.clone();
+        if let Some(has) = &mut has_master {
+            has.mark_unchanged();
+        }
+        let now = self.candidate();
+        if now != *told {
+            session.ask(own, session.client().set_data(own, &now.encode(), None)).await?;
+            *told = now;
+        }
         let dir = self.config.url.below(LEADER);
         let names = session.children(&dir).await?.unwrap_or_default();
-        let (before, leader) = place(names, own.rsplit('/').next().unwrap_or_default()).ok_or(ZkError::Removed)?;
+        let (before, leader) = place(names.clone(), own.rsplit('/').next().unwrap_or_default()).ok_or(ZkError::Removed)?;
         let client = session.client();
         let (found, own_watch) = session.ask(own, client.check_and_watch_stat(own)).await?;
         found.ok_or(ZkError::Removed)?;
         let Some(before) = before else {
+            if self.lets_pass(session, &dir, &names, own).await? {
+                return Ok(Some(End::Passed));
+            }
             return Ok(Some(self.lead(session, own, own_watch, resigned).await));
         };
         let before = format!("{dir}/{before}");
@@ -259,12 +301,13 @@ impl Campaign {
         let (Some(_), Some((data, _, leader_watch))) = (stat, found) else {
             return Ok(None); // one of them has just gone
         };
-        let leader = serde_json::from_slice::<Candidate>(&data).ok().map(|candidate| candidate.api);
+        let leader = Candidate::decode(&data).map(|candidate| candidate.api);
         self.tell(Standing::Following { leader });
         tokio::select! {
             _ = before_watch.changed() => {}
             _ = leader_watch.changed() => {}
             _ = own_watch.changed() => {}
+            () = changed(&mut has_master) => {}
             _ = &mut *resigned => return Ok(Some(End::Resigned)),
         }
         if session.has_ended() { Err(ZkError::SessionEnded) } else { Ok(None) }
@@ -327,6 +370,26 @@ impl Campaign {
     fn tell(&self, standing: Standing) {
         self.standings.send_replace(standing);
     }
+}
+
+impl Candidate {
+    fn encode(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("text is always JSON")
+    }
+
+    pub(super) fn decode(data: &[u8]) -> Option<Self> {
+        serde_json::from_slice(data).ok()
+    }
+}
+
+/// Waits for a change.
+async fn changed(watched: &mut Option<watch::Receiver<bool>>) {
+    if let Some(watched) = watched
+        && watched.changed().await.is_ok()
+    {
+        return;
+    }
+    std::future::pending::<()>().await; // nobody looks, or not any more
 }
 
 /// Waits for a reason.

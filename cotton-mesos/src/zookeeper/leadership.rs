@@ -4,7 +4,7 @@
 
 use super::ZkUrl;
 use super::discovery::ZkDiscovery;
-use super::election;
+use super::election::{self, Candidate};
 use super::error::{ZkError, is_answer, is_end_of_session};
 use super::session::Session;
 use super::state::ZkStateStore;
@@ -72,14 +72,22 @@ impl Leadership {
         }
     }
 
-    /// Whether another scheduler stands by, to lead if this term ends.
+    /// Whether another scheduler stands by that reaches the leading Mesos master, to lead if this term ends. One that does
+    /// not say may be of an earlier release, and counts.
     ///
     /// # Errors
     /// When the term is over, or `ZooKeeper` does not answer.
     pub async fn has_successor(&self) -> Result<bool, ZkError> {
         let (dir, own) = self.fence().rsplit_once('/').unwrap_or_default();
-        let names = self.session()?.children(dir).await?.unwrap_or_default();
-        Ok(names.iter().any(|name| name != own && election::number(name).is_some()))
+        let session = self.session()?;
+        let names = session.children(dir).await?.unwrap_or_default();
+        for name in names.iter().filter(|name| *name != own && election::number(name).is_some()) {
+            let found = session.get(&format!("{dir}/{name}")).await?;
+            if found.and_then(|(data, _)| Candidate::decode(&data)).is_some_and(|other| other.master != Some(false)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Ends this term and stands for election again, behind all others, for a reason such as that another one may do what

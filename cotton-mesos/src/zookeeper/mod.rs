@@ -5,7 +5,7 @@
 //!
 //! | path | what | lives |
 //! |---|---|---|
-//! | `leader/scheduler-<id>-<number>` | a scheduler that stands for [election](Election): address of its API | as its session |
+//! | `leader/scheduler-<id>-<number>` | a scheduler that stands for [election](Election): address of its API, whether it has the master | as its session |
 //! | `state/fleet`, `state/clusters/<name>` | the [records](ZkStateStore) of the leader | until it removes them |
 //! | `state/aside/<name>.<number>` | records that were damaged | until a person has looked |
 //! | `discover/<cluster>/{master,slaves}/member_<id>` | what [clients](ZkDiscovery) see | as its cluster |
@@ -21,7 +21,7 @@
 //! # async fn scheduler() -> Result<(), Box<dyn std::error::Error>> {
 //! let url = "zk://cotton:secret@zk1:2181,zk2:2181,zk3:2181/mysos".parse()?;
 //! let (api, session_timeout) = ("http://10.0.0.1:8080".to_owned(), Duration::from_secs(10));
-//! let election = Election::start(ElectionConfig { url, api, session_timeout });
+//! let election = Election::start(ElectionConfig { url, api, session_timeout, has_master: None });
 //! let mut standing = election.standing();
 //! loop {
 //!     let now = standing.borrow_and_update().clone();

@@ -73,7 +73,7 @@ impl World {
         });
         if self.mutation == Some(Mutation::WithdrawnUnheard) {
             for (name, epoch) in self.store.clusters.iter().map(|(n, s)| (n.clone(), s.epoch)).collect::<Vec<_>>() {
-                self.decide_publication(name, Published { epoch, primary: None, members: BTreeMap::new() });
+                self.decide_publication(&name, Published { epoch, primary: None, members: BTreeMap::new() });
             }
         }
         self.pump();
@@ -239,7 +239,7 @@ impl World {
         match effect {
             Effect::Mesos(call) => self.call_mesos(call),
             Effect::Publish(name, published) => {
-                self.decide_publication(name, published);
+                self.decide_publication(&name, published);
             }
             Effect::Withdraw(name) => {
                 self.hold(durable_first::on_withdraw(self.stored(&name), &name));
@@ -323,15 +323,15 @@ impl World {
         self.hold(verdict);
     }
 
-    fn decide_publication(&mut self, name: ClusterName, published: Published) {
-        self.hold(durable_first::on_publish(self.stored(&name), &name, &published));
-        let heard = self.scheduler.as_ref().is_some_and(|s| s.said.keys().any(|(of, _)| *of == name));
-        let shown = self.discovery.get(&name);
+    fn decide_publication(&mut self, name: &ClusterName, published: Published) {
+        self.hold(durable_first::on_publish(self.stored(name), name, &published));
+        let heard = self.scheduler.as_ref().is_some_and(|s| s.said.keys().any(|(of, _)| of == name));
+        let shown = self.discovery.get(name);
         let primary = shown.and_then(|shown| shown.primary);
         let closed = primary.and_then(|id| self.scheduler.as_ref()?.said.get(&(name.clone(), id)));
         let closed = closed.is_some_and(|role| *role != MemberRole::Primary);
-        self.hold(withdrawal::on_publish(self.stored(&name), &name, shown, &published, closed, heard));
-        self.publish(&name, Some(published));
+        self.hold(withdrawal::on_publish(self.stored(name), name, shown, &published, closed, heard));
+        self.publish(name, Some(published));
     }
 
     fn publish(&mut self, name: &ClusterName, wanted: Option<Published>) {
