@@ -53,7 +53,9 @@ impl Patience {
                 if stands_by().await && (!*subscribed.borrow() || longest <= Instant::now()) {
                     let seconds = unsteady.elapsed().as_secs();
                     *self = Self { after: (self.after * 2).min(AFTER_MAX), used_up: Some(Instant::now()) };
-                    return format!("no lasting connection to Mesos for {seconds} s, and another scheduler that reaches it stands by");
+                    return format!(
+                        "no lasting connection to Mesos for {seconds} s, and another scheduler that reaches it stands by"
+                    );
                 }
                 due = Instant::now() + LOOK;
             }
@@ -189,7 +191,10 @@ mod tests {
         let (why, ()) = tokio::join!(why, come);
         let took = start.elapsed().as_secs();
         assert!((1000..=1003).contains(&took), "{took}");
-        assert_eq!(why, format!("no lasting connection to Mesos for {took} s, and another scheduler that reaches it stands by"));
+        assert_eq!(
+            why,
+            format!("no lasting connection to Mesos for {took} s, and another scheduler that reaches it stands by")
+        );
     }
 
     #[tokio::test(start_paused = true)]

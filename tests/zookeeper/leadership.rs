@@ -11,6 +11,7 @@ use std::process::Stdio;
 use std::time::Instant;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
+use tokio::sync::watch;
 
 /// Whether an error says that leadership is over.
 fn is_over(error: &PortError) -> bool {

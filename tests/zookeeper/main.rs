@@ -32,7 +32,12 @@ fn url(text: &str) -> Result<ZkUrl, Failure> {
 
 /// Somebody who stands for election.
 fn candidate(url: &ZkUrl, name: &str) -> Election {
-    Election::start(ElectionConfig { url: url.clone(), api: name.to_owned(), session_timeout: SESSION, has_master: None })
+    Election::start(ElectionConfig {
+        url: url.clone(),
+        api: name.to_owned(),
+        session_timeout: SESSION,
+        has_master: None,
+    })
 }
 
 /// Waits until that candidate leads.

@@ -71,7 +71,8 @@ impl Cluster {
     /// Whether the record says that a member follows the present primary, or is it, and nobody has heard of that member
     /// since this run began.
     fn was_attached(&self, id: MemberId) -> bool {
-        let unheard = self.observed.get(&id).is_some_and(|observed| observed.is_from_record && observed.report.is_none());
+        let unheard =
+            self.observed.get(&id).is_some_and(|observed| observed.is_from_record && observed.report.is_none());
         unheard && self.state.members.get(&id).is_some_and(|m| !m.resting && m.attached == self.state.epoch)
     }
 

@@ -2,9 +2,9 @@
 //! that leads.
 
 use super::client::Client;
+use super::config::SchedulerConfig;
 use super::detector::MasterDetector;
 use super::error::SchedulerError;
-use super::config::SchedulerConfig;
 use reqwest::StatusCode;
 use serde_json::json;
 use std::sync::Arc;

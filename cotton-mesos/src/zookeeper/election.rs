@@ -284,7 +284,8 @@ impl Campaign {
         }
         let dir = self.config.url.below(LEADER);
         let names = session.children(&dir).await?.unwrap_or_default();
-        let (before, leader) = place(names.clone(), own.rsplit('/').next().unwrap_or_default()).ok_or(ZkError::Removed)?;
+        let (before, leader) =
+            place(names.clone(), own.rsplit('/').next().unwrap_or_default()).ok_or(ZkError::Removed)?;
         let client = session.client();
         let (found, own_watch) = session.ask(own, client.check_and_watch_stat(own)).await?;
         found.ok_or(ZkError::Removed)?;
