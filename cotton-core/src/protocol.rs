@@ -290,6 +290,11 @@ pub enum Trouble {
         /// How often, and how the last time.
         detail: String,
     },
+    /// It could not apply what its primary sends, again and again; what it has received is kept, and tried again.
+    Broken {
+        /// What stands in the way, in the server's words.
+        detail: String,
+    },
     /// The disk is full or read-only.
     Storage {
         /// What the server said.
@@ -389,6 +394,7 @@ impl std::fmt::Display for Trouble {
             }
             Self::Storage { detail } => write!(f, "storage fails: {detail}"),
             Self::Incomplete { detail } => write!(f, "lacks data that it must have to be promoted: {detail}"),
+            Self::Broken { detail } => write!(f, "cannot apply what its primary sends: {detail}"),
             Self::Stuck { detail } => write!(f, "cannot apply what it has received: {detail}"),
             Self::Unstable { detail } | Self::Failing { detail } => f.write_str(detail),
         }

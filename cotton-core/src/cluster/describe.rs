@@ -130,6 +130,7 @@ impl Cluster {
                     Leaving::ScaleDown
                     | Leaving::Errant
                     | Leaving::Unstable
+                    | Leaving::Broken
                     | Leaving::Stuck
                     | Leaving::Missing
                     | Leaving::Deleted => format!("it is leaving: {}", leaving.reason()),

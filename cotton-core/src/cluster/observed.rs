@@ -118,13 +118,16 @@ impl News {
             match &after.role {
                 MemberRole::Down { reason } => events.push(EventKind::ServerDown { member, reason: reason.clone() }),
                 MemberRole::Frozen => events.push(EventKind::Frozen { member }),
-                MemberRole::Following { connected: true } => events.push(EventKind::Following { member }),
+                // One that fails again and again connects as often.
+                MemberRole::Following { connected: true } if after.trouble.is_none() => {
+                    events.push(EventKind::Following { member })
+                }
                 MemberRole::Starting
                 | MemberRole::Idle
                 | MemberRole::Promoting
                 | MemberRole::Primary
                 | MemberRole::SteppedDown
-                | MemberRole::Following { connected: false } => {}
+                | MemberRole::Following { .. } => {}
             }
         }
         if let Some(trouble) = &after.trouble

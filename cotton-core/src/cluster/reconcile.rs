@@ -105,7 +105,9 @@ impl Cluster {
             if open && matches!(errant_now, Some(Trouble::Errant { .. })) {
                 errant.insert(id);
             } else if open && matches!(observed.trouble(), Some(Trouble::Unstable { .. })) {
-                unstable.insert(id);
+                unstable.insert((id, Leaving::Unstable));
+            } else if open && matches!(observed.trouble(), Some(Trouble::Broken { .. })) {
+                unstable.insert((id, Leaving::Broken));
             } else if let Some(since) = observed.unreachable_since {
                 let due = since.after(self.timing.unreachable_ms);
                 if !open && self.state.opened {
@@ -154,12 +156,12 @@ impl Cluster {
         victims.into_iter().filter(|id| can_go(id)).collect()
     }
 
-    /// Replaces unstable members: each only when all others are complete copies that stay, since what makes one server
-    /// fail may make others fail, too, and their data may be needed.
-    fn leave_one_by_one(&mut self, now: Millis, unstable: &BTreeSet<MemberId>) {
-        let Some(first) = unstable.first() else { return };
+    /// Replaces members that do not work: each only when all others are complete copies that stay, since what makes one
+    /// server fail may make others fail, too, and their data may be needed.
+    fn leave_one_by_one(&mut self, now: Millis, unstable: &BTreeSet<(MemberId, Leaving)>) {
+        let Some((first, why)) = unstable.first() else { return };
         if self.state.members.values().all(|member| member.joined && !member.resting && member.leaving.is_none()) {
-            self.leave(now, &BTreeSet::from([*first]), Leaving::Unstable);
+            self.leave(now, &BTreeSet::from([*first]), *why);
         }
     }
 

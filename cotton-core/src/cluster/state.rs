@@ -156,7 +156,7 @@ const fn is_zero(number: &u32) -> bool {
 }
 
 /// Why a member is to leave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leaving {
     /// Fewer members are wanted.
@@ -165,6 +165,8 @@ pub enum Leaving {
     Errant,
     /// Its server failed too often in a short time.
     Unstable,
+    /// It could not apply what the primary sends.
+    Broken,
     /// Its agent could not be reached for too long.
     Unreachable,
     /// It did not start in time.
@@ -184,8 +186,8 @@ impl Member {
     /// What becomes of its data when it leaves for this reason, as far as that is worth saying.
     pub const fn keepsake(&self, why: Leaving) -> &'static str {
         match (why, self.volume) {
-            (Leaving::Errant | Leaving::Unstable, false) => "; its data is kept in its sandbox",
-            (Leaving::Errant | Leaving::Unstable, true) => "; its volume is kept",
+            (Leaving::Errant | Leaving::Unstable | Leaving::Broken, false) => "; its data is kept in its sandbox",
+            (Leaving::Errant | Leaving::Unstable | Leaving::Broken, true) => "; its volume is kept",
             (
                 Leaving::ScaleDown | Leaving::Unreachable | Leaving::Stuck | Leaving::Missing | Leaving::Deleted,
                 true | false,
@@ -201,6 +203,7 @@ impl Leaving {
             Self::ScaleDown => "fewer members are wanted",
             Self::Errant => "it holds transactions that the primary lacks",
             Self::Unstable => "its server failed too often",
+            Self::Broken => "it cannot apply what the primary sends",
             Self::Unreachable => "its agent could not be reached for too long",
             Self::Missing => "its volume has not been offered for too long",
             Self::Stuck => "it did not start in time",

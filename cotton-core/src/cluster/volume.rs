@@ -59,7 +59,7 @@ impl Cluster {
 
     /// A member that had a volume is gone: releases that, or keeps it while it may hold what nobody else has.
     pub(super) fn let_go_of_volume(&mut self, id: MemberId, gone: &Member) {
-        let suspicious = matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable));
+        let suspicious = matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable | Leaving::Broken));
         // One that probably holds nothing else does not push out one that certainly does.
         let doubtful = self.state.kept.len() < KEPT_MAX && self.is_uncompared(gone);
         if self.state.deleting || !(suspicious || doubtful) {

@@ -33,6 +33,11 @@ pub struct ExecutorConfig {
     pub restart_pause_ms: u64,
     /// Pause before a start of an unstable server.
     pub restart_rest_ms: u64,
+    /// So many ends of a replica's applier with an error within [`Self::applier_window_ms`], and the member is reported as
+    /// broken: a fresh copy of the data will do better.
+    pub applier_failures_max: usize,
+    /// See [`Self::applier_failures_max`].
+    pub applier_window_ms: u64,
     /// How long a crashed semi-synchronous primary stays down for the order to follow its successor, so that it can
     /// drop what nobody acknowledged. Without that order it starts with all it has: an election may need it.
     pub restart_hold_ms: u64,
@@ -60,6 +65,8 @@ impl Default for ExecutorConfig {
             restart_window_ms: 600_000,
             restart_pause_ms: 100,
             restart_rest_ms: 60_000,
+            applier_failures_max: 5,
+            applier_window_ms: 60_000,
             restart_hold_ms: 1_500,
             stop_reserve_ms: 5_000,
             farewell_ms: 5_000,

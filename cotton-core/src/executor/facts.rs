@@ -357,6 +357,7 @@ impl Executor {
             Some(
                 Trouble::HistoryMissing { .. }
                 | Trouble::Unstable { .. }
+                | Trouble::Broken { .. }
                 | Trouble::Storage { .. }
                 | Trouble::Stuck { .. }
                 | Trouble::Failing { .. },
@@ -425,10 +426,17 @@ impl Executor {
         if let Standing::Following { connected, broken, .. } = &self.server.standing {
             if let Some(detail) = broken.clone() {
                 if !was_broken {
-                    self.retry.failed(self.now, &self.config); // once, or waiting would never end
+                    // Once, or waiting would never end.
+                    let applying = self.server.status.as_ref().and_then(|s| s.replication.as_ref()).map(|r| r.applying);
+                    if applying == Some(false) && self.applier.failed(self.now, &self.config) {
+                        self.goal_trouble = Some(Trouble::Broken { detail: detail.clone() });
+                        self.retry.refused(self.now, &self.config);
+                    } else {
+                        self.retry.failed(self.now, &self.config);
+                    }
                 }
                 self.goal_trouble.get_or_insert(Trouble::Failing { detail });
-            } else if *connected {
+            } else if *connected && !self.applier.is_broken(self.now, &self.config) {
                 self.forget_trouble();
             } else if let Some(pause) = ATTACH_PROBES_MS.get(self.attach_probes as usize + 1) {
                 self.attach_probes += 1;

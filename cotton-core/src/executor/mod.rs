@@ -51,7 +51,7 @@ use crate::{Millis, Revision, TaskId};
 use ending::{Ending, Farewell};
 use lease::Lease;
 use report::Reports;
-use retry::{Restarts, Retry};
+use retry::{Applier, Restarts, Retry};
 use server::{Gate, Server, Standing};
 use std::collections::VecDeque;
 
@@ -98,6 +98,7 @@ pub struct Executor {
     fresh_wanted: bool,
     retry: Retry,
     restarts: Restarts,
+    applier: Applier,
     /// Copies that failed or did not help, for the choice of the next donor.
     copies: usize,
     /// What the primary's binary logs lack; the next step is a copy.
@@ -215,6 +216,7 @@ impl Executor {
             fresh_wanted: false,
             retry: Retry::default(),
             restarts: Restarts::default(),
+            applier: Applier::default(),
             copies: 0,
             history_missing: None,
             calls: 0,

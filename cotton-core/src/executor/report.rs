@@ -165,6 +165,7 @@ impl Executor {
                 Trouble::Errant { .. }
                 | Trouble::HistoryMissing { .. }
                 | Trouble::Unstable { .. }
+                | Trouble::Broken { .. }
                 | Trouble::Storage { .. }
                 | Trouble::Stuck { .. }
                 | Trouble::Incomplete { .. },

@@ -76,6 +76,29 @@ impl Restarts {
     }
 }
 
+/// Ends of the applier with an error, each of which was followed by an attempt to go on.
+#[derive(Debug, Default)]
+pub(super) struct Applier {
+    failed_at: VecDeque<Millis>,
+}
+
+impl Applier {
+    /// Counts one; true when there were too many within the window.
+    pub(super) fn failed(&mut self, now: Millis, config: &ExecutorConfig) -> bool {
+        self.failed_at.push_back(now);
+        if self.failed_at.len() > config.applier_failures_max {
+            self.failed_at.pop_front();
+        }
+        self.is_broken(now, config)
+    }
+
+    /// Whether there were too many, the last of them within the window.
+    pub(super) fn is_broken(&self, now: Millis, config: &ExecutorConfig) -> bool {
+        let recent = |at: &&Millis| now.since(**at) < config.applier_window_ms;
+        self.failed_at.iter().filter(recent).count() >= config.applier_failures_max
+    }
+}
+
 fn doubled(ms: u64, times: u32) -> u64 {
     ms.saturating_mul(1 << times.min(20))
 }

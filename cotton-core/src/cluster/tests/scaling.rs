@@ -186,6 +186,21 @@ fn an_unstable_member_is_replaced_once_another_is_primary() {
 }
 
 #[test]
+fn members_that_cannot_apply_are_replaced_one_after_another() {
+    let mut world = World::running(3);
+    for member in [1, 2] {
+        world.toy(member).trouble = Some(Trouble::Broken { detail: "1032".to_owned() });
+        world.say(MemberId(member));
+    }
+    world.hear_all();
+    let leaving = world.cluster.state().members.values().filter(|m| m.leaving.is_some()).count();
+    assert_eq!(leaving, 1, "never both at once");
+    world.settle();
+    assert_eq!(ids(&world), [0, 3, 4]);
+    world.check_whole();
+}
+
+#[test]
 fn an_unstable_member_stays_while_it_may_have_the_only_copy() {
     let mut world = World::running(1);
     world.crash(0);

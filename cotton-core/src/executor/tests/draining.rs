@@ -1,7 +1,7 @@
 //! What was received is applied before a server opens, however long that takes, and is not lost meanwhile.
 
 use super::*;
-use crate::ports::mysql::Drained;
+use crate::ports::mysql::{Drained, Followed};
 
 fn drained(unapplied: u64) -> Outcome {
     Outcome::Drained(Drained { position: gtids("0-1-9"), unapplied, done: unapplied == 0, obstacle: None })
@@ -157,4 +157,33 @@ fn only_a_clean_stop_lets_the_next_executor_answer_for_this_one() {
         next.probe(status());
         assert_eq!(kept_since(&next), Some(if clean { (1, 1) } else { (2, 1) }));
     }
+}
+
+#[test]
+fn an_applier_that_fails_again_and_again_is_told_as_broken() {
+    let mut bench = Bench::up();
+    bench.feed(directive(1, follow()));
+    let broken = || {
+        let error = Some("1032".to_owned());
+        let replication =
+            Replication { source: endpoint(1), link: LinkState::Connected, applying: false, lag_s: None, error };
+        ServerStatus { replication: Some(replication), ..status() }
+    };
+    for attempt in 1..=7 {
+        bench.finish("follow", Outcome::Followed(Followed::Attached));
+        bench.probe(following_status(LinkState::Connected)); // perhaps begun before
+        bench.pass(1_000);
+        bench.probe(broken());
+        let trouble = bench.report().trouble;
+        assert_eq!(matches!(trouble, Some(Trouble::Broken { .. })), attempt >= 5, "attempt {attempt}: {trouble:?}");
+        bench.pass(if attempt >= 5 { 10_000 } else { 2_000 });
+    }
+    bench.finish("follow", Outcome::Followed(Followed::Attached));
+    bench.pass(1_000);
+    bench.probe(following_status(LinkState::Connected));
+    assert!(matches!(bench.report().trouble, Some(Trouble::Broken { .. })), "not forgiven at once");
+    bench.pass(70_000);
+    bench.probe(following_status(LinkState::Connected));
+    bench.pass(2_000);
+    assert_eq!(bench.report().trouble, None);
 }
