@@ -120,7 +120,7 @@ impl News {
                 MemberRole::Frozen => events.push(EventKind::Frozen { member }),
                 // One that fails again and again connects as often.
                 MemberRole::Following { connected: true } if after.trouble.is_none() => {
-                    events.push(EventKind::Following { member })
+                    events.push(EventKind::Following { member });
                 }
                 MemberRole::Starting
                 | MemberRole::Idle
