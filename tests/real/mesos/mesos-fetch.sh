@@ -20,8 +20,18 @@ trap 'rm -rf "$work"' EXIT
 if [ ! -e "$lib/libmesos.so" ]; then
     # The package is a plain archive with nothing to install, so pip unpacks it and then fails; --no-clean keeps what
     # it has unpacked.
-    TMPDIR=$work pip download --quiet --no-deps --no-clean --dest "$work" "$package" >"$work/pip.log" 2>&1 || true
-    found=$(find "$work" -name _scheduler.so -print -quit)
+    download() {
+        TMPDIR=$work python3 -m pip download --quiet --no-deps --no-clean --dest "$work" "$package" >>"$work/pip.log" 2>&1 || true
+        found=$(find "$work" -name _scheduler.so -print -quit)
+    }
+    download
+    if [ -z "$found" ]; then
+        # From 24.1 on (Debian 13), pip refuses the package's version, which is none by today's rules. One before is enough.
+        python3 -m pip install --quiet --target "$work/pip" 'pip<24.1' >>"$work/pip.log" 2>&1 || true
+        export PYTHONPATH=$work/pip
+        download
+        unset PYTHONPATH
+    fi
     if [ -z "$found" ]; then
         cat "$work/pip.log" >&2
         exit 1
