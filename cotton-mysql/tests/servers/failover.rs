@@ -2,7 +2,7 @@
 
 use crate::load::Load;
 use crate::support::{Member, Servers, cluster, signal};
-use cotton_core::ports::mysql::{Followed, MySql, Promoted, Promotion};
+use cotton_core::ports::mysql::{Followed, MySql, Promotion};
 use rustix::process::Signal;
 use std::sync::Arc;
 use std::time::Instant;
@@ -75,8 +75,7 @@ async fn lose_the_primary_under_load(servers: Servers, loss: Loss, rounds: u32) 
         let must_contain = if a.contains(&b) { a } else { b };
         let (winner, other) = (Arc::clone(&members[1]), Arc::clone(&members[2]));
         let promote = async {
-            let promoted = winner.instance.promote(&Promotion { must_contain, acks: 1 }).await.expect("promote");
-            assert!(matches!(promoted, Promoted::Writable(_)), "{promoted:?}");
+            winner.promote_to(&Promotion { must_contain, acks: 1 }).await;
             load.turn_to(Arc::clone(&winner));
             start.elapsed()
         };
@@ -158,8 +157,7 @@ async fn everything_goes_down_at_once(servers: Servers) {
         }
     }
     let (winner, must_contain) = position.expect("there are members");
-    let promoted = back[winner].instance.promote(&Promotion { must_contain, acks: 0 }).await.expect("promote");
-    assert!(matches!(promoted, Promoted::Writable(_)), "{promoted:?}");
+    back[winner].promote_to(&Promotion { must_contain, acks: 0 }).await;
     for (index, member) in back.iter().enumerate() {
         if index != winner {
             member.attach(&back[winner], true).await;

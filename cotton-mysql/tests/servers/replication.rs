@@ -159,8 +159,7 @@ async fn received_is_not_lost_when_the_applier_was_stopped(servers: Servers) {
     assert!(position.contains(&wanted), "{position} {wanted}");
     assert!(servers == Servers::MySql56 || unapplied <= 50, "{unapplied}");
     let promotion = Promotion { must_contain: position, acks: 0 };
-    let promoted = members[1].instance.promote(&promotion).await.expect("promote");
-    assert!(matches!(promoted, Promoted::Writable(_)), "{promoted:?}");
+    members[1].promote_to(&promotion).await;
     members[1].until_has(&(0..50).collect()).await;
 }
 
@@ -194,9 +193,8 @@ async fn a_slow_applier_is_waited_for(servers: Servers) {
         tokio::time::sleep(Duration::from_millis(300)).await; // the others are waiting by then
         blocker.query_drop("UNLOCK TABLES").await.expect("unblock");
     };
-    let (promoted, followed, ()) =
-        tokio::join!(members[1].instance.promote(&promotion), members[2].instance.follow(&following), unblock);
-    assert!(matches!(promoted.expect("promote"), Promoted::Writable(_)));
+    let (_, followed, ()) =
+        tokio::join!(members[1].promote_to(&promotion), members[2].instance.follow(&following), unblock);
     assert_eq!(followed.expect("follow"), Followed::Attached);
     insert(&mut members[1].client().await, 20).await.expect("acknowledged");
     for member in &members[1..] {
