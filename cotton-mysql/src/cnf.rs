@@ -147,7 +147,7 @@ pub(crate) fn render(server: &Server, config: &InstanceConfig, dirs: &crate::dir
     set("relay_log", &"relay");
     set("sync_binlog", &1);
     set("innodb_flush_log_at_trx_commit", &1);
-    set("relay_log_recovery", &"ON");
+    set("relay_log_recovery", &"OFF"); // what was received and not applied outlives the process
     set("max_binlog_size", &sizes.binlog);
     set("log_bin_trust_function_creators", &"ON"); // the cluster's user has no SUPER; row format makes it safe
     if dialect.is_mysql_from((8, 0, 17)) {

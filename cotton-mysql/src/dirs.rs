@@ -1,7 +1,7 @@
 //! Where the files of one server are, and who may reach them.
 //!
 //! Below the root: `data/` (complete or absent), `tmp/`, `log/`, `my.cnf`, and `server-id`, which counts the ids
-//! used so far. The unix socket is in `run/`, or, since its path must be short, in a private directory below
+//! used so far; `last-start`, and `tails/` with what was given up. The unix socket is in `run/`, or, since its path must be short, in a private directory below
 //! the system's temporary directory, whose name `run-dir` keeps so that it can be removed after a crash.
 
 use crate::{Error, RunAs};
@@ -65,6 +65,11 @@ impl Dirs {
 
     pub(crate) fn pid_file(&self) -> PathBuf {
         self.log().join("mysqld.pid")
+    }
+
+    /// What is known of the server's last process, see [`started`](crate::started).
+    pub(crate) fn last_start(&self) -> PathBuf {
+        self.root.join("last-start")
     }
 
     /// Makes root, `tmp/` and `log/`, and checks that the server will get there.

@@ -6,18 +6,20 @@ use crate::dialect::Dialect;
 use crate::dirs::{Dirs, SocketDir, ensure_uuid};
 use crate::history::Primary;
 use crate::install::{FromSystem, Installed, Installer};
-use crate::process::{self, Mysqld};
+use crate::process::{self, Mysqld, Progress};
 use crate::programs::{Programs, Server};
 use crate::provision::RemoveOnDrop;
+use crate::relay::Relays;
 use crate::replication::Control;
 use crate::sql::{Address, Link};
-use crate::status::Reader;
-use crate::{Error, InstanceConfig, accounts, provision};
+use crate::status::{Facts, Reader, Replica};
+use crate::tail::Tail;
+use crate::{Error, InstanceConfig, accounts, provision, started};
 use async_trait::async_trait;
 use cotton_core::ports::mysql::{
     Drained, Exit, Followed, Following, Frozen, MySql, Promoted, Promotion, ServerStatus, Started,
 };
-use cotton_core::{Endpoint, PortError};
+use cotton_core::{Endpoint, GtidSet, PortError};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -61,6 +63,8 @@ struct Running {
     probes: Link,
     reader: Reader,
     socket: SocketDir,
+    /// Whether all that the process before had is still here.
+    kept: bool,
     /// On MariaDB.
     _copy_server: Option<CopyServer>,
 }
@@ -126,9 +130,11 @@ impl Instance {
         running.filter(|running| running.mysqld.is_running()).ok_or(Error::NotRunning)
     }
 
-    async fn try_start(&self, replaced: bool) -> Result<(), Error> {
+    /// Gives whether all that the process before had is still here.
+    async fn try_start(&self, replaced: bool) -> Result<bool, Error> {
         if let Ok(running) = self.running() {
-            return running.control.warm(self.config.timing.statement).await;
+            running.control.warm(self.config.timing.statement).await?;
+            return Ok(running.kept);
         }
         if !self.dirs.data().exists() {
             return Err(Error::NotProvisioned(self.dirs.data()));
@@ -147,6 +153,8 @@ impl Instance {
         let socket_dir = self.dirs.socket_dir()?;
         let socket = socket_dir.socket();
         let cut_unacknowledged = replaced && server.dialect.is_mariadb();
+        let tail = if cut_unacknowledged { Some(Tail::copy(&self.dirs)?) } else { None };
+        let kept = started::is_kept(&self.dirs)? && !cut_unacknowledged;
         let base = self.config.server_id;
         // what is cut off may come back from the new primary, and a replica skips what carries its own server_id
         let server_id = if cut_unacknowledged { self.dirs.next_server_id(base) } else { self.dirs.server_id(base) };
@@ -159,21 +167,35 @@ impl Instance {
         std::fs::write(self.dirs.cnf(), text).map_err(|e| Error::file("write", self.dirs.cnf(), e))?;
 
         let mysqld = Mysqld::start(self.command(programs)?, self.dirs.error_log()).await?;
-        let running = Arc::new(Running {
+        let relays = Arc::new(Relays::of(self.dirs.data(), server.dialect));
+        let mut running = Running {
             mysqld: Arc::new(mysqld),
             control: Link::new(admin.clone()),
             probes: Link::new(admin),
-            reader: Reader { dialect: server.dialect, semi_sync: server.semi_sync && self.config.semi_sync },
+            reader: Reader {
+                dialect: server.dialect,
+                semi_sync: server.semi_sync && self.config.semi_sync,
+                relays: Some(relays),
+            },
             socket: socket_dir,
+            kept,
             _copy_server: copy_server,
-        });
-        if let Err(error) = self.wait_until_ready(&running).await {
-            running.mysqld.kill().await;
-            return Err(error);
+        };
+        match self.wait_until_ready(&running).await {
+            Ok(finds_all) => running.kept &= finds_all,
+            Err(error) => {
+                running.mysqld.kill().await;
+                return Err(error);
+            }
         }
+        if let Some(place) = tail.and_then(Tail::settle) {
+            tracing::warn!(kept = %place.display(), "recovery cut off commits that nobody acknowledged: here is a copy");
+        }
+        started::begin(&self.dirs)?;
+        let (kept, running) = (running.kept, Arc::new(running));
         let _ = self.started.send(Arc::clone(&running.mysqld)); // the receiver is ours
         *self.slot() = Some(running);
-        Ok(())
+        Ok(kept)
     }
 
     async fn copy_server(&self, found: &Found, socket: &Path, admin: &Address) -> Result<CopyServer, Error> {
@@ -202,19 +224,25 @@ impl Instance {
         Ok(command)
     }
 
-    /// Connects as soon as the socket answers, and makes sure that nobody can write yet.
-    async fn wait_until_ready(&self, running: &Running) -> Result<(), Error> {
+    /// Connects as soon as the socket answers, and makes sure that nobody can write yet. Recovery takes as long as it
+    /// takes: only a process that gets nowhere for long is given up. Gives whether the server finds its relay logs.
+    async fn wait_until_ready(&self, running: &Running) -> Result<bool, Error> {
         let limit = self.config.timing.start;
-        let deadline = Instant::now() + limit;
+        let mut deadline = Instant::now() + limit;
+        let mut progress = Progress::of(&running.mysqld, &self.dirs.error_log());
         let mut pause = Duration::from_millis(2);
         let socket = running.socket.socket();
         loop {
             if let Some(exit) = running.mysqld.exit() {
                 return Err(Error::Ended { what: "the server".to_owned(), how: exit.description });
             }
-            let left = deadline.saturating_duration_since(Instant::now());
+            let mut left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::Timeout { what: "the server's start", after: limit });
+                let now = Progress::of(&running.mysqld, &self.dirs.error_log());
+                if !now.is_beyond(&progress) {
+                    return Err(Error::Timeout { what: "the server's start, and it does nothing", after: limit });
+                }
+                (progress, deadline, left) = (now, Instant::now() + limit, limit);
             }
             if socket.exists() {
                 match running.control.warm(left).await {
@@ -232,12 +260,12 @@ impl Instance {
             pause = (pause * 2).min(Duration::from_millis(10));
         }
         let facts = running.reader.facts(&running.control, self.config.timing.statement).await?;
-        if facts.writable || facts.replica.is_some_and(|replica| replica.receiving || replica.applying) {
+        if facts.writable || facts.replica.as_ref().is_some_and(|replica| replica.receiving || replica.applying) {
             return Err(Error::Conflict("the server came up writable or replicating".to_owned()));
         }
         running.probes.warm(self.config.timing.statement).await?;
         self.warm_replication_account(running.reader.dialect).await;
-        Ok(())
+        Ok(running.reader.finds_relay_logs(&facts).await)
     }
 
     /// Today's MySQL remembers whom it has let in once; without that, replicas would need 10 ms more in a failover.
@@ -252,7 +280,12 @@ impl Instance {
     }
 
     fn control<'a>(&self, running: &'a Running) -> Control<'a> {
-        Control { link: &running.control, reader: running.reader, limit: self.config.timing.statement }
+        Control {
+            link: &running.control,
+            reader: running.reader.clone(),
+            limit: self.config.timing.statement,
+            error_log: self.dirs.error_log(),
+        }
     }
 
     async fn try_probe(&self) -> Result<ServerStatus, Error> {
@@ -288,10 +321,8 @@ impl Instance {
             return Err(Error::Conflict("a server cannot follow itself".to_owned()));
         }
         let running = self.running()?;
-        let Endpoint { host, port } = &following.primary;
         let password = &self.config.passwords.replication;
-        let address = Address::tcp(host, *port, accounts::REPLICATION, password);
-        let primary = Primary { link: Link::new(address), reader: Reader { semi_sync: false, ..running.reader } };
+        let primary = Primary { link: self.link_to(&following.primary), reader: running.reader.of_another() };
         self.control(&running).follow(following, &primary, password).await
     }
 }
@@ -313,7 +344,7 @@ impl Instance {
         }
         let was_running = self.running().is_ok();
         let building = RemoveOnDrop(self.dirs.copying());
-        let made = self.make_copy(found, donor, &building.0).await;
+        let made = self.make_checked_copy(found, donor, &building.0).await;
         let old = self.slot().take();
         if let Some(old) = old {
             if !was_running {
@@ -331,6 +362,55 @@ impl Instance {
         let running = self.running()?;
         let forget = server.dialect.statements().forget;
         running.control.run("forget the donor's primary", forget, self.config.timing.statement).await
+    }
+
+    /// What another server has executed.
+    async fn position_of(&self, other: &Endpoint, server: &Server) -> Result<GtidSet, Error> {
+        let reader = Reader { dialect: server.dialect, semi_sync: false, relays: None };
+        let facts = reader.own_facts(&self.link_to(other), self.config.timing.statement).await?;
+        Ok(facts.executed)
+    }
+
+    fn link_to(&self, other: &Endpoint) -> Link {
+        let password = &self.config.passwords.replication;
+        Link::new(Address::tcp(&other.host, other.port, accounts::REPLICATION, password))
+    }
+
+    /// A copy that has all that the data has which it is to replace.
+    async fn make_checked_copy(
+        &self,
+        found: &Found,
+        donor: &Endpoint,
+        place: &Path,
+    ) -> Result<Option<Received>, Error> {
+        let has_data = self.dirs.data().exists();
+        if has_data {
+            self.try_start(false).await?; // to see what it has
+            let replicates = |replica: &Replica| replica.receiving || replica.applying;
+            if self.facts().await?.replica.as_ref().is_some_and(replicates) {
+                let running = self.running()?;
+                let stop = found.server.dialect.statements().stop;
+                running.control.run("stop replication", stop, self.config.timing.statement).await?;
+            }
+        }
+        let donor_had = self.position_of(donor, &found.server).await?;
+        let received = self.make_copy(found, donor, place).await?;
+        if !has_data {
+            return Ok(received);
+        }
+        let own = self.facts().await?.position;
+        let copied = received.as_ref().map(Received::position).transpose()?;
+        match own.errant_against(&donor_had) {
+            Some(missing) if copied.is_none_or(|copied| !copied.contains(&own)) => Err(Error::NotYet(format!(
+                "the copy lacks {missing}, which the data has that it would replace: nothing was replaced"
+            ))),
+            Some(_) | None => Ok(received),
+        }
+    }
+
+    async fn facts(&self) -> Result<Facts, Error> {
+        let running = self.running()?;
+        running.reader.facts(&running.control, self.config.timing.statement).await
     }
 
     const fn recipient<'a>(&'a self, found: &'a Found) -> Recipient<'a> {
@@ -360,7 +440,7 @@ impl Instance {
             let running = self.running()?;
             let admin = Address::socket(&running.socket.socket(), accounts::ADMIN, &self.config.passwords.admin);
             let admin = Link::new(admin);
-            let donor_side = (&Link::new(address), running.reader);
+            let donor_side = (&Link::new(address), running.reader.clone());
             copy::clone_from(&admin, donor, donor_side, password, building, timing).await?;
             Ok(None)
         }
@@ -387,13 +467,13 @@ impl MySql for Instance {
     }
 
     async fn start(&self) -> Result<Started, PortError> {
-        self.try_start(false).await.map_err(|error| self.start_failed(error))?;
-        Ok(Started { kept: false }) // what was received is thrown away by the recovery of relay logs
+        let kept = self.try_start(false).await.map_err(|error| self.start_failed(error))?;
+        Ok(Started { kept })
     }
 
     async fn start_replaced(&self) -> Result<Started, PortError> {
-        self.try_start(true).await.map_err(|error| self.start_failed(error))?;
-        Ok(Started { kept: false })
+        let kept = self.try_start(true).await.map_err(|error| self.start_failed(error))?;
+        Ok(Started { kept })
     }
 
     async fn exited(&self) -> Exit {
@@ -426,6 +506,9 @@ impl MySql for Instance {
         let running = self.slot().clone();
         if let Some(running) = running {
             running.mysqld.stop(Duration::from_millis(grace_ms)).await;
+            if let Err(error) = started::end(&self.dirs) {
+                tracing::warn!(%error, "after a crash of the machine, what was received may be gone");
+            }
         }
     }
 

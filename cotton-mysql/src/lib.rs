@@ -32,11 +32,13 @@
 //! ```
 
 mod accounts;
+mod blockers;
 mod cnf;
 mod config;
 mod copy;
 mod dialect;
 mod dirs;
+mod drain;
 mod engines;
 mod error;
 mod history;
@@ -45,11 +47,14 @@ mod instance;
 mod process;
 mod programs;
 mod provision;
+mod relay;
 mod replication;
 mod sessions;
 mod sql;
+mod started;
 mod status;
 mod step_down;
+mod tail;
 
 pub use config::{Administrator, InstanceConfig, Passwords, RunAs, Timing};
 pub use error::Error;

@@ -266,6 +266,48 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// What a process has done by some moment: how much it wrote to its log, read and wrote, and computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    log: u64,
+    io: u64,
+    /// In ticks of a hundredth of a second.
+    cpu: u64,
+}
+
+impl Progress {
+    /// What idle threads use up meanwhile, in ticks.
+    const IDLE_CPU: u64 = 500;
+
+    pub(crate) fn of(mysqld: &Mysqld, error_log: &Path) -> Self {
+        let pid = mysqld.pid.as_raw_nonzero();
+        let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        Self {
+            log: std::fs::metadata(error_log).map_or(0, |meta| meta.len()),
+            io: sum_of_io(&read("io")),
+            cpu: cpu_of_stat(&read("stat")),
+        }
+    }
+
+    /// Whether something was done since `before`.
+    pub(crate) fn is_beyond(&self, before: &Self) -> bool {
+        self.log != before.log || self.io != before.io || self.cpu > before.cpu + Self::IDLE_CPU
+    }
+}
+
+/// Bytes read and written by system calls, in `/proc/PID/io`.
+fn sum_of_io(text: &str) -> u64 {
+    let number =
+        |line: &str| line.strip_prefix("rchar: ").or_else(|| line.strip_prefix("wchar: "))?.parse::<u64>().ok();
+    text.lines().filter_map(number).sum()
+}
+
+/// Time in the user's and the kernel's mode, in `/proc/PID/stat`.
+fn cpu_of_stat(text: &str) -> u64 {
+    let fields = text.rsplit(')').next().unwrap_or_default().split_whitespace();
+    fields.skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
+}
+
 /// Kills a server that an earlier run of ours left behind, which holds the data directory.
 ///
 /// It is recognised by the configuration file in its arguments, so nothing else is ever killed.
@@ -287,13 +329,27 @@ pub(crate) async fn kill_leftover(pid_file: &Path, cnf: &Path) {
 
 /// The last line of the log that was written since `from` and tells of an error.
 pub(crate) fn last_error(log: &Path, from: u64) -> Option<String> {
+    error_line(&tail(log, from)?)
+}
+
+/// The last message of a log that says what an applier could not do, from where it says so.
+pub(crate) fn last_applier_error(log: &Path) -> Option<String> {
+    const BEGINS: &str = "Could not execute";
+    let text = tail(log, 0)?;
+    // a worker also says so that stopped only because another one had
+    let line = text.lines().rfind(|line| line.contains(BEGINS) && !line.contains("at least one previous worker"))?;
+    Some(line[line.find(BEGINS)?..].chars().take(400).collect())
+}
+
+/// The end of a log, as far as it was written since `from`.
+fn tail(log: &Path, from: u64) -> Option<String> {
     const TAIL: u64 = 64 * 1024;
     let mut file = std::fs::File::open(log).ok()?;
     let len = file.metadata().ok()?.len();
     file.seek(SeekFrom::Start(from.max(len.saturating_sub(TAIL)))).ok()?;
     let mut text = Vec::new();
     file.take(TAIL).read_to_end(&mut text).ok()?;
-    error_line(&String::from_utf8_lossy(&text))
+    Some(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn error_line(text: &str) -> Option<String> {
@@ -322,6 +378,17 @@ mod tests {
     }
 
     #[test]
+    fn progress_is_seen() {
+        assert_eq!(sum_of_io("rchar: 5\nwchar: 7\nsyscr: 100\nread_bytes: 1\n"), 12);
+        assert_eq!(cpu_of_stat("1 (a) b) S 2 3 4 5 6 7 8 9 10 11 400 30 0 0"), 430);
+        let before = Progress { log: 1, io: 1, cpu: 1 };
+        assert!(!before.is_beyond(&before) && !Progress { cpu: 400, ..before }.is_beyond(&before), "idle");
+        for now in [Progress { log: 2, ..before }, Progress { io: 2, ..before }, Progress { cpu: 600, ..before }] {
+            assert!(now.is_beyond(&before), "{now:?}");
+        }
+    }
+
+    #[test]
     fn last_error_finds_the_reason() {
         let file = tempfile::NamedTempFile::new().expect("temporary file");
         let old = "1 [ERROR] of an earlier start\n";
@@ -329,5 +396,12 @@ mod tests {
         std::fs::write(file.path(), format!("{old}{text}")).expect("temporary file");
         assert_eq!(last_error(file.path(), old.len() as u64).as_deref(), Some("3 [ERROR] port is taken"));
         assert_eq!(last_error(Path::new("/nonexistent"), 0), None);
+        assert_eq!(last_applier_error(file.path()), None);
+        let text = "[ERROR] Worker 1 failed executing '7:6'; Could not execute Update_rows event on table s.t\n\
+                    [ERROR] Worker 2 failed executing '7:7'; Could not execute Write_rows event on table s.t; Replica \
+                    worker has stopped after at least one previous worker encountered an error\n";
+        std::fs::write(file.path(), text).expect("temporary file");
+        let told = last_applier_error(file.path());
+        assert_eq!(told.as_deref(), Some("Could not execute Update_rows event on table s.t"));
     }
 }

@@ -9,7 +9,7 @@ use crate::cnf::{Sizes, bootstrap_options};
 use crate::dialect::Dialect;
 use crate::dirs::{Dirs, ensure_uuid, random_hex, sync_dir};
 use crate::programs::{INSTALL, Programs, Server};
-use crate::{Error, InstanceConfig, accounts, process};
+use crate::{Error, InstanceConfig, accounts, process, started};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -82,7 +82,8 @@ pub(crate) async fn finish(
         if old.exists() { fs::remove_dir_all(&old) } else { Ok(()) }
     };
     let done = tokio::task::spawn_blocking(rename).await.map_err(io::Error::other).flatten();
-    done.map_err(|e| Error::file("make durable", building, e))
+    done.map_err(|e| Error::file("make durable", building, e))?;
+    started::anew(dirs)
 }
 
 async fn initialise(

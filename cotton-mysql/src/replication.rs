@@ -1,20 +1,24 @@
 //! Freeze, promote and follow.
 //!
-//! The order of statements matters. On MariaDB, once receiver and applier are both stopped, the next start throws away
-//! what was received and not applied. So the applier runs before the receiver is stopped; what was received counts
-//! only while one of them runs; and a relay log is given up only after the new primary was seen to have all of it.
+//! The order of statements matters. On MariaDB, once receiver and applier are both stopped, the next start by GTIDs throws
+//! away what was received and not applied. So an applier is started before the receiver is stopped; one that cannot go on
+//! is left stopped, what was received is read out of the relay logs then, and [`drain`](crate::drain) applies it without
+//! GTIDs. A relay log is given up only after the new primary was seen to have all of it.
 
 use crate::Error;
 use crate::cnf::{ACK_TIMEOUT_MS, CONNECT_RETRIES, NET_TIMEOUT_S};
 use crate::dialect::{Dialect, quote};
+use crate::drain::Applied;
 use crate::history::{Primary, Verdict, newest, position_text};
+use crate::process::last_applier_error;
 use crate::sessions::{self, Kill};
 use crate::sql::Link;
 use crate::status::{Facts, Reader, Replica};
-use cotton_core::ports::mysql::{Drained, Followed, Following, Frozen, LinkState, Promoted, Promotion};
+use cotton_core::ports::mysql::{Followed, Following, Frozen, LinkState, Promoted, Promotion};
 use cotton_core::{Endpoint, GtidSet};
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -30,8 +34,11 @@ const REFUSAL_WAIT: Duration = Duration::from_millis(500);
 const CUT_WAIT: Duration = Duration::from_millis(300);
 const CUT_PAUSE: Duration = Duration::from_millis(3);
 
-/// How long a promotion waits for an applier that is nearly there.
-const APPLIED_WAIT: Duration = Duration::from_millis(200);
+/// How long what was received may keep a replica from following another primary, which has it.
+const APPLY_FIRST: Duration = Duration::from_secs(2);
+
+/// Errors of an applier that cannot read its relay logs: they are fetched again.
+const UNREADABLE: [u64; 4] = [1594, 1595, 13121, 13122];
 
 /// How long a restarted applier must run before we believe that it will go on.
 const APPLIER_TRIAL: Duration = Duration::from_millis(300);
@@ -41,6 +48,7 @@ pub(crate) struct Control<'a> {
     pub(crate) link: &'a Link,
     pub(crate) reader: Reader,
     pub(crate) limit: Duration,
+    pub(crate) error_log: PathBuf,
 }
 
 impl Control<'_> {
@@ -56,7 +64,7 @@ impl Control<'_> {
         self.link.run(what, sql, self.limit).await
     }
 
-    async fn read_only_facts(&self) -> Result<Facts, Error> {
+    pub(crate) async fn read_only_facts(&self) -> Result<Facts, Error> {
         let facts = self.facts().await?;
         if facts.writable {
             return Err(Error::Conflict("the server is open for writes: kill and start it first".to_owned()));
@@ -67,24 +75,37 @@ impl Control<'_> {
     /// Stops receiving; what was received goes on being applied.
     pub(crate) async fn freeze(&self) -> Result<Frozen, Error> {
         let facts = self.read_only_facts().await?;
-        let facts = self.stop_receiving(facts).await?;
-        let Some(replica) = &facts.replica else { return Ok(facts.frozen()) };
-        if !replica.applying && replica.apply_error.is_some() {
-            return Err(stuck(replica));
+        let mut facts = self.stop_receiving(facts).await?;
+        let waits = |replica: &Replica| !replica.applying && replica.apply_error.is_none();
+        if !facts.is_applied() && facts.replica.as_ref().is_some_and(waits) {
+            self.start_applying(&facts).await?; // nobody has, since the server was started
+            facts = self.facts().await?;
         }
-        if self.dialect().is_mysql_before((5, 7, 0)) && replica.applying {
-            // there a transaction counts as received before its end: only what is applied is certain
-            let facts = self.apply_received(Instant::now() + self.limit).await?;
-            return Ok(Frozen { position: facts.executed, unapplied: 0, obstacle: None });
-        }
-        Ok(facts.frozen())
+        Ok(self.frozen(facts))
     }
 
-    /// Returns the facts of after.
-    async fn stop_receiving(&self, facts: Facts) -> Result<Facts, Error> {
+    /// What is told of a server that receives nothing.
+    pub(crate) fn frozen(&self, facts: Facts) -> Frozen {
+        let obstacle = self.obstacle(&facts);
+        Frozen { position: facts.position, unapplied: facts.unapplied, obstacle }
+    }
+
+    /// Why what was received will not be applied as things are. Of several workers, MySQL names any that has stopped, and
+    /// says only in its log what one of them could not do.
+    pub(crate) fn obstacle(&self, facts: &Facts) -> Option<String> {
+        let text = facts.obstacle()?;
+        let told = Some(&text).filter(|text| text.contains("_by_worker"));
+        match told.and_then(|_| last_applier_error(&self.error_log)) {
+            Some(reason) => Some(format!("{reason} ({text})")),
+            None => Some(text),
+        }
+    }
+
+    /// Returns the facts of after. An applier that has stopped is started, as far as it goes.
+    pub(crate) async fn stop_receiving(&self, facts: Facts) -> Result<Facts, Error> {
         let Some(replica) = &facts.replica else { return Ok(facts) };
         if !replica.receiving {
-            return Ok(facts); // when both are stopped, to start the applier would only lose the relay log
+            return Ok(facts);
         }
         if !replica.applying {
             self.restart_applier(replica).await?;
@@ -119,7 +140,7 @@ impl Control<'_> {
         }
     }
 
-    /// With the receiver running, so that nothing gets lost.
+    /// With the receiver running, so that a MariaDB applies by GTIDs. Waits until it is likely to go on, or has stopped.
     async fn restart_applier(&self, before: &Replica) -> Result<(), Error> {
         self.run("start applying", self.dialect().statements().start_applier).await?;
         if before.apply_error.is_none() {
@@ -128,56 +149,11 @@ impl Control<'_> {
         let deadline = Instant::now() + APPLIER_TRIAL;
         while Instant::now() < deadline {
             match self.facts().await?.replica {
-                Some(replica) if !replica.applying => return Err(stuck(&replica)),
-                Some(replica) if replica.idle => break,
+                Some(replica) if !replica.applying || replica.idle => break,
                 Some(_) | None => tokio::time::sleep(Duration::from_millis(10)).await,
             }
         }
         Ok(())
-    }
-
-    /// As the port says.
-    pub(crate) async fn drain(&self, budget: Duration) -> Result<Drained, Error> {
-        let facts = self.read_only_facts().await?;
-        self.stop_receiving(facts).await?;
-        let (facts, done, obstacle) = match self.apply_received(Instant::now() + budget).await {
-            Ok(facts) => (facts, true, None),
-            Err(Error::Timeout { .. }) => (self.facts().await?, false, None),
-            Err(Error::NotYet(obstacle)) => (self.facts().await?, false, Some(obstacle)),
-            Err(error) => return Err(error),
-        };
-        Ok(Drained { position: facts.position, unapplied: facts.unapplied, done, obstacle })
-    }
-
-    /// Waits until all that was received is applied. The receiver must be stopped.
-    async fn apply_received(&self, deadline: Instant) -> Result<Facts, Error> {
-        let started = Instant::now();
-        loop {
-            let facts = self.facts().await?;
-            let Some(replica) = &facts.replica else { return Ok(facts) };
-            let partial = self.dialect().is_mysql_before((5, 7, 0)) && replica.applying && replica.idle;
-            if facts.executed.contains(&facts.position) && (replica.applying || replica.apply_error.is_none())
-                || partial
-            {
-                return Ok(facts);
-            }
-            if !replica.applying {
-                return Err(stuck(replica));
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Error::Timeout { what: "apply what was received", after: started.elapsed() });
-            }
-            let received = quote(&replica.received)?;
-            let wait = if self.dialect().is_mariadb() {
-                format!("SELECT MASTER_GTID_WAIT({received}, 1)")
-            } else if self.dialect().is_mysql_from((5, 7, 5)) {
-                format!("SELECT WAIT_FOR_EXECUTED_GTID_SET({received}, 1)")
-            } else {
-                "SELECT SLEEP(0.01)".to_owned() // its wait function hangs on the last, partial transaction
-            };
-            self.run("wait for the applier", &wait).await?;
-        }
     }
 
     /// Forgets the old primary, sets semi-sync, opens for writes, once all that was received is applied.
@@ -186,13 +162,11 @@ impl Control<'_> {
         let mut facts = self.facts().await?;
         if !facts.writable {
             facts = self.stop_receiving(facts).await?;
-            if facts.replica.is_some() {
-                facts = match self.apply_received(Instant::now() + APPLIED_WAIT).await {
-                    Err(Error::NotYet(_) | Error::Timeout { .. }) => {
-                        return Ok(Promoted::Applying { unapplied: self.facts().await?.unapplied });
-                    }
-                    other => other?,
-                };
+            if !facts.is_applied() {
+                facts = self.nearly_applied(facts).await?;
+            }
+            if !facts.is_applied() {
+                return Ok(Promoted::Applying { unapplied: facts.unapplied });
             }
         }
         if !facts.executed.contains(&promotion.must_contain) {
@@ -266,27 +240,86 @@ impl Control<'_> {
         if Self::is_attached(&facts, following) {
             return Ok(Followed::Attached);
         }
-        let mut facts = match self.stop_receiving(facts).await {
-            // a stuck applier does not keep us from going elsewhere; what it received waits until we know where
-            Err(Error::NotYet(_)) => self.facts().await?,
-            other => other?,
-        };
+        if self.resumes(&facts, following)
+            && let Verdict::Fine = primary.judge(&facts.position, &facts, self.limit).await?
+        {
+            self.resume(&facts, password).await?;
+            return self.look_for_refusal(&facts.position).await;
+        }
+        let mut facts = self.stop_receiving(facts).await?;
         let mut own = facts.position.clone();
         loop {
             match primary.judge(&own, &facts, self.limit).await? {
+                Verdict::Fine if facts.executed != own => {
+                    facts = self.apply_first(facts, following).await?;
+                    break;
+                }
                 Verdict::Fine => break,
                 Verdict::Missing(text) => return Ok(Followed::HistoryMissing(text)),
                 Verdict::Errant(text) if facts.executed == own => return Ok(Followed::Errant(text)),
-                Verdict::Errant(_) => {
+                Verdict::Errant(text) => {
                     // perhaps only received: then it goes with the relay log, unless it is applied by now
                     self.run("stop replication", self.dialect().statements().stop).await?;
                     facts = self.read_only_facts().await?;
                     own = facts.executed.clone();
+                    self.keep_relay_logs(&text)?;
                 }
             }
         }
-        self.attach(&facts, following, password).await?;
+        self.attach(&facts, &own, following, password).await?;
         self.look_for_refusal(&own).await
+    }
+
+    /// Whether it replicates from there already, and only has to go on: then its relay logs stay.
+    fn resumes(&self, facts: &Facts, following: &Following) -> bool {
+        let dialect = self.dialect();
+        // MariaDB throws relay logs away when the first of both threads starts; MySQL 5.6 cannot read them beyond a place
+        // where its process was killed
+        let keeps_when_stopped = dialect.is_mysql_from((5, 7, 0));
+        let sound = |replica: &Replica| {
+            replica.source == following.primary
+                && replica.by_gtid
+                && (replica.receiving || replica.applying || keeps_when_stopped && !facts.is_applied())
+                && replica.receive_error.as_ref().is_none_or(|(code, _)| *code != 1236)
+                && replica.apply_error.as_ref().is_none_or(|(code, _)| !UNREADABLE.contains(code))
+        };
+        facts.replica.as_ref().is_some_and(sound) && Self::is_set(facts, following)
+    }
+
+    async fn resume(&self, facts: &Facts, password: &SecretString) -> Result<(), Error> {
+        let Some(replica) = &facts.replica else { return Ok(()) };
+        if !replica.applying {
+            self.restart_applier(replica).await?;
+        }
+        if replica.receiving {
+            return Ok(());
+        }
+        let start = self.with_account(self.dialect().statements().start_receiver, password)?;
+        self.run("start receiving", &start).await
+    }
+
+    /// Applies what was received before the relay logs go, which nobody else may have received. The primary that is to be
+    /// followed has it; if it is another one than before, that is enough after a while.
+    async fn apply_first(&self, facts: Facts, following: &Following) -> Result<Facts, Error> {
+        if self.dialect().is_mysql_from((5, 7, 0)) {
+            self.free_applier(&facts).await?;
+            return Ok(facts); // the relay logs stay
+        }
+        let is_same = facts.replica.as_ref().is_some_and(|replica| replica.source == following.primary);
+        let Applied { facts, obstacle } = self.apply_received(facts, Instant::now() + APPLY_FIRST).await?;
+        if is_same && obstacle.is_none() && !facts.is_applied() {
+            let left = facts.unapplied;
+            return Err(Error::NotYet(format!("{left} transactions that were received are to be applied first")));
+        }
+        Ok(facts)
+    }
+
+    /// Before relay logs go that have what the primary lacks.
+    fn keep_relay_logs(&self, gtids: &str) -> Result<(), Error> {
+        let Some(relays) = &self.reader.relays else { return Ok(()) };
+        let kept = relays.keep()?;
+        tracing::warn!(gtids, kept = %kept.display(), "received and not applied, and the new primary lacks it");
+        Ok(())
     }
 
     /// Whether the primary refuses at once, because its binary logs do not reach back. Replication has been started from
@@ -321,14 +354,25 @@ impl Control<'_> {
                 && replica.applying
                 && replica.receive_error.as_ref().is_none_or(|(code, _)| *code != 1236)
         };
-        facts.replica.as_ref().is_some_and(sound)
-            && facts.source_on != Some(true)
-            && facts.replica_on.is_none_or(|on| on == following.semi_sync)
+        facts.replica.as_ref().is_some_and(sound) && Self::is_set(facts, following)
     }
 
-    async fn attach(&self, facts: &Facts, following: &Following, password: &SecretString) -> Result<(), Error> {
+    /// Whether semi-sync is set as wanted.
+    fn is_set(facts: &Facts, following: &Following) -> bool {
+        facts.source_on != Some(true) && facts.replica_on.is_none_or(|on| on == following.semi_sync)
+    }
+
+    /// `judged` is what the primary was seen to have.
+    async fn attach(
+        &self,
+        facts: &Facts,
+        judged: &GtidSet,
+        following: &Following,
+        password: &SecretString,
+    ) -> Result<(), Error> {
         let (dialect, words) = (self.dialect(), self.dialect().statements());
-        if facts.replica.as_ref().is_some_and(|r| r.receiving || r.applying) {
+        let keeps = judged.contains(&facts.position) && self.keeps_relay_logs(facts).await?;
+        if !keeps && facts.replica.as_ref().is_some_and(|r| r.receiving || r.applying) {
             self.run("stop replication", words.stop).await?;
         }
         let mut switches = Vec::new();
@@ -353,24 +397,35 @@ impl Control<'_> {
         if !switches.is_empty() {
             self.run("prepare replication", &format!("SET {}", switches.join(", "))).await?;
         }
-        self.run("point replication", &change_source(dialect, &following.primary, password)?).await?;
-        let start = if dialect.is_mariadb() {
-            words.start.to_owned()
-        } else {
-            // given here, the password is not stored in a table that the cluster's user can read
-            let user = crate::accounts::REPLICATION;
-            format!("{} USER = '{user}' PASSWORD = {}", words.start, quote(password.expose_secret())?)
-        };
+        self.run("point replication", &change_source(dialect, &following.primary, password, keeps)?).await?;
+        let start = self.with_account(if keeps { words.start_receiver } else { words.start }, password)?;
         self.run("start replication", &start).await
+    }
+
+    /// Whether MySQL's applier runs and has something to apply: then its relay logs stay when the receiver turns round.
+    async fn keeps_relay_logs(&self, facts: &Facts) -> Result<bool, Error> {
+        let Some(replica) = facts.replica.as_ref().filter(|_| !facts.is_applied()) else { return Ok(false) };
+        if self.dialect().is_mariadb() || self.dialect().is_mysql_before((5, 7, 4)) {
+            return Ok(false);
+        }
+        if !replica.applying && replica.apply_error.is_none() {
+            self.start_applying(facts).await?;
+        }
+        Ok(replica.applying || self.facts().await?.replica.is_some_and(|replica| replica.applying))
+    }
+
+    /// MySQL's password is given at the start: then it is not stored in a table that the cluster's user can read.
+    fn with_account(&self, start: &str, password: &SecretString) -> Result<String, Error> {
+        if self.dialect().is_mariadb() {
+            return Ok(start.to_owned());
+        }
+        let (user, password) = (crate::accounts::REPLICATION, quote(password.expose_secret())?);
+        Ok(format!("{start} USER = '{user}' PASSWORD = {password}"))
     }
 }
 
-fn stuck(replica: &Replica) -> Error {
-    let why = replica.error().unwrap_or_else(|| "it was stopped".to_owned());
-    Error::NotYet(format!("what was received is not being applied: {why}"))
-}
-
-fn change_source(dialect: Dialect, primary: &Endpoint, password: &SecretString) -> Result<String, Error> {
+/// With the applier running (`keeps`), what concerns it cannot be changed, and is as it should be.
+fn change_source(dialect: Dialect, primary: &Endpoint, password: &SecretString, keeps: bool) -> Result<String, Error> {
     let (host, port) = (quote(&primary.host)?, primary.port);
     let (user, password) = (crate::accounts::REPLICATION, quote(password.expose_secret())?);
     let word = if dialect.is_mysql_from((8, 0, 23)) { "SOURCE" } else { "MASTER" };
@@ -383,7 +438,10 @@ fn change_source(dialect: Dialect, primary: &Endpoint, password: &SecretString) 
         let _ = write!(sql, ", MASTER_USER = '{user}', MASTER_PASSWORD = {password}, MASTER_USE_GTID = slave_pos");
         return Ok(sql);
     }
-    let _ = write!(sql, ", {word}_RETRY_COUNT = {CONNECT_RETRIES}, {word}_AUTO_POSITION = 1");
+    let _ = write!(sql, ", {word}_RETRY_COUNT = {CONNECT_RETRIES}");
+    if !keeps {
+        let _ = write!(sql, ", {word}_AUTO_POSITION = 1");
+    }
     if dialect.is_mysql_from((8, 0, 4)) {
         let key = if word == "SOURCE" { "GET_SOURCE_PUBLIC_KEY" } else { "GET_MASTER_PUBLIC_KEY" };
         let _ = write!(sql, ", {key} = 1"); // for the password's exchange without TLS

@@ -32,13 +32,18 @@ pub(crate) enum Kill {
     Soft,
 }
 
+/// Whether sessions of that user are a client's.
+pub(crate) fn is_client(user: &str) -> bool {
+    !NOT_CLIENTS.contains(&user)
+}
+
 /// All sessions of clients.
 pub(crate) async fn of_clients(link: &Link, limit: Duration) -> Result<Vec<Session>, Error> {
     let mut sessions = Vec::new();
     for row in link.query("list sessions", "SHOW FULL PROCESSLIST", limit).await? {
         let user = row.text("User").unwrap_or_default();
         let waits = row.text("State").is_some_and(|state| state.to_ascii_lowercase().contains("semi-sync"));
-        if let Some(id) = row.number("Id").filter(|_| !NOT_CLIENTS.contains(&user.as_str())) {
+        if let Some(id) = row.number("Id").filter(|_| is_client(&user)) {
             sessions.push(Session { id, waits });
         }
     }

@@ -3,10 +3,12 @@
 use crate::Error;
 use crate::accounts::REPLICATION;
 use crate::dialect::Dialect;
+use crate::relay::Relays;
 use crate::sql::{Link, Record};
-use cotton_core::ports::mysql::{Frozen, LinkState, Replication};
+use cotton_core::ports::mysql::{LinkState, Replication};
 use cotton_core::{Endpoint, GtidSet};
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The state of one server, read by one or two statements.
@@ -27,14 +29,22 @@ pub(crate) struct Facts {
     pub(crate) replica: Option<Replica>,
     /// The last sequence number of each MariaDB domain and server, or MySQL's executed set, as the server prints it.
     pub(crate) executed_text: String,
+    /// The last GTID of each MariaDB domain that came by replication.
+    pub(crate) applied_text: String,
     /// What marks own transactions: MariaDB's `server_id`, MySQL's `server_uuid`.
     pub(crate) own_mark: String,
 }
 
 impl Facts {
-    /// What is told of a server that has stopped receiving.
-    pub(crate) fn frozen(self) -> Frozen {
-        Frozen { position: self.position, unapplied: self.unapplied, obstacle: None }
+    /// Whether all that was received is executed.
+    pub(crate) fn is_applied(&self) -> bool {
+        self.executed.contains(&self.position)
+    }
+
+    /// Why what was received will not be applied as things are.
+    pub(crate) fn obstacle(&self) -> Option<String> {
+        let stopped = self.replica.as_ref().filter(|replica| !replica.applying && !self.is_applied())?;
+        stopped.apply_error.as_ref().map(|(code, text)| format!("{text} ({code})"))
     }
 }
 
@@ -55,6 +65,8 @@ pub(crate) struct Replica {
     pub(crate) apply_error: Option<(u64, String)>,
     /// GTIDs received, as the server prints them.
     pub(crate) received: String,
+    /// It receives by GTIDs; a MariaDB that applies old relay logs does not.
+    pub(crate) by_gtid: bool,
 }
 
 impl Replica {
@@ -85,7 +97,17 @@ impl Replica {
             receive_error: error("Last_IO_Errno", "Last_IO_Error"),
             apply_error: error("Last_SQL_Errno", "Last_SQL_Error"),
             received: received.unwrap_or_default().replace('\n', ""),
+            by_gtid: !dialect.is_mariadb() || row.text("Using_Gtid").is_some_and(|using| using != "No"),
         })
+    }
+
+    /// Whether the server itself tells what it has received. MariaDB forgets it with both threads, and MySQL 5.6 tells of
+    /// transactions whose end has not come.
+    fn tells_received(&self, dialect: Dialect) -> bool {
+        if dialect.is_mariadb() {
+            return self.by_gtid && (self.receiving || self.applying);
+        }
+        self.receiving || !dialect.is_mysql_before((5, 7, 0))
     }
 
     /// What went wrong, for people.
@@ -107,11 +129,13 @@ impl Replica {
 }
 
 /// How to read the facts of one kind of server.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reader {
     pub(crate) dialect: Dialect,
     /// Whether the semi-sync variables exist.
     pub(crate) semi_sync: bool,
+    /// Of the server, if it is on this machine.
+    pub(crate) relays: Option<Arc<Relays>>,
 }
 
 impl Reader {
@@ -120,8 +144,32 @@ impl Reader {
         let what = "read replication status";
         // received first: what is applied meanwhile is then in the next answer
         let rows = link.query(what, self.dialect.statements().replica_status, limit).await?;
-        let replica = rows.first().and_then(|row| Replica::read(self.dialect, row));
+        let mut replica = rows.first().and_then(|row| Replica::read(self.dialect, row));
+        if let Some(replica) = replica.as_mut().filter(|replica| !replica.tells_received(self.dialect)) {
+            replica.received = self.relayed().await?;
+        }
         self.with_variables(replica, link, limit).await
+    }
+
+    /// What is in the relay logs.
+    async fn relayed(&self) -> Result<String, Error> {
+        let Some(relays) = self.relays.clone() else { return Ok(String::new()) };
+        let read = tokio::task::spawn_blocking(move || relays.received()).await;
+        let failed = |error| Error::System { what: "read relay logs", source: std::io::Error::other(error) };
+        Ok(read.map_err(failed)??.gtids)
+    }
+
+    /// The same for another server, over the network.
+    pub(crate) fn of_another(&self) -> Self {
+        Self { dialect: self.dialect, semi_sync: false, relays: None }
+    }
+
+    /// Whether a server that was just started has all that its relay logs have.
+    pub(crate) async fn finds_relay_logs(&self, facts: &Facts) -> bool {
+        let Some(relays) = self.relays.clone() else { return true };
+        let knows = facts.replica.is_some();
+        let sound = tokio::task::spawn_blocking(move || relays.are_sound(knows)).await;
+        sound.is_ok_and(|sound| sound.unwrap_or(false)) // in doubt, no
     }
 
     /// Variables of the server itself, without its replication status.
@@ -137,7 +185,7 @@ impl Reader {
 
     /// What is in the binary log and not yet executed: a commit that waits for an acknowledgement, perhaps one that was
     /// just given. Only MySQL tells the two apart. Must be read before what is executed.
-    async fn committing(self, link: &Link, limit: Duration) -> Result<String, Error> {
+    async fn committing(&self, link: &Link, limit: Duration) -> Result<String, Error> {
         if self.dialect.is_mariadb() {
             return Ok(String::new());
         }
@@ -145,10 +193,9 @@ impl Reader {
         Ok(without_owners(&row.text("owned").unwrap_or_default()))
     }
 
-    fn combine(self, replica: Option<Replica>, committing: &str, row: &Record) -> Result<Facts, Error> {
+    fn combine(&self, replica: Option<Replica>, committing: &str, row: &Record) -> Result<Facts, Error> {
         let text = |column| row.text(column).unwrap_or_default().replace('\n', "");
-        // with both threads stopped, the next start throws away what was received: then it does not count
-        let received = replica.as_ref().filter(|r| r.receiving || r.applying).map(|r| r.received.as_str());
+        let received = replica.as_ref().map(|replica| replica.received.as_str());
         let bad = |error| Error::answer("read variables", error);
         let executed_text = if self.dialect.is_mariadb() { text("binlog_state") } else { text("executed") };
         let writable = !row.is_on("read_only");
@@ -174,11 +221,12 @@ impl Reader {
             replica_on: switch("replica_on"),
             replica,
             executed_text,
+            applied_text: text("slave_pos"),
             own_mark: text("own_mark"),
         })
     }
 
-    fn variables(self) -> String {
+    fn variables(&self) -> String {
         let mut list = "VERSION() AS version".to_owned();
         let mut add = |variable: &str, name: &str| {
             let _ = write!(list, ", @@GLOBAL.{variable} AS {name}");

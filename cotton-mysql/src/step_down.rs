@@ -32,7 +32,7 @@ impl Control<'_> {
         if facts.writable {
             return Err(Error::NotYet("the server is open for writes although it was made read-only".to_owned()));
         }
-        Ok(facts.frozen())
+        Ok(self.frozen(facts))
     }
 
     async fn close(&self, wait_s: u64) -> Result<(), Error> {

@@ -38,7 +38,7 @@ pub(crate) async fn clone_from(
     let sql = format!("CLONE INSTANCE FROM '{user}'@{host}:{port} IDENTIFIED BY {secret} DATA DIRECTORY = {directory}");
     tokio::select! {
         cloned = admin.run("clone the donor", &sql, timing.copy) => cloned?,
-        error = until_hopeless(donor_link, reader, timing.connect) => return Err(error),
+        error = until_hopeless(donor_link, reader.clone(), timing.connect) => return Err(error),
     }
     // again: what the first look did not see yet may have been cloned without its rows
     engines::check_copy(reader.dialect, donor_link, timing.statement).await

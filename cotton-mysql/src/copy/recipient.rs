@@ -10,7 +10,7 @@ use crate::history::{Position, newest};
 use crate::programs::Programs;
 use crate::sql::{Address, Link};
 use crate::{Error, InstanceConfig, config::Timing, process, provision};
-use cotton_core::Endpoint;
+use cotton_core::{Endpoint, GtidSet};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -34,6 +34,14 @@ pub(crate) struct Received {
     state: String,
     donor_applies: bool,
     preparer: PathBuf,
+}
+
+impl Received {
+    /// What is in the copy.
+    pub(crate) fn position(&self) -> Result<GtidSet, Error> {
+        let state = self.state.trim_end().replace('\n', ",");
+        GtidSet::mariadb(&state, "", None).map_err(|error| Error::answer("read the copy's position", error))
+    }
 }
 
 /// Receives a donor's data in `building`, which must be empty. `donor` is its SQL side, for the replication account.

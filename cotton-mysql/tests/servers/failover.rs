@@ -67,7 +67,9 @@ async fn lose_the_primary_under_load(servers: Servers, loss: Loss, rounds: u32) 
         }
         let seen = start.elapsed();
         let (a, b) = tokio::join!(members[1].instance.freeze(), members[2].instance.freeze());
-        let (a, b) = (a.expect("freeze").position, b.expect("freeze").position);
+        let (a, b) = (a.expect("freeze"), b.expect("freeze"));
+        let unapplied = (a.unapplied, b.unapplied);
+        let (a, b) = (a.position, b.position);
         let frozen = start.elapsed();
         if !a.contains(&b) {
             members.swap(1, 2);
@@ -87,7 +89,7 @@ async fn lose_the_primary_under_load(servers: Servers, loss: Loss, rounds: u32) 
         load.progress(1).await;
         let written = load.first_by(winner.endpoint.port).expect("written").duration_since(start);
         eprintln!(
-            "round {round}: seen {seen:.1?} frozen {frozen:.1?} promoted {promoted:.1?} followed {followed:.1?} first write {written:.1?}"
+            "round {round}: seen {seen:.1?} frozen {frozen:.1?} unapplied {unapplied:?} promoted {promoted:.1?} followed {followed:.1?} first write {written:.1?}"
         );
         if loss == Loss::Standstill {
             signal(pid, Signal::CONT);
@@ -102,8 +104,10 @@ async fn lose_the_primary_under_load(servers: Servers, loss: Loss, rounds: u32) 
             // recovery keeps what nobody acknowledged; MariaDB can cut it off
             Followed::Errant(gtids) if !servers.is_mariadb() => {
                 eprintln!("  errant {gtids}: rebuilding");
+                old.instance.kill().await; // nothing is copied over what nobody else has
+                assert!(old.instance.exited().await.expected);
+                std::fs::remove_dir_all(old.root().join("data")).expect("removed");
                 old.instance.copy_from(&other.endpoint).await.expect("copy");
-                assert!(old.instance.exited().await.expected, "of the start before");
                 assert_eq!(old.follow(&winner, true).await, Followed::Attached);
             }
             followed @ (Followed::Errant(_) | Followed::HistoryMissing(_)) => panic!("{followed:?}"),

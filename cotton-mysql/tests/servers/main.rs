@@ -41,8 +41,10 @@ macro_rules! on_each_server {
 mod accounts;
 mod contract;
 mod copies;
+mod drain;
 mod engines;
 mod failover;
 mod process;
+mod received;
 mod replication;
 mod step_down;

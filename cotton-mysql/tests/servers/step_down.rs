@@ -3,7 +3,7 @@
 use crate::load::Load;
 use crate::support::{Member, PATIENCE, Servers, USER, cluster, code, insert, rows, until};
 use cotton_core::gtid::GtidOrder;
-use cotton_core::ports::mysql::{MySql, Promoted, Promotion};
+use cotton_core::ports::mysql::{MySql, Promotion};
 use mysql_async::prelude::Queryable;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -48,8 +48,7 @@ async fn hands_over_under_load(servers: Servers) {
         b.expect("freeze");
         let must_contain = a.expect("freeze").position;
         assert!(must_contain.contains(&last));
-        let promoted = new.instance.promote(&Promotion { must_contain, acks }).await.expect("promote");
-        assert!(matches!(promoted, Promoted::Writable(_)), "{promoted:?}");
+        new.promote_to(&Promotion { must_contain, acks }).await;
         load.turn_to(Arc::clone(&new));
         old.attach(&new, acks > 0).await;
         other.attach(&new, acks > 0).await;

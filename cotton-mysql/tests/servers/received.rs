@@ -1,0 +1,196 @@
+//! What was received and not applied outlives the server's process, and is not given up for nothing.
+
+use crate::drain::{drain, stop_applier, until_received};
+use crate::support::{Member, Servers, cluster, insert, rows, until};
+use cotton_core::ErrorKind;
+use cotton_core::GtidSet;
+use cotton_core::ports::mysql::{Followed, MySql, Promoted, Promotion};
+use mysql_async::prelude::Queryable;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+on_each_server!(
+    received_survives_the_process,
+    a_torn_relay_log_counts_up_to_its_tear,
+    going_on_keeps_the_relay_logs,
+    turning_round_loses_nothing,
+    a_copy_that_lacks_something_replaces_nothing,
+    what_recovery_cuts_off_is_kept,
+);
+
+/// A replica with transactions 0 to 49 received and not applied, and what its primary had. The primary is gone.
+async fn received_and_not_applied(servers: Servers) -> Option<(Vec<Member>, GtidSet)> {
+    let members = cluster(servers, 2, 0).await?;
+    members[1].until_caught_up(&members[0]).await;
+    stop_applier(servers, &members[1]).await;
+    let mut conn = members[0].client().await;
+    for id in 0..50 {
+        insert(&mut conn, id).await.expect("insert");
+    }
+    let wanted = until_received(&members[1], &members[0]).await;
+    members[0].instance.kill().await;
+    Some((members, wanted))
+}
+
+async fn received_survives_the_process(servers: Servers) {
+    let Some((mut members, wanted)) = received_and_not_applied(servers).await else { return };
+    let mut replica = members.pop().expect("the second");
+    // killed, killed again before anything was done, killed while it applies, stopped; also with another executor
+    for round in 0..4 {
+        if round == 3 {
+            replica.instance.stop(20_000).await;
+        } else {
+            replica.instance.kill().await;
+        }
+        if round == 1 {
+            replica = replica.reopened();
+        }
+        assert!(replica.instance.start().await.expect("start").kept, "{round}");
+        let status = replica.probe().await;
+        assert!(status.position.contains(&wanted) && !status.writable, "{round}: {} {wanted}", status.position);
+        assert!(round > 1 || status.unapplied >= 50, "{round}: {}", status.unapplied);
+        if round > 0 {
+            let frozen = replica.instance.freeze().await.expect("freeze");
+            assert!(frozen.position.contains(&wanted) && frozen.obstacle.is_none(), "{round}: {frozen:?}");
+        }
+    }
+    let answers = drain(&replica).await;
+    assert!(answers.iter().all(|drained| drained.position.contains(&wanted)), "{answers:?}");
+    assert_eq!(rows(&mut replica.client().await).await, (0..50).collect::<Vec<_>>());
+    let promotion = Promotion { must_contain: wanted, acks: 0 };
+    assert!(matches!(replica.instance.promote(&promotion).await, Ok(Promoted::Writable(_))));
+    insert(&mut replica.client().await, 50).await.expect("insert");
+    // the primary that was lost comes back as its replica
+    members[0].instance.start().await.expect("restart");
+    members[0].attach(&replica, false).await;
+    members[0].until_has(&(0..=50).collect()).await;
+}
+
+async fn a_torn_relay_log_counts_up_to_its_tear(servers: Servers) {
+    let Some((members, wanted)) = received_and_not_applied(servers).await else { return };
+    let replica = &members[1];
+    replica.instance.kill().await;
+    let (log, bytes) = relay_logs(replica).into_iter().max_by_key(|(_, bytes)| *bytes).expect("there are some");
+    let file = std::fs::OpenOptions::new().write(true).open(log).expect("ours");
+    file.set_len(bytes - 3).expect("torn in its last event");
+    assert!(replica.instance.start().await.expect("start").kept);
+    let position = replica.probe().await.position;
+    assert!(!position.contains(&wanted), "the last one is not there as a whole");
+    let answers = drain(replica).await;
+    assert!(answers.iter().all(|drained| drained.position.contains(&position)), "{answers:?}");
+    assert_eq!(rows(&mut replica.client().await).await, (0..49).collect::<Vec<_>>());
+    let promotion = Promotion { must_contain: position, acks: 0 };
+    assert!(matches!(replica.instance.promote(&promotion).await, Ok(Promoted::Writable(_))));
+}
+
+/// Names and lengths.
+fn relay_logs(member: &Member) -> Vec<(PathBuf, u64)> {
+    let entries = std::fs::read_dir(member.root().join("data")).expect("there is data").flatten();
+    let logs = entries.filter(|entry| {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        name.strip_prefix("relay.").is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
+    });
+    logs.map(|entry| (entry.path(), entry.metadata().expect("it is there").len())).collect()
+}
+
+/// The receiver has stopped, the applier is behind: what was received is not fetched again, so that it is there all the
+/// time.
+async fn going_on_keeps_the_relay_logs(servers: Servers) {
+    let Some(members) = cluster(servers, 2, 0).await else { return };
+    let (primary, replica) = (&members[0], &members[1]);
+    replica.until_caught_up(primary).await;
+    let mut blocker = replica.admin().await;
+    blocker.query_drop("FLUSH TABLES WITH READ LOCK").await.expect("block the applier");
+    let mut conn = primary.client().await;
+    for id in 0..20 {
+        insert(&mut conn, id).await.expect("insert");
+    }
+    until_received(replica, primary).await;
+    let stop = if servers == Servers::MySql97 { "STOP REPLICA IO_THREAD" } else { "STOP SLAVE IO_THREAD" };
+    replica.admin().await.query_drop(stop).await.expect("stop");
+    let before: BTreeSet<_> = relay_logs(replica).into_iter().map(|(path, _)| path).collect();
+    assert_eq!(replica.follow(primary, false).await, Followed::Attached);
+    replica.until_connected().await;
+    let after: BTreeSet<_> = relay_logs(replica).into_iter().map(|(path, _)| path).collect();
+    assert!(after.is_superset(&before), "{before:?} {after:?}");
+    blocker.query_drop("UNLOCK TABLES").await.expect("unblock");
+    insert(&mut conn, 20).await.expect("insert");
+    replica.until_has(&(0..=20).collect()).await;
+}
+
+/// A replica that is behind follows another primary, which has all that it received.
+async fn turning_round_loses_nothing(servers: Servers) {
+    let Some(members) = cluster(servers, 3, 0).await else { return };
+    for replica in &members[1..] {
+        replica.until_caught_up(&members[0]).await;
+    }
+    stop_applier(servers, &members[2]).await;
+    let mut conn = members[0].client().await;
+    for id in 0..30 {
+        insert(&mut conn, id).await.expect("insert");
+    }
+    let wanted = until_received(&members[2], &members[0]).await;
+    members[1].until_caught_up(&members[0]).await;
+    members[0].instance.kill().await;
+    for member in &members[1..] {
+        member.instance.freeze().await.expect("freeze");
+    }
+    stop_applier(servers, &members[2]).await;
+    members[2].instance.kill().await;
+    members[2].instance.start().await.expect("start");
+    members[1].promote(0).await;
+    assert_eq!(members[2].follow(&members[1], false).await, Followed::Attached);
+    assert!(members[2].probe().await.position.contains(&wanted), "at any time");
+    members[2].until_connected().await;
+    insert(&mut members[1].client().await, 30).await.expect("insert");
+    members[2].until_has(&(0..=30).collect()).await;
+}
+
+async fn a_copy_that_lacks_something_replaces_nothing(servers: Servers) {
+    if servers == Servers::MySql56 {
+        return; // it cannot copy
+    }
+    let Some(members) = cluster(servers, 3, 0).await else { return };
+    let mut conn = members[0].client().await;
+    insert(&mut conn, 1).await.expect("insert");
+    members[1].until_has(&BTreeSet::from([1])).await;
+    members[1].instance.freeze().await.expect("freeze");
+    insert(&mut conn, 2).await.expect("insert");
+    members[2].until_has(&BTreeSet::from([1, 2])).await;
+    let error = members[2].instance.copy_from(&members[1].endpoint).await.expect_err("it would lose the second");
+    assert_eq!(error.kind, ErrorKind::Conflict, "{}", error.chain());
+    assert!(error.is_temporary() && error.chain().contains("lacks"), "{}", error.chain());
+    members[2].instance.provision().await.expect("the data is there");
+    members[2].instance.start().await.expect("start");
+    assert_eq!(rows(&mut members[2].client().await).await, [1, 2]);
+    members[1].instance.copy_from(&members[2].endpoint).await.expect("the other way round");
+    assert_eq!(rows(&mut members[1].client().await).await, [1, 2]);
+}
+
+/// MariaDB's recovery may cut off what nobody acknowledged: a copy of the log is kept beside the data.
+async fn what_recovery_cuts_off_is_kept(servers: Servers) {
+    if servers != Servers::MariaDb {
+        return;
+    }
+    let Some(members) = cluster(servers, 2, 1).await else { return };
+    let (old, replica) = (&members[0], &members[1]);
+    let mut conn = old.client().await;
+    insert(&mut conn, 1).await.expect("acknowledged");
+    replica.until_has(&BTreeSet::from([1])).await;
+    replica.instance.freeze().await.expect("freeze");
+    let writing = tokio::spawn(async move { insert(&mut conn, 2).await });
+    until("waiting", || async { old.probe().await.waiting == 1 }).await;
+    old.instance.kill().await;
+    writing.await.expect("no panic").expect_err("nobody acknowledged it");
+    replica.promote(0).await;
+    assert!(!old.instance.start_replaced().await.expect("start").kept, "some may be gone");
+    assert_eq!(rows(&mut old.client().await).await, [1], "it is cut off");
+    let logs = std::fs::read_dir(old.root().join("tails/1")).expect("kept").flatten();
+    let largest = logs.map(|log| log.metadata().expect("it is there").len()).max();
+    assert!(largest.is_some_and(|bytes| bytes > 300), "{largest:?}");
+    old.attach(replica, false).await;
+    // nothing is cut off, nothing is kept
+    old.instance.kill().await;
+    old.instance.start_replaced().await.expect("start");
+    assert_eq!(std::fs::read_dir(old.root().join("tails")).expect("there").count(), 1);
+}
