@@ -50,7 +50,7 @@ async fn a_long_change_is_waited_for(servers: Servers) {
     let mut conn = members[0].client().await;
     conn.query_drop("CREATE TABLE app.l (a INT, b VARCHAR(40), c INT)").await.expect("no key");
     conn.query_drop("INSERT INTO app.l VALUES (1, 'some text', 0)").await.expect("insert");
-    let rows_in_l = if servers.is_mariadb() { 14 } else { 12 };
+    let rows_in_l = 12; // MariaDB reads them all for each of them
     for _ in 0..rows_in_l {
         conn.query_drop("INSERT INTO app.l SELECT a + 1, b, c FROM app.l").await.expect("twice as many");
     }

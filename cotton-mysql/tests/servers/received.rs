@@ -56,7 +56,7 @@ async fn received_survives_the_process(servers: Servers) {
     }
     let answers = drain(&replica).await;
     assert!(answers.iter().all(|drained| drained.position.contains(&wanted)), "{answers:?}");
-    assert_eq!(rows(&mut replica.client().await).await, (0..50).collect::<Vec<_>>());
+    replica.until_has(&(0..50).collect()).await; // what is in the binary log is seen by others a moment later
     let promotion = Promotion { must_contain: wanted, acks: 0 };
     assert!(matches!(replica.instance.promote(&promotion).await, Ok(Promoted::Writable(_))));
     insert(&mut replica.client().await, 50).await.expect("insert");
@@ -78,7 +78,7 @@ async fn a_torn_relay_log_counts_up_to_its_tear(servers: Servers) {
     assert!(!position.contains(&wanted), "the last one is not there as a whole");
     let answers = drain(replica).await;
     assert!(answers.iter().all(|drained| drained.position.contains(&position)), "{answers:?}");
-    assert_eq!(rows(&mut replica.client().await).await, (0..49).collect::<Vec<_>>());
+    replica.until_has(&(0..49).collect()).await; // what is in the binary log is seen by others a moment later
     let promotion = Promotion { must_contain: position, acks: 0 };
     assert!(matches!(replica.instance.promote(&promotion).await, Ok(Promoted::Writable(_))));
 }
@@ -108,7 +108,10 @@ async fn going_on_keeps_the_relay_logs(servers: Servers) {
     until_received(replica, primary).await;
     let stop = if servers == Servers::MySql97 { "STOP REPLICA IO_THREAD" } else { "STOP SLAVE IO_THREAD" };
     replica.admin().await.query_drop(stop).await.expect("stop");
-    let before: BTreeSet<_> = relay_logs(replica).into_iter().map(|(path, _)| path).collect();
+    // the first one, which is all but empty, may go by itself
+    let before = relay_logs(replica).into_iter().filter(|(_, bytes)| *bytes > 1024);
+    let before: BTreeSet<_> = before.map(|(path, _)| path).collect();
+    assert!(!before.is_empty());
     assert_eq!(replica.follow(primary, false).await, Followed::Attached);
     replica.until_connected().await;
     let after: BTreeSet<_> = relay_logs(replica).into_iter().map(|(path, _)| path).collect();
