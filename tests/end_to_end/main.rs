@@ -11,6 +11,7 @@ mod lifecycle;
 mod other_servers;
 mod recovery;
 mod scaling;
+mod slow_appliers;
 mod switchover;
 
 use cotton_tests::{Api, Client, Cluster, Directory, Failure, Flavour, Member, Options, Process, RealCotton, Wanted};
