@@ -199,8 +199,8 @@ impl World {
             Operation::Freeze { .. } | Operation::StepDown { .. } => frozen("0-1-5"),
             Operation::Drain { .. } => Outcome::Drained(Drained {
                 position: gtids("0-1-5"),
-                unapplied: u64::from(how % 3),
-                done: how.is_multiple_of(3),
+                unapplied: u64::from(how.is_multiple_of(3)),
+                done: !how.is_multiple_of(3),
                 obstacle: how.is_multiple_of(7).then(|| "1062".to_owned()),
             }),
             Operation::Promote { .. } if how.is_multiple_of(7) => Outcome::Promoted(Promoted::Incomplete("x".into())),
