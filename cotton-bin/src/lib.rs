@@ -6,7 +6,7 @@
 //! - [`config`]: what people write in flags and forms
 //! - [`cli`], [`local`]: the command `cotton`, and a whole cotton on one machine
 //! - [`mesos`], [`front`]: the stock scheduler on Mesos and ZooKeeper, and the server that answers for it while it leads or not
-//! - [`trust`]: whether secrets and directories are as private as they should be
+//! - [`trust`], [`open_files`]: whether secrets and directories are as private as they should be; the limit of open files
 //! - [`executor`], [`administrator`]: what runs one member, and an account of those who run the agents
 
 pub mod administrator;
@@ -19,6 +19,7 @@ pub mod executor;
 pub mod front;
 pub mod local;
 pub mod mesos;
+pub mod open_files;
 mod patience;
 pub mod secret;
 pub mod signals;

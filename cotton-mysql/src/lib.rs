@@ -41,6 +41,7 @@ mod dirs;
 mod drain;
 mod engines;
 mod error;
+mod files;
 mod history;
 pub mod install;
 mod instance;

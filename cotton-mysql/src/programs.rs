@@ -3,7 +3,7 @@
 use crate::dialect::Dialect;
 use crate::dirs::{Dirs, check_reachable};
 use crate::install::Installed;
-use crate::{Error, RunAs};
+use crate::{Error, RunAs, files};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -18,6 +18,7 @@ const BESIDE: [&str; 3] = ["bin", "sbin", "scripts"];
 pub(crate) struct Programs {
     pub(crate) mysqld: PathBuf,
     pub(crate) setpriv: PathBuf,
+    prlimit: PathBuf,
     dirs: Vec<PathBuf>,
     /// What the server must always be told.
     arguments: Vec<String>,
@@ -46,7 +47,8 @@ impl Programs {
         let dirs = if programs.is_empty() { system() } else { programs };
         let mysqld = search(&dirs, &["mariadbd", "mysqld"], INSTALL)?;
         let setpriv = search(&system(), &["setpriv"], "install util-linux")?;
-        Ok(Self { mysqld, setpriv, dirs, arguments, libraries, env: None })
+        let prlimit = search(&system(), &["prlimit"], "install util-linux")?;
+        Ok(Self { mysqld, setpriv, prlimit, dirs, arguments, libraries, env: None })
     }
 
     /// One of the server's other programs: in the same directories, or in one beside the server's.
@@ -77,19 +79,19 @@ impl Programs {
 
     /// A command of the server itself. The option of its configuration must come first, others may follow.
     pub(crate) fn server(&self, dirs: &Dirs, configuration: &str) -> std::process::Command {
-        let mut command = self.command(&self.mysqld, dirs);
+        let mut command = self.command(&self.mysqld, dirs, files::SERVER);
         command.arg(configuration).args(&self.arguments);
         command
     }
 
-    /// A command that runs as the server does and ends with the thread that starts it.
-    pub(crate) fn command(&self, program: &Path, dirs: &Dirs) -> std::process::Command {
+    /// A command that runs as the server does, ends with the thread that starts it, and may have so many files open.
+    pub(crate) fn command(&self, program: &Path, dirs: &Dirs, files: u64) -> std::process::Command {
         let mut command = std::process::Command::new(&self.setpriv);
         command.arg("--pdeathsig=KILL");
         if let Some(RunAs { uid, gid }) = dirs.owner {
             command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).arg("--clear-groups");
         }
-        command.arg("--");
+        command.arg("--").arg(&self.prlimit).arg(format!("--nofile={}:", files::granted(files)));
         if let Some(env) = &self.env {
             let mut setting = std::ffi::OsString::from("LD_LIBRARY_PATH=");
             setting.push(std::env::join_paths(&self.libraries).unwrap_or_default());

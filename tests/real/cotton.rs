@@ -30,11 +30,13 @@ pub struct Options {
     pub agents: u32,
     /// More arguments.
     pub arguments: Vec<String>,
+    /// How many files each of its processes may have open.
+    pub open_files: Option<u64>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { flavour: Flavour::MariaDb, agents: 5, arguments: Vec::new() }
+        Self { flavour: Flavour::MariaDb, agents: 5, arguments: Vec::new(), open_files: None }
     }
 }
 
@@ -70,7 +72,11 @@ impl RealCotton {
     pub async fn start_again(&mut self) -> Result<(), Failure> {
         assert!(self.process.is_none(), "it runs");
         let log = File::options().create(true).append(true).open(self.log())?;
-        let mut command = Command::new(program("cotton")?);
+        let program = program("cotton")?;
+        let mut command = Command::new(if self.options.open_files.is_some() { "prlimit".as_ref() } else { program.as_path() });
+        if let Some(files) = self.options.open_files {
+            command.arg(format!("--nofile={files}:{files}")).arg(&program);
+        }
         command.arg("local").arg("--dir").arg(self.path()).args(["--port", &self.port.to_string()]);
         command.args(["--agents", &self.options.agents.to_string()]);
         let (first, last) = self.ports();

@@ -1,6 +1,6 @@
 //! Runs one member of a cluster; started by a Mesos agent.
 
-use cotton_bin::{executor, telemetry};
+use cotton_bin::{executor, open_files, telemetry};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         }
     }
     telemetry::start(false);
+    open_files::raise();
     let environment = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
     // One thread is enough, and small; and databases are told to end with the thread that has started them.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

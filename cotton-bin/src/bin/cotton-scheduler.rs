@@ -2,7 +2,7 @@
 
 use cotton_bin::config::scheduler::{FlagError, Master, SchedulerFlags};
 use cotton_bin::local::{System, SystemConfig, SystemError};
-use cotton_bin::{mesos, telemetry};
+use cotton_bin::{mesos, open_files, telemetry};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         }
     };
     telemetry::start(flags.verbose);
+    open_files::raise();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

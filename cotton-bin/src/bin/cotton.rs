@@ -2,10 +2,12 @@
 
 use clap::Parser;
 use cotton_bin::cli::{Cli, CliError};
+use cotton_bin::open_files;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    open_files::raise();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

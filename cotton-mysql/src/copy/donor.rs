@@ -9,7 +9,11 @@ use crate::dirs::{Dirs, random_hex};
 use crate::programs::Programs;
 use crate::provision::{RemoveOnDrop, SecretFile};
 use crate::sql::Link;
+<<<<<<< HEAD
 use crate::{Error, accounts, engines, process};
+=======
+use crate::{Error, accounts, files, process};
+>>>>>>> 3c557b4 (Idle connections stop nothing: the API has seats, time limits and a share of the descriptors; tools get the files they need)
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -133,9 +137,11 @@ impl Donor {
         self.dirs.make_own(&target)?;
         let _target = RemoveOnDrop(target.clone());
         let options = SecretFile::write(&self.dirs, &self.options())?;
-        let mut command = self.programs.command(&program, &self.dirs);
+        let files = files::for_all_of(&self.dirs.data()).await; // it opens all tables at once
+        let mut command = self.programs.command(&program, &self.dirs, files);
         command.arg(format!("--defaults-file={}", options.0.display())).args(["--backup", "--stream=xbstream"]);
         command.arg(format!("--target-dir={}", target.display()));
+        command.arg(format!("--open-files-limit={}", files::granted(files)));
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let log = self.dirs.log().join("backup.log");
         let file = std::fs::File::create(&log).map_err(|e| Error::file("create", &log, e))?;
@@ -150,8 +156,8 @@ impl Donor {
         let status = child.wait(stall).await?;
         let text = std::fs::read_to_string(&log).unwrap_or_default();
         if !status.success() || !text.trim_end().ends_with("completed OK!") {
-            let last = process::last_error(&log, 0).unwrap_or_default();
-            let how = format!("{}: {last}", process::describe(status));
+            let reason = files::advice(&text, files).or_else(|| process::last_error(&log, 0)).unwrap_or_default();
+            let how = format!("{}: {reason}", process::describe(status));
             return Err(Error::Ended { what: "mariabackup".to_owned(), how });
         }
         Ok(format!("{before};{}", self.state().await?))

@@ -9,7 +9,7 @@ use crate::dirs::Dirs;
 use crate::history::{Position, newest};
 use crate::programs::Programs;
 use crate::sql::{Address, Link};
-use crate::{Error, InstanceConfig, config::Timing, process, provision};
+use crate::{Error, InstanceConfig, config::Timing, files, process, provision};
 use cotton_core::{Endpoint, GtidSet};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -115,11 +115,17 @@ impl Recipient<'_> {
         let connected = tokio::time::timeout(limit, connect).await;
         let mut wire = connected.map_err(|_| Error::Timeout { what: "the donor's copy server", after: limit })??;
 
-        let mut command = self.programs.command(unpacker, self.dirs);
+        let mut command = self.programs.command(unpacker, self.dirs, files::TOOL);
         command.arg("-x").arg("-C").arg(building);
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        let log = self.dirs.log().join("unpack.log");
+        let said = std::fs::File::create(&log).map_err(|e| Error::file("create", &log, e))?;
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(said);
         let mut child = process::Running::start(command).await?;
-        let lost = |source| Error::System { what: "unpack the copy", source };
+        // that it does not read any more is not the reason that matters
+        let lost = |source| match process::last_error(&log, 0) {
+            Some(said) => Error::CopyIncomplete(format!("mbstream: {said}")),
+            None => Error::System { what: "unpack the copy", source },
+        };
         let mut input = child.stdin().map_err(lost)?;
         // at its end the donor waits for three things, each so long, and only then can say why it failed
         let (mut buffer, stall) = (Vec::new(), 4 * self.config.timing.copy_stall);
@@ -136,12 +142,14 @@ impl Recipient<'_> {
         if end.success() {
             return Ok(states);
         }
-        Err(Error::CopyIncomplete(format!("mbstream ended with {}", process::describe(end))))
+        let said = process::last_error(&log, 0).unwrap_or_default();
+        Err(Error::CopyIncomplete(format!("mbstream ended with {}: {said}", process::describe(end))))
     }
 
     async fn prepare(&self, preparer: &Path, building: &Path) -> Result<(), Error> {
-        let mut command = self.programs.command(preparer, self.dirs);
-        command.arg("--no-defaults").arg("--prepare");
+        let files = files::for_all_of(building).await;
+        let mut command = self.programs.command(preparer, self.dirs, files);
+        command.arg("--no-defaults").arg("--prepare").arg(format!("--open-files-limit={}", files::granted(files)));
         command.arg(format!("--use-memory={}", Sizes::of(self.config).buffer_pool));
         command
             .arg(format!("--target-dir={}", building.display()))
@@ -152,9 +160,10 @@ impl Recipient<'_> {
         if output.status.success() && text.trim_end().ends_with("completed OK!") {
             return Ok(());
         }
-        let last = text.trim_end().lines().next_back().unwrap_or_default();
+        let last = || text.trim_end().lines().next_back().unwrap_or_default().to_owned();
+        let reason = files::advice(&text, files).unwrap_or_else(last);
         Err(Error::CopyIncomplete(format!(
-            "mariabackup --prepare ended with {}: {last}",
+            "mariabackup --prepare ended with {}: {reason}",
             process::describe(output.status)
         )))
     }

@@ -13,6 +13,7 @@ on_each_server!(
     what_the_donor_has_not_committed_is_not_in_the_copy,
     a_copy_that_breaks_changes_nothing,
     the_last_member_gives_a_copy_while_commits_wait,
+    many_tables_and_few_files,
 );
 
 /// Forgets the beginning of a primary's history.
@@ -214,4 +215,30 @@ async fn the_last_member_gives_a_copy_while_commits_wait(servers: Servers) {
     }
     insert(&mut members[0].client().await, 3).await.expect("acknowledged");
     fresh.until_has(&[1, 2, 3].into()).await;
+}
+
+/// The tool opens all tables at once; a soft limit of 1,024 is what services start with.
+async fn many_tables_and_few_files(servers: Servers) {
+    if servers == Servers::MySql56 {
+        return; // no tool
+    }
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let soft = rustix::process::Rlimit { current: Some(1024), maximum: limit.maximum };
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, soft).expect("the hard limit stays");
+    let Some(donor) = Member::running(servers).await else { return };
+    donor.promote(0).await;
+    let mut client = donor.client().await;
+    client.query_drop("CREATE DATABASE many").await.expect("a database");
+    for first in (0..1300).step_by(100) {
+        let tables = (first..first + 100).map(|n| format!("CREATE TABLE many.t{n} (id INT PRIMARY KEY)"));
+        client.query_drop(tables.collect::<Vec<_>>().join("; ")).await.expect("tables");
+    }
+    client.query_drop("INSERT INTO many.t1299 VALUES (7)").await.expect("a row");
+    let fresh = Member::running(servers).await.expect("as the donor");
+    fresh.instance.copy_from(&donor.endpoint).await.expect("a copy");
+    let mut admin = fresh.admin().await;
+    let count = "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = 'many'";
+    assert_eq!(admin.query_first::<u64, _>(count).await.expect("a number"), Some(1300));
+    assert_eq!(admin.query_first::<u64, _>("SELECT id FROM many.t1299").await.expect("a number"), Some(7));
+    rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).expect("as it was");
 }
