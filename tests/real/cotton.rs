@@ -73,7 +73,8 @@ impl RealCotton {
         assert!(self.process.is_none(), "it runs");
         let log = File::options().create(true).append(true).open(self.log())?;
         let program = program("cotton")?;
-        let mut command = Command::new(if self.options.open_files.is_some() { "prlimit".as_ref() } else { program.as_path() });
+        let mut command =
+            Command::new(if self.options.open_files.is_some() { "prlimit".as_ref() } else { program.as_path() });
         if let Some(files) = self.options.open_files {
             command.arg(format!("--nofile={files}:{files}")).arg(&program);
         }

@@ -77,12 +77,7 @@ impl Front {
     }
 
     /// As [`start`](Self::start), with limits of one's own.
-    pub fn with_limits(
-        listener: TcpListener,
-        stopping: watch::Sender<bool>,
-        router: Router,
-        limits: Limits,
-    ) -> Self {
+    pub fn with_limits(listener: TcpListener, stopping: watch::Sender<bool>, router: Router, limits: Limits) -> Self {
         let router = Arc::new(RwLock::new(router));
         let server = tokio::spawn(accept(listener, Arc::clone(&router), limits, stopping.subscribe()));
         Self { router, stopping, server }
@@ -102,12 +97,7 @@ impl Front {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    router: Arc<RwLock<Router>>,
-    limits: Limits,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn accept(listener: TcpListener, router: Arc<RwLock<Router>>, limits: Limits, mut stop: watch::Receiver<bool>) {
     let seats = Seats::new(limits);
     let mut serving = JoinSet::new(); // ends with us
     loop {

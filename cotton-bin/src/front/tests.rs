@@ -80,7 +80,8 @@ async fn a_head_has_its_time_and_so_has_a_rest() {
 
 #[tokio::test]
 async fn who_does_not_read_has_to_leave() {
-    let endless = || async { Body::from_stream(futures::stream::repeat_with(|| Ok::<_, Infallible>(vec![0_u8; 1 << 16]))) };
+    let endless =
+        || async { Body::from_stream(futures::stream::repeat_with(|| Ok::<_, Infallible>(vec![0_u8; 1 << 16]))) };
     let (_front, address) = serving(Router::new().route("/x", get(endless)), limits(1)).await;
     let mut deaf = connect(address).await;
     deaf.write_all(b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("taken");
@@ -115,7 +116,10 @@ async fn when_all_are_being_answered_others_are_told_to_come_again() {
         let said = rest(&mut connect(address).await).await;
         if said.starts_with("HTTP/1.1 503") {
             let (head, body) = said.split_once("\r\n\r\n").expect("a whole answer");
-            assert!(head.contains("retry-after: 1") && head.ends_with(&format!("content-length: {}", body.len())), "{head}");
+            assert!(
+                head.contains("retry-after: 1") && head.ends_with(&format!("content-length: {}", body.len())),
+                "{head}"
+            );
             break;
         }
         assert!(start.elapsed() < Duration::from_secs(20), "the first request is being answered");
@@ -133,7 +137,10 @@ async fn streams_end_with_the_server_and_leave_room_for_others() {
         let end = async move { drop(stopping.wait_for(|stop| *stop).await) };
         async move {
             let first = futures::stream::iter([Ok::<_, Infallible>(sse::Event::default().data("first"))]);
-            Sse::new(futures::StreamExt::take_until(futures::StreamExt::chain(first, futures::stream::pending()), Box::pin(end)))
+            Sse::new(futures::StreamExt::take_until(
+                futures::StreamExt::chain(first, futures::stream::pending()),
+                Box::pin(end),
+            ))
         }
     };
     let router = text("here").route("/events", get(events));
