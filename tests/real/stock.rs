@@ -21,6 +21,8 @@ pub struct StockOptions {
     pub ensemble: bool,
     /// More flags of the schedulers, with their values.
     pub flags: Vec<(&'static str, String)>,
+    /// How many files each scheduler may have open.
+    pub open_files: Option<u64>,
 }
 
 /// Mesos, `ZooKeeper`, and schedulers that can be started and killed. Dropping it ends everything.
@@ -32,6 +34,7 @@ pub struct Stock {
     /// Where state, discovery and election are.
     pub zookeeper: ZooKeeper,
     flags: Vec<(&'static str, String)>,
+    open_files: Option<u64>,
     directory: Directory,
 }
 
@@ -52,7 +55,7 @@ impl Stock {
         let mesos = RealMesos::start(options.mesos).await?;
         let directory = Directory::new()?;
         std::fs::create_dir_all(directory.path())?;
-        let this = Self { schedulers: Vec::new(), mesos, zookeeper, flags: options.flags, directory };
+        let this = Self { schedulers: Vec::new(), mesos, zookeeper, flags: options.flags, open_files: options.open_files, directory };
         let path = |name: &str| this.directory.path().join(name);
         for (name, content) in [("key", [7; 32].as_slice()), ("admin.yml", b"username: root\npassword: secret\n")] {
             std::fs::write(path(name), content)?;
@@ -107,7 +110,11 @@ impl Stock {
         assert!(self.schedulers[number].is_none(), "it runs");
         let path = |name: &str| self.directory.path().join(name).display().to_string();
         let log = File::options().create(true).append(true).open(path(&format!("scheduler-{number}.log")))?;
-        let mut command = Command::new(program("cotton-scheduler")?);
+        let program = program("cotton-scheduler")?;
+        let mut command = Command::new(if self.open_files.is_some() { "prlimit".as_ref() } else { program.as_path() });
+        if let Some(files) = self.open_files {
+            command.arg(format!("--nofile={files}:{files}")).arg(&program);
+        }
         let zk = self.zookeeper.url("", "/mysos");
         let usual = [
             ("port", self.port(number).to_string()),

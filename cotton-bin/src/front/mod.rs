@@ -143,7 +143,8 @@ async fn serve(
         let router = router.read().unwrap_or_else(PoisonError::into_inner).clone();
         let seat = Arc::clone(&answering);
         async move {
-            let Ok(response) = router.oneshot(request.map(Body::new) as Request).await;
+            let request: Request = request.map(Body::new);
+            let Ok(response) = router.oneshot(request).await;
             if is_stream(&response) {
                 seat.now(Activity::Streaming);
             }

@@ -85,6 +85,7 @@ async fn who_does_not_read_has_to_leave() {
     let (_front, address) = serving(Router::new().route("/x", get(endless)), limits(1)).await;
     let mut deaf = connect(address).await;
     deaf.write_all(b"GET /x HTTP/1.1\r\nhost: x\r\n\r\n").await.expect("taken");
+    deaf.read_exact(&mut [0]).await.expect("it is being answered");
     let start = Instant::now();
     loop {
         // there is one seat, and that is taken until the server notices
@@ -101,8 +102,10 @@ async fn who_does_not_read_has_to_leave() {
 #[tokio::test]
 async fn when_all_are_being_answered_others_are_told_to_come_again() {
     let (tell, told) = watch::channel(false);
+    let (begin, mut begun) = watch::channel(false);
     let waiting = move || {
         let mut told = told.clone();
+        begin.send_replace(true);
         async move {
             let _ = told.wait_for(|told| *told).await;
             "late"
@@ -111,6 +114,7 @@ async fn when_all_are_being_answered_others_are_told_to_come_again() {
     let (_front, address) = serving(Router::new().route("/x", get(waiting)), limits(1)).await;
     let mut first = connect(address).await;
     first.write_all(b"GET /x HTTP/1.0\r\n\r\n").await.expect("taken");
+    begun.wait_for(|begun| *begun).await.expect("it is being answered");
     let start = Instant::now();
     loop {
         let said = rest(&mut connect(address).await).await;
