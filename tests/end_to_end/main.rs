@@ -7,7 +7,6 @@ mod bad_input;
 mod demo;
 mod engines;
 mod failover;
-mod few_files;
 mod lifecycle;
 mod other_servers;
 mod recovery;

@@ -5,7 +5,6 @@ mod checks;
 mod discovery;
 mod drain;
 mod faults;
-mod few_files;
 mod framework;
 mod isolation;
 mod lifecycle;
