@@ -72,7 +72,7 @@ impl Programs {
                 "{program} cannot take {argument}: install the server in a path without spaces"
             )));
         }
-        let mut command = self.command(program, dirs);
+        let mut command = self.command(program, dirs, files::SERVER);
         command.arg(configuration).args(&self.arguments);
         Ok(command)
     }
