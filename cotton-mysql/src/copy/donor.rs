@@ -9,11 +9,7 @@ use crate::dirs::{Dirs, random_hex};
 use crate::programs::Programs;
 use crate::provision::{RemoveOnDrop, SecretFile};
 use crate::sql::Link;
-<<<<<<< HEAD
-use crate::{Error, accounts, engines, process};
-=======
-use crate::{Error, accounts, files, process};
->>>>>>> 3c557b4 (Idle connections stop nothing: the API has seats, time limits and a share of the descriptors; tools get the files they need)
+use crate::{Error, accounts, engines, files, process};
 use secrecy::{ExposeSecret, SecretString};
 use std::path::PathBuf;
 use std::process::Stdio;
