@@ -97,7 +97,7 @@ impl Machines {
                     Order::Follow { .. } => MemberRole::Following { connected: true },
                 };
             }
-            ToExecutor::Directive(_) | ToExecutor::LetGo => {}
+            ToExecutor::Directive(_) | ToExecutor::Accounts { .. } | ToExecutor::LetGo => {}
         });
     }
 

@@ -9,17 +9,18 @@
 //! - `COTTON_LOG`: what to log
 
 use crate::administrator::{self, AdministratorError};
+use crate::run_as;
 use crate::secret::{KeyError, OpenError, SealingKey};
 use cotton_core::driver::executor;
 use cotton_core::driver::memory::FileMemory;
 use cotton_core::executor::ExecutorConfig;
 use cotton_core::ports::mysql::MySql;
 use cotton_core::protocol::MemberTask;
-use cotton_core::{Durability, ErrorKind, PortError};
+use cotton_core::{Durability, ErrorKind, PortError, Sealed};
 use cotton_mesos::executor::EnvironmentError;
 use cotton_mesos::{ExecutorEnvironment, HttpExecutorLink, LinkError};
 use cotton_mysql::install::{FromArchive, Limits, SpecError};
-use cotton_mysql::{Instance, InstanceConfig, Passwords};
+use cotton_mysql::{Instance, InstanceConfig, Passwords, Unseal};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -101,6 +102,8 @@ fn open(task: MemberTask, sandbox: &Path, environment: &Environment) -> Result<I
     };
     let (root, server_id) = (sandbox.join(MEMBER_DIRECTORY), task.member.server_id());
     let mut config = InstanceConfig::new(root, task.endpoint, server_id, task.resources, task.user, passwords);
+    config.unseal = Some(Unseal(Arc::new(move |sealed: &Sealed| key.open(sealed).ok())));
+    config.run_as = run_as::of(task.number, &config.root);
     config.semi_sync = task.durability == Durability::SemiSync;
     config.programs = environment.get("COTTON_MYSQL_BIN_DIR").map(Into::into);
     if let Some(address) = environment.get("COTTON_BIND_ADDRESS") {
@@ -146,6 +149,7 @@ mod tests {
     fn task(key: &SealingKey) -> MemberTask {
         let seal = |clear: &str| key.seal(&SecretString::from(clear)).expect("randomness");
         MemberTask {
+            number: 0,
             cluster: "a".parse().expect("valid"),
             member: MemberId(0),
             endpoint: Endpoint::new("127.0.0.1", 31_000),

@@ -21,6 +21,7 @@ pub mod local;
 pub mod mesos;
 pub mod open_files;
 mod patience;
+mod run_as;
 pub mod secret;
 pub mod signals;
 pub mod store;

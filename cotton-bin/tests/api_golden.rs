@@ -274,6 +274,27 @@ async fn routes_of_v1() {
     story.ask("PATCH /api/v1/clusters/a", &known, r#"{"size": 2}"#).await;
     story.json("POST /api/v1/clusters/nothing/switchover", "{}").await;
 
+    story.title("further accounts");
+    story.json("POST /api/v1/clusters/b/users/report", r#"{"kind": "read-only"}"#).await;
+    for (user, body) in [
+        ("report", r#"{"kind": "read-only", "databases": ["shop"], "user_password": "given"}"#),
+        ("report", "{}"),
+        ("cdc", r#"{"kind": "replication"}"#),
+        ("root", "{}"),
+        ("x", r#"{"kind": "all"}"#),
+        ("x", r#"{"databases": ["mysql"]}"#),
+        ("x", r#"{"databases": "shop"}"#),
+        ("x", r#"{"user_password": "it's"}"#),
+    ] {
+        story.ask(&format!("POST /api/v1/clusters/b/users/{user}"), &known_b, body).await;
+    }
+    story.get("/api/v1/clusters/b/users").await;
+    story.ask("POST /api/v1/clusters/b/users/cdc/rotate", &known_b, "").await;
+    story.ask("POST /api/v1/clusters/b/users/nobody/rotate", &known_b, "").await;
+    story.ask("DELETE /api/v1/clusters/b/users/cdc", &known_b, "").await;
+    story.ask("DELETE /api/v1/clusters/b/users/cdc", &known_b, "").await;
+    story.get("/api/v1/clusters/nothing/users").await;
+
     story.title("what is refused");
     for name in ["A", "-a", "a.b", "%2e%2e", "%ff", "%00", &"x".repeat(64)] {
         story.json(&format!("POST /api/v1/clusters/{name}"), r#"{"user": "jane"}"#).await;

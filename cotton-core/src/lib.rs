@@ -56,6 +56,7 @@
 //!
 //! The driver does these steps for many clusters at once; an embedder gives it ports of his own, see the examples.
 
+pub mod account;
 pub mod cluster;
 #[cfg(feature = "driver")]
 pub mod driver;

@@ -4,10 +4,11 @@
 //! [`Directive`] is the whole of what a member shall be, ranked by `(epoch, stage)`, repeated until a [`Report`] shows
 //! that it was obeyed; an executor obeys the highest rank it has seen and refuses lower ones.
 
+use crate::account::Account;
 use crate::{ClusterName, Durability, Endpoint, Epoch, GtidSet, MemberId, Resources, Secrets};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Version of this protocol; both sides refuse others in words.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -79,6 +80,10 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ProtocolError> {
 pub struct MemberTask {
     /// Cluster it belongs to.
     pub cluster: ClusterName,
+    /// Number of the cluster, which no other of its scheduler has; decides the account of the machine that its servers run as,
+    /// where they are started as root.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub number: u64,
     /// Which member it is; decides `server_id`.
     pub member: MemberId,
     /// Where the server shall listen, and be reached by the others.
@@ -212,6 +217,13 @@ pub enum ToExecutor {
         /// How many other members may be connected to a primary whose report is answered.
         #[serde(default)]
         others: u32,
+    },
+    /// The further accounts that the cluster shall have, by name; `None` for those that were dropped. To its primary.
+    Accounts {
+        /// Grows with every change.
+        revision: u64,
+        /// All of them.
+        accounts: BTreeMap<String, Option<Account>>,
     },
     /// A kill of this member's task need not wait for a successor: it is wanted, or nobody is there to take its place.
     LetGo,

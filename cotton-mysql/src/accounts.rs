@@ -1,19 +1,22 @@
-//! The accounts of a server, made in its bootstrap and never again, so that no binary log holds them.
+//! The accounts of a server: what each may do, and the statements of the bootstrap that make them. No binary log holds
+//! those; what is changed later is changed by [`upkeep`](crate::upkeep) on the open primary.
 //!
 //! - `root` exists because system tables want it; it is locked and nobody knows its password, unless those who run the
 //!   machines want it for themselves.
 //! - They may have one account, of any name, which can do everything and comes from `localhost` only.
 //! - [`ADMIN`] can do everything and comes from `localhost` only: over the unix socket, since names are not resolved.
-//! - [`REPLICATION`] is what replicas connect with.
-//! - The cluster's user may do everything in its databases and hand that on; it may not write the server's own tables,
-//!   and has none of the privileges that pass `read_only` or change it, skip the binary log, read or write files, stop
-//!   the server or control replication.
-//!
-//! Before MySQL 8.0.16 a user who may create accounts can rename and take over any account. That is mischief by a
-//! cluster's owner within the own cluster, which we document and do not try to prevent.
+//! - [`REPLICATION`] is what replicas connect with. Nobody else may acknowledge commits.
+//! - The cluster's user may do everything in its databases. It makes no accounts and hands on no privileges; it does not
+//!   reach the server's own tables, and has none of the privileges that pass `read_only` or change it, skip the binary
+//!   log, read or write files, stop the server or control replication. Where the list of sessions shows statements
+//!   with their passwords (MariaDB, old MySQL), it sees its own sessions only.
+//! - Further accounts are made by [`upkeep`](crate::upkeep) when they are asked for, with no more than the cluster's user.
 
+use crate::cnf::Sizes;
 use crate::dialect::{Dialect, quote};
+use crate::grants::Grants;
 use crate::{Error, InstanceConfig};
+use cotton_core::account::AccountKind;
 use secrecy::ExposeSecret;
 
 /// Manages the server over its unix socket.
@@ -73,46 +76,120 @@ pub(crate) fn bootstrap(dialect: Dialect, config: &InstanceConfig, unknown: &str
     // the second lets a replica see where the binary logs begin
     let monitor = if dialect.is_mariadb() { "BINLOG MONITOR" } else { "REPLICATION CLIENT" };
     line(&format!("GRANT REPLICATION SLAVE, {monitor} ON *.* TO {REPLICATION}@'%'"));
-    line(&format!("CREATE USER {user}@'%' IDENTIFIED BY {user_secret}"));
-    if dialect.is_mysql_from((8, 0, 17)) {
+    if dialect.has_system_user() {
         // the second lets a recipient see, without reading any, whether a clone would lack tables
         line(&format!("GRANT BACKUP_ADMIN, SHOW VIEW ON *.* TO {REPLICATION}@'%'"));
         line(&format!("GRANT SYSTEM_USER ON *.* TO {REPLICATION}@'%'"));
-        line(&format!("GRANT {} ON *.* TO {user}@'%' WITH GRANT OPTION", user_privileges(dialect).join(", ")));
-        let kept_out = MYSQL_SCHEMA_REVOKED.join(", ");
-        line(&format!("REVOKE {kept_out} ON mysql.* FROM {user}@'%'")); // needs partial_revokes, see cnf
-    } else {
-        line(&format!("GRANT {} ON *.* TO {user}@'%'", user_privileges(dialect).join(", ")));
-        line(&format!("GRANT ALL PRIVILEGES ON `%`.* TO {user}@'%' WITH GRANT OPTION"));
-        // the more exact database name wins, so this takes away what `%` gives
-        line(&format!("GRANT SELECT ON mysql.* TO {user}@'%'"));
     }
+    let account = format!("{user}@'%'");
+    line(&format!("CREATE USER {account} IDENTIFIED BY {user_secret}"));
+    for statement in Grants::default().change_to(&of_user(dialect), &account) {
+        line(&statement);
+    }
+    line(&limit_connections(dialect, &account, Sizes::of(config).user_connections));
     let mut text = lines.join("\n");
     text.push('\n');
     Ok(text)
 }
 
-/// Global privileges of the cluster's user.
-fn user_privileges(dialect: Dialect) -> Vec<&'static str> {
-    let mut all = vec!["PROCESS", "SHOW DATABASES", "CREATE USER", "REPLICATION SLAVE"];
-    if dialect.is_mariadb() {
-        all.extend(["BINLOG MONITOR", "SLAVE MONITOR"]);
-        return all;
+/// Says how many connections an account may have at once.
+pub(crate) fn limit_connections(dialect: Dialect, account: &str, most: u64) -> String {
+    if dialect.is_mysql_before((5, 7, 6)) {
+        format!("GRANT USAGE ON *.* TO {account} WITH MAX_USER_CONNECTIONS {most}")
+    } else {
+        format!("ALTER USER {account} WITH MAX_USER_CONNECTIONS {most}")
     }
-    all.extend(["REPLICATION CLIENT", "CREATE TABLESPACE"]);
-    if dialect.is_mysql_from((8, 0, 17)) {
-        all.extend(["SELECT", "CREATE ROLE", "DROP ROLE"]);
-        all.extend(MYSQL_SCHEMA_REVOKED);
-        all.extend(["APPLICATION_PASSWORD_ADMIN", "XA_RECOVER_ADMIN"]);
-    }
-    if dialect.is_mysql_from((8, 0, 23)) {
-        all.extend(["SHOW_ROUTINE", "FLUSH_OPTIMIZER_COSTS", "FLUSH_STATUS", "FLUSH_TABLES", "FLUSH_USER_RESOURCES"]);
-    }
-    all
 }
 
-/// Given everywhere, taken back on the schema `mysql`, which holds the grant tables.
-const MYSQL_SCHEMA_REVOKED: [&str; 16] = [
+/// What lets an account read the binary logs as replicas do.
+pub(crate) const READ_BINLOG: &str = "REPLICATION SLAVE";
+
+/// What shows the state of the binary logs, as a reader of changes needs it, too.
+pub(crate) fn see_binlog(dialect: Dialect) -> &'static str {
+    if dialect.is_mariadb() { "BINLOG MONITOR" } else { "REPLICATION CLIENT" }
+}
+
+/// Everywhere but in the server's own databases.
+const EVERYWHERE: &str = "`%`.*";
+
+/// What the cluster's user may do.
+pub(crate) fn of_user(dialect: Dialect) -> Grants {
+    let mut grants = Grants::default();
+    grants.grant("*.*", ["SHOW DATABASES", see_binlog(dialect)]);
+    if dialect.has_system_user() {
+        grants.grant("*.*", ["PROCESS", "SELECT", "XA_RECOVER_ADMIN"]);
+        grants.grant("*.*", WORK);
+        if dialect.is_mysql_from((8, 0, 20)) {
+            grants.grant("*.*", ["SHOW_ROUTINE"]);
+        }
+        keep_out(dialect, &mut grants);
+        return grants;
+    }
+    if dialect.is_mariadb() {
+        grants.grant("*.*", ["SLAVE MONITOR"]);
+    }
+    grants.grant(EVERYWHERE, ["ALL PRIVILEGES"]);
+    keep_out(dialect, &mut grants);
+    grants
+}
+
+/// What a further account of that kind may do, in all databases or in these.
+pub(crate) fn of_account(dialect: Dialect, kind: AccountKind, databases: &[String]) -> Grants {
+    let mut grants = Grants::default();
+    if kind == AccountKind::Replication {
+        grants.grant("*.*", [READ_BINLOG, see_binlog(dialect)]);
+    }
+    let privileges: &[&str] = match kind {
+        AccountKind::ReadOnly => &["SELECT", "SHOW VIEW"],
+        AccountKind::Replication => &["SELECT", "SHOW VIEW", "LOCK TABLES"],
+        AccountKind::ReadWrite if dialect.has_system_user() => &WORK,
+        AccountKind::ReadWrite => &["ALL PRIVILEGES"],
+    };
+    let writes = kind == AccountKind::ReadWrite;
+    if databases.is_empty() {
+        let everywhere = if dialect.has_system_user() { "*.*" } else { EVERYWHERE };
+        grants.grant(everywhere, privileges.iter().copied());
+        if writes && dialect.has_system_user() {
+            grants.grant(everywhere, ["SELECT"]);
+        }
+        keep_out(dialect, &mut grants);
+        return grants;
+    }
+    for database in databases {
+        // `_` stands for any character, unless privileges can be taken back in one database
+        let name = if dialect.has_system_user() { database.clone() } else { database.replace('_', "\\_") };
+        let on = format!("`{name}`.*");
+        // the servers print the whole of what one database has as one word
+        let privileges = if writes { &["ALL PRIVILEGES"] } else { privileges };
+        grants.grant(&on, privileges.iter().copied());
+    }
+    grants
+}
+
+/// Keeps whoever is let in everywhere out of the databases of the server itself.
+fn keep_out(dialect: Dialect, grants: &mut Grants) {
+    if dialect.has_system_user() {
+        // what is granted on `*.*` is taken back there, see `partial_revokes` in cnf
+        let given: Vec<&str> = WORK.into_iter().chain(["SELECT"]).filter(|right| grants.has("*.*", right)).collect();
+        grants.except("`mysql`.*", given.iter().copied());
+        let written = given.iter().copied().filter(|right| !matches!(*right, "SELECT" | "EXECUTE" | "SHOW VIEW"));
+        grants.except("`sys`.*", written.clone());
+        let known = written.filter(|right| matches!(*right, "INSERT" | "UPDATE" | "DELETE" | "DROP"));
+        grants.except("`performance_schema`.*", known);
+        return;
+    }
+    // The more exact database name wins, so each of these takes away what `%` gives; something harmless must be granted.
+    grants.grant("`mysql`.*", ["SHOW VIEW"]);
+    grants.grant("`mysql`.`proc`", ["SELECT"]); // for dumps of routines
+    grants.grant("`mysql`.`time_zone_name`", ["SELECT"]);
+    grants.grant("`performance_schema`.*", ["LOCK TABLES"]);
+    if !dialect.is_mysql_before((5, 7, 7)) {
+        grants.grant("`sys`.*", ["SELECT", "EXECUTE", "SHOW VIEW"]);
+    }
+}
+
+/// What work in databases takes, on servers that name each privilege; without reading.
+const WORK: [&str; 17] = [
     "INSERT",
     "UPDATE",
     "DELETE",
@@ -128,6 +205,7 @@ const MYSQL_SCHEMA_REVOKED: [&str; 16] = [
     "SHOW VIEW",
     "CREATE ROUTINE",
     "ALTER ROUTINE",
+    "EVENT",
     "TRIGGER",
 ];
 
@@ -142,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cluster_user_has_nothing_that_passes_read_only() {
+    fn nobody_but_us_has_what_reaches_beyond_databases() {
         let kept = [
             "SUPER",
             "READ ONLY ADMIN",
@@ -160,14 +238,30 @@ mod tests {
             "SHUTDOWN",
             "RELOAD",
             "ROLE_ADMIN",
+            "CREATE USER",
+            "CREATE ROLE",
+            "CREATE TABLESPACE",
+            "FLUSH_TABLES",
+            "GRANT OPTION",
         ];
         for dialect in [(MariaDb, (10, 11, 19)), (MySql, (5, 6, 24)), (MySql, (5, 7, 42)), (MySql, (9, 7, 4))] {
             let dialect = Dialect { flavour: dialect.0, version: dialect.1 };
-            for privilege in user_privileges(dialect) {
-                assert!(!kept.contains(&privilege), "{privilege} on {dialect}");
+            let mut all = vec![of_user(dialect)];
+            for kind in [AccountKind::ReadOnly, AccountKind::ReadWrite, AccountKind::Replication] {
+                all.push(of_account(dialect, kind, &[]));
+                all.push(of_account(dialect, kind, &["app".to_owned()]));
             }
+            for grants in all {
+                for privilege in kept {
+                    assert!(!grants.has("*.*", privilege), "{privilege} on {dialect}");
+                }
+                assert!(!grants.has("*.*", "ALL PRIVILEGES"), "{dialect}");
+            }
+            assert!(!of_user(dialect).has("*.*", READ_BINLOG), "only members acknowledge");
             let text = text(dialect.flavour, dialect.version);
             assert!(!text.contains("ALL PRIVILEGES ON *.* TO 'orders'"), "{text}");
+            let of_user = text.lines().filter(|line| line.contains("'orders'"));
+            assert!(!of_user.into_iter().any(|line| line.contains("GRANT OPTION")), "{text}");
         }
     }
 

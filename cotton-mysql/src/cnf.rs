@@ -25,6 +25,9 @@ pub(crate) const NET_TIMEOUT_S: u64 = 4;
 /// and of MySQL 5.6 then end when a second connection in a row breaks before the first event.
 pub(crate) const CONNECT_RETRIES: u32 = u32::MAX;
 
+/// Connections that no account of the cluster's user gets: for us, for replicas, and for whoever is being let in or refused.
+const RESERVED_CONNECTIONS: u64 = 64;
+
 /// What else the text depends on.
 pub(crate) struct Place<'a> {
     pub(crate) socket: &'a Path,
@@ -43,8 +46,9 @@ pub(crate) struct Sizes {
     pub(crate) buffer_pool_instances: u64,
     pub(crate) redo_log: u64,
     pub(crate) binlog: u64,
+    /// For all accounts of the cluster's user together.
+    pub(crate) user_connections: u64,
     pub(crate) connections: u64,
-    pub(crate) reserved_connections: u64,
     pub(crate) tables: u64,
     pub(crate) io_threads: u64,
     pub(crate) appliers: u64,
@@ -69,15 +73,15 @@ impl Sizes {
         let buffer_pool = (wanted / unit * unit).max(5 * MIB);
         let per_instance = buffer_pool / instances;
         let chunk = (0..=7).rev().map(|power| MIB << power).find(|chunk| per_instance.is_multiple_of(*chunk));
-        let connections = (mem_mib / 4).clamp(40, 4000);
+        let user_connections = (mem_mib / 4).clamp(40, 4000) - 16;
         Self {
             buffer_pool,
             buffer_pool_chunk: chunk.unwrap_or(MIB),
             buffer_pool_instances: instances,
             redo_log: power_of_two(buffer_pool / 4, 16 * MIB, (config.resources.disk_bytes / 16).min(2 * GIB)),
             binlog: power_of_two(config.resources.disk_bytes / 32, 16 * MIB, 512 * MIB),
-            connections,
-            reserved_connections: 16,
+            user_connections,
+            connections: user_connections + RESERVED_CONNECTIONS,
             tables: (mem_mib / 2).clamp(200, 4000),
             io_threads: config.resources.cpus_milli.div_ceil(1000).clamp(2, 16),
             appliers: (config.resources.cpus_milli.div_ceil(1000) * 4).clamp(4, 32),
@@ -133,6 +137,16 @@ pub(crate) fn render(server: &Server, config: &InstanceConfig, dirs: &crate::dir
     set("server_id", &place.server_id);
     set("skip_name_resolve", &"ON");
     set("local_infile", &"OFF");
+    // statements reach no file but those of the data directory, neither by FILE nor by DATA DIRECTORY
+    if dialect.is_mysql_from((5, 7, 6)) {
+        set("secure_file_priv", &"NULL");
+    } else {
+        set("secure_file_priv", &dirs.files().display());
+    }
+    if !dialect.is_mysql_from((8, 0, 0)) {
+        set("symbolic_links", &"OFF");
+    }
+    set("event_scheduler", &"OFF"); // on at a promotion only
     set("character_set_server", &"utf8mb4");
 
     // nobody writes and nothing is replicated before we say so
@@ -221,11 +235,8 @@ fn memory(set: &mut dyn FnMut(&str, &dyn std::fmt::Display), dialect: Dialect, s
     if dialect.is_mysql_from((8, 0, 11)) {
         set("mysqlx", &"OFF");
     }
-    if dialect.is_mysql_from((5, 7, 6)) {
-        set("secure_file_priv", &"NULL"); // else the packaged directory must exist
-    }
     set("max_connections", &sizes.connections);
-    set("max_user_connections", &(sizes.connections - sizes.reserved_connections)); // replicas and we get in
+    set("max_user_connections", &sizes.user_connections); // all of the user's accounts share as many, see upkeep
     set("thread_cache_size", &sizes.io_threads.max(8));
     set("table_open_cache", &sizes.tables);
     set("table_definition_cache", &sizes.tables.max(400));
@@ -298,7 +309,7 @@ mod tests {
             let beside = mem_mib * MIB - sizes.buffer_pool.min(mem_mib * MIB);
             assert!(beside >= BESIDE_THE_POOL || sizes.buffer_pool == 5 * MIB, "{mem_mib}: nothing left for the rest");
             assert!(beside <= (mem_mib * MIB / 2).max(BESIDE_THE_POOL + MIB), "{mem_mib}: too much rounded off");
-            assert!(sizes.connections > sizes.reserved_connections);
+            assert!(sizes.user_connections >= 24 && sizes.connections > sizes.user_connections);
             let wasteful = sizes.buffer_pool / sizes.buffer_pool_chunk > 10_000;
             assert!(!wasteful, "{mem_mib}");
         }

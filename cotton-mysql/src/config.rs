@@ -1,9 +1,10 @@
 //! What one server needs to know about itself.
 
 use crate::Error;
-use cotton_core::{Endpoint, Resources};
+use cotton_core::{Endpoint, Resources, Sealed};
 use secrecy::SecretString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Most that [`InstanceConfig::server_id`] may be: the bits above it count the ids that the member has used, since
@@ -83,6 +84,19 @@ impl Default for Timing {
     }
 }
 
+/// Gives the clear text of a sealed password, if it can be opened.
+pub type UnsealFn = dyn Fn(&Sealed) -> Option<SecretString> + Send + Sync;
+
+/// Opens passwords that are stored sealed.
+#[derive(Clone)]
+pub struct Unseal(pub Arc<UnsealFn>);
+
+impl std::fmt::Debug for Unseal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Unseal(..)")
+    }
+}
+
 /// One server.
 #[derive(Clone, Debug)]
 pub struct InstanceConfig {
@@ -104,6 +118,8 @@ pub struct InstanceConfig {
     pub user: String,
     /// Passwords of the accounts.
     pub passwords: Passwords,
+    /// Opens the passwords of further accounts; without it there are none.
+    pub unseal: Option<Unseal>,
     /// One more account, in a data directory that is made here. A copy has those of its donor.
     pub administrator: Option<Administrator>,
     /// Who the server runs as when we are root; else it runs as we do.
@@ -132,10 +148,22 @@ impl InstanceConfig {
             semi_sync: true,
             user: user.into(),
             passwords,
+            unseal: None,
             administrator: None,
             run_as: RunAs::default(),
             timing: Timing::default(),
         }
+    }
+
+    /// Opens a password.
+    pub(crate) fn unsealed(&self, sealed: &Sealed) -> Option<SecretString> {
+        self.unseal.as_ref().and_then(|unseal| (unseal.0)(sealed))
+    }
+
+    /// Where we reach the server over the network.
+    pub(crate) fn own_host(&self) -> &str {
+        let everywhere = |address: &&str| !matches!(*address, "*" | "0.0.0.0" | "::");
+        Some(self.bind_address.as_str()).filter(everywhere).unwrap_or("127.0.0.1")
     }
 
     pub(crate) fn validate(&self) -> Result<(), Error> {

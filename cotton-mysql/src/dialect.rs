@@ -107,6 +107,11 @@ impl Dialect {
         self.is_mysql_from((5, 7, 8))
     }
 
+    /// Whether accounts can be kept from those that may make accounts, and privileges be taken back in one database.
+    pub(crate) fn has_system_user(self) -> bool {
+        self.is_mysql_from((8, 0, 17))
+    }
+
     /// Whether another server's data can be cloned over SQL.
     pub(crate) fn has_clone(self) -> bool {
         self.is_mysql_from((8, 0, 17))

@@ -51,6 +51,11 @@ impl Dirs {
         self.root.join("tmp")
     }
 
+    /// The only place where statements could read or write files. Nobody has the privilege.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.root.join("files")
+    }
+
     pub(crate) fn log(&self) -> PathBuf {
         self.root.join("log")
     }
@@ -84,7 +89,7 @@ impl Dirs {
             }
             check_reachable(&self.root, owner)?;
         }
-        for dir in [self.tmp(), self.log()] {
+        for dir in [self.tmp(), self.log(), self.files()] {
             self.make_own(&dir)?;
         }
         Ok(())

@@ -14,17 +14,20 @@ use crate::replication::Control;
 use crate::sql::{Address, Link};
 use crate::status::{Facts, Reader, Replica};
 use crate::tail::Tail;
+use crate::upkeep::{Upkeep, Wanted};
 use crate::{Error, InstanceConfig, accounts, provision, started};
 use async_trait::async_trait;
+use cotton_core::account::Account;
 use cotton_core::ports::mysql::{
     Drained, Exit, Followed, Following, Frozen, MySql, Promoted, Promotion, ServerStatus, Started,
 };
 use cotton_core::{Endpoint, GtidSet, PortError};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, mpsc, watch};
 use tokio::time::Instant;
 
 /// One MySQL or MariaDB server of this machine: its process, its directory and its SQL side.
@@ -40,6 +43,8 @@ pub struct Instance {
     /// Every start, for `exited`.
     started: mpsc::UnboundedSender<Arc<Mysqld>>,
     exits: tokio::sync::Mutex<Exits>,
+    /// Further accounts, for the time when this server is primary.
+    accounts: watch::Sender<Wanted>,
 }
 
 /// The server's programs, and what they say.
@@ -65,6 +70,8 @@ struct Running {
     socket: SocketDir,
     /// Whether all that the process before had is still here.
     kept: bool,
+    /// While it is primary.
+    upkeep: tokio::sync::Mutex<Option<Upkeep>>,
     /// On MariaDB.
     _copy_server: Option<CopyServer>,
 }
@@ -98,6 +105,7 @@ impl Instance {
             running: Mutex::new(None),
             started,
             exits: tokio::sync::Mutex::new(Exits { starts, current: None }),
+            accounts: watch::Sender::default(),
         })
     }
 
@@ -179,6 +187,7 @@ impl Instance {
             },
             socket: socket_dir,
             kept,
+            upkeep: tokio::sync::Mutex::default(),
             _copy_server: copy_server,
         };
         match self.wait_until_ready(&running).await {
@@ -270,19 +279,23 @@ impl Instance {
 
     /// Today's MySQL remembers whom it has let in once; without that, replicas would need 10 ms more in a failover.
     async fn warm_replication_account(&self, dialect: Dialect) {
-        let everywhere = |address: &&str| !matches!(*address, "*" | "0.0.0.0" | "::");
-        let host = Some(self.config.bind_address.as_str()).filter(everywhere).unwrap_or("127.0.0.1");
         if dialect.is_mysql_from((8, 0, 4)) {
             let password = &self.config.passwords.replication;
-            let link = Link::new(Address::tcp(host, self.config.endpoint.port, accounts::REPLICATION, password));
+            let link = Link::new(Address::tcp(
+                self.config.own_host(),
+                self.config.endpoint.port,
+                accounts::REPLICATION,
+                password,
+            ));
             let _ = link.warm(self.config.timing.connect).await; // only to be faster
         }
     }
 
-    fn control<'a>(&self, running: &'a Running) -> Control<'a> {
+    fn control<'a>(&'a self, running: &'a Running) -> Control<'a> {
         Control {
             link: &running.control,
             reader: running.reader.clone(),
+            user: &self.config.user,
             limit: self.config.timing.statement,
             error_log: self.dirs.error_log(),
         }
@@ -313,7 +326,15 @@ impl Instance {
 
     async fn try_promote(&self, promotion: &Promotion) -> Result<Promoted, Error> {
         let running = self.running()?;
-        self.control(&running).promote(promotion).await
+        let promoted = self.control(&running).promote(promotion).await?;
+        if matches!(promoted, Promoted::Writable(_)) {
+            let mut upkeep = running.upkeep.lock().await;
+            if upkeep.as_ref().is_none_or(|upkeep| !upkeep.is_running()) {
+                let admin = Address::socket(&running.socket.socket(), accounts::ADMIN, &self.config.passwords.admin);
+                *upkeep = Some(Upkeep::start(&self.config, admin, running.reader.clone(), self.accounts.subscribe()));
+            }
+        }
+        Ok(promoted)
     }
 
     async fn try_follow(&self, following: &Following) -> Result<Followed, Error> {
@@ -527,6 +548,9 @@ impl MySql for Instance {
     async fn step_down(&self, grace_ms: u64) -> Result<Frozen, PortError> {
         let step_down = async {
             let running = self.running()?;
+            if let Some(upkeep) = running.upkeep.lock().await.take() {
+                upkeep.stop(&running.control, self.config.timing.statement).await?;
+            }
             self.control(&running).step_down(Duration::from_millis(grace_ms)).await
         };
         step_down.await.map_err(|error: Error| error.at_port("make the server step down", ""))
@@ -552,5 +576,15 @@ impl MySql for Instance {
     async fn copy_from(&self, donor: &Endpoint) -> Result<(), PortError> {
         let context = || format!("donor {donor}");
         self.try_copy_from(donor).await.map_err(|error| error.at_port("copy the donor's data", context()))
+    }
+
+    fn set_accounts(&self, revision: u64, accounts: BTreeMap<String, Option<Account>>) {
+        self.accounts.send_if_modified(|wanted| {
+            let newer = revision > wanted.0;
+            if newer {
+                *wanted = (revision, accounts);
+            }
+            newer
+        });
     }
 }

@@ -7,7 +7,8 @@
 //!   replicating.
 //! - Accounts exist from the first moment on and no others do; the one that manages the server cannot be reached over
 //!   the network; the cluster's user has nothing that passes `read_only`.
-//! - Nothing is written to a binary log except by the cluster's user, so that no member has a history of its own.
+//! - Nothing is written to a binary log except by the cluster's users, and for accounts and events on the open primary, so
+//!   that no member has a history of its own.
 //! - A data directory, a copy of one included, is complete or it does not exist.
 //! - Every statement has a time limit; a connection that exceeded it is never used again.
 //!
@@ -42,12 +43,14 @@ mod drain;
 mod engines;
 mod error;
 mod files;
+mod grants;
 mod history;
 pub mod install;
 mod instance;
 mod process;
 mod programs;
 mod provision;
+mod readers;
 mod relay;
 mod replication;
 mod sessions;
@@ -56,7 +59,8 @@ mod started;
 mod status;
 mod step_down;
 mod tail;
+mod upkeep;
 
-pub use config::{Administrator, InstanceConfig, Passwords, RunAs, Timing};
+pub use config::{Administrator, InstanceConfig, Passwords, RunAs, Timing, Unseal, UnsealFn};
 pub use error::Error;
 pub use instance::Instance;

@@ -47,6 +47,8 @@ const APPLIER_TRIAL: Duration = Duration::from_millis(300);
 pub(crate) struct Control<'a> {
     pub(crate) link: &'a Link,
     pub(crate) reader: Reader,
+    /// The cluster's user.
+    pub(crate) user: &'a str,
     pub(crate) limit: Duration,
     pub(crate) error_log: PathBuf,
 }
@@ -177,11 +179,24 @@ impl Control<'_> {
             self.run("stop replication", self.dialect().statements().stop).await?;
             self.run("forget the old primary", self.dialect().statements().forget).await?;
         }
+        if promotion.acks > 0 {
+            self.shut_out_readers(facts.writable).await?;
+        }
         self.set_acks(promotion.acks, facts.source_on).await?;
         if !facts.writable {
             self.run("open for writes", "SET GLOBAL read_only = OFF").await?;
         }
+        self.run_events(true).await;
         Ok(Promoted::Writable(facts.position))
+    }
+
+    /// Events run on a primary only. What they do fails on a server that is read-only anyway, and a server whose tables of
+    /// events are damaged can still be primary.
+    pub(crate) async fn run_events(&self, on: bool) {
+        let word = if on { "ON" } else { "OFF" };
+        if let Err(error) = self.run("switch events", &format!("SET GLOBAL event_scheduler = {word}")).await {
+            tracing::warn!(error = %error.at_port("switch events", word).chain(), "events are not as they should be");
+        }
     }
 
     fn check_acks(&self, acks: u32) -> Result<(), Error> {
@@ -266,6 +281,7 @@ impl Control<'_> {
                 }
             }
         }
+        self.run_events(false).await;
         self.attach(&facts, &own, following, password).await?;
         self.look_for_refusal(&own).await
     }
@@ -375,6 +391,7 @@ impl Control<'_> {
         if !keeps && facts.replica.as_ref().is_some_and(|r| r.receiving || r.applying) {
             self.run("stop replication", words.stop).await?;
         }
+        self.let_readers_in(false).await?;
         let mut switches = Vec::new();
         if facts.source_on == Some(true) {
             switches.push(format!("GLOBAL rpl_semi_sync_{}_enabled = OFF", words.semi_sync_source));

@@ -50,6 +50,13 @@ pub(crate) async fn of_clients(link: &Link, limit: Duration) -> Result<Vec<Sessi
     Ok(sessions)
 }
 
+/// Sessions of one user, wherever they come from.
+pub(crate) async fn of_user(link: &Link, user: &str, limit: Duration) -> Result<Vec<u64>, Error> {
+    let rows = link.query("list sessions", "SHOW FULL PROCESSLIST", limit).await?;
+    let theirs = rows.iter().filter(|row| row.text("User").as_deref() == Some(user));
+    Ok(theirs.filter_map(|row| row.number("Id")).collect())
+}
+
 impl Session {
     /// Ends it, if it has not ended by itself.
     pub(crate) async fn end(self, link: &Link, how: Kill, limit: Duration) -> Result<(), Error> {

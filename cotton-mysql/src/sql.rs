@@ -76,11 +76,18 @@ impl Address {
 pub(crate) struct Link {
     address: Address,
     slot: Mutex<Option<Conn>>,
+    /// Whether a connection that is lost is made anew.
+    again: bool,
 }
 
 impl Link {
     pub(crate) fn new(address: Address) -> Self {
-        Self { address, slot: Mutex::new(None) }
+        Self { address, slot: Mutex::new(None), again: true }
+    }
+
+    /// The same with the connection that it has, and never another one.
+    pub(crate) fn once(self) -> Self {
+        Self { again: false, ..self }
     }
 
     /// Connects if that has not been done.
@@ -101,6 +108,10 @@ impl Link {
             let attempt = async {
                 let mut conn = match open {
                     Some(conn) => conn,
+                    None if !self.again => {
+                        let gone = std::io::Error::from(std::io::ErrorKind::NotConnected);
+                        return Err((mysql_async::Error::Io(gone.into()), None));
+                    }
                     None => Conn::new(self.address.0.clone()).await.map_err(|e| (e, None))?,
                 };
                 match conn.query::<Row, _>(sql).await {
@@ -117,7 +128,7 @@ impl Link {
                 Ok(Err((source, conn))) => {
                     let error = Error::Sql { what, source };
                     if error.is_connection() {
-                        if was_open {
+                        if was_open && self.again {
                             continue;
                         }
                     } else {

@@ -18,6 +18,7 @@ const LOCK_WAIT_TIMEOUT: u16 = 1205;
 impl Control<'_> {
     /// Becomes read-only, ends the sessions of clients, and tells the last position.
     pub(crate) async fn step_down(&self, grace: Duration) -> Result<Frozen, Error> {
+        self.run_events(false).await;
         if self.facts().await?.writable {
             match self.close(grace.as_secs().max(1)).await {
                 Err(error) if error.server_code() == Some(LOCK_WAIT_TIMEOUT) => {

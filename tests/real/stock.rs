@@ -55,7 +55,14 @@ impl Stock {
         let mesos = RealMesos::start(options.mesos).await?;
         let directory = Directory::new()?;
         std::fs::create_dir_all(directory.path())?;
-        let this = Self { schedulers: Vec::new(), mesos, zookeeper, flags: options.flags, open_files: options.open_files, directory };
+        let this = Self {
+            schedulers: Vec::new(),
+            mesos,
+            zookeeper,
+            flags: options.flags,
+            open_files: options.open_files,
+            directory,
+        };
         let path = |name: &str| this.directory.path().join(name);
         for (name, content) in [("key", [7; 32].as_slice()), ("admin.yml", b"username: root\npassword: secret\n")] {
             std::fs::write(path(name), content)?;

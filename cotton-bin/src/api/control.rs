@@ -1,10 +1,11 @@
 //! What the API needs of a running scheduler.
 
 use async_trait::async_trait;
+use cotton_core::account::{Account, AccountChange};
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{Handle, LoggedEvent, Metrics};
 use cotton_core::{ClusterName, ClusterSpec, ClusterView, CommandError, MemberId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
@@ -18,6 +19,10 @@ pub trait ControlPlane: Send + Sync + 'static {
     async fn scale(&self, name: &ClusterName, size: u64) -> Result<(), CommandError>;
     /// See [`Handle::switchover`].
     async fn switchover(&self, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError>;
+    /// See [`Handle::change_account`].
+    async fn change_account(&self, name: &ClusterName, user: &str, change: AccountChange) -> Result<(), CommandError>;
+    /// See [`Handle::accounts`].
+    async fn accounts(&self, name: &ClusterName) -> Result<Option<BTreeMap<String, Account>>, Stopped>;
     /// See [`Handle::delete`].
     async fn delete(&self, name: &ClusterName) -> Result<(), CommandError>;
     /// See [`Handle::view`].
@@ -46,6 +51,12 @@ impl ControlPlane for Handle {
     }
     async fn switchover(&self, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError> {
         Self::switchover(self, name, to).await
+    }
+    async fn change_account(&self, name: &ClusterName, user: &str, change: AccountChange) -> Result<(), CommandError> {
+        Self::change_account(self, name, user, change).await
+    }
+    async fn accounts(&self, name: &ClusterName) -> Result<Option<BTreeMap<String, Account>>, Stopped> {
+        Self::accounts(self, name).await
     }
     async fn delete(&self, name: &ClusterName) -> Result<(), CommandError> {
         Self::delete(self, name).await

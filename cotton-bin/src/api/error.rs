@@ -5,6 +5,7 @@ use axum::Json;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use cotton_core::account::AccountError;
 use cotton_core::cluster::switchover::SwitchoverError;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::{CommandError, IdError, SpecError};
@@ -54,14 +55,18 @@ codes! {
     InvalidBackup, "invalid_backup", BAD_REQUEST, "The backup id makes no sense";
     InvalidMember, "invalid_member", BAD_REQUEST, "That is no number of a member";
     InvalidSpec, "invalid_spec", BAD_REQUEST, "The cluster cannot be as asked for";
+    InvalidDatabase, "invalid_database", BAD_REQUEST, "The database cannot be granted";
     WrongPassword, "wrong_password", FORBIDDEN, "The password is missing or wrong";
     ForeignOrigin, "foreign_origin", FORBIDDEN, "The request comes from another web site";
     ForeignHost, "foreign_host", FORBIDDEN, "The request names another server";
     ClusterNotFound, "cluster_not_found", NOT_FOUND, "There is no such cluster";
     MemberNotFound, "member_not_found", NOT_FOUND, "There is no such member";
+    AccountNotFound, "account_not_found", NOT_FOUND, "There is no such account";
     RouteNotFound, "route_not_found", NOT_FOUND, "There is no such route";
     MethodNotAllowed, "method_not_allowed", METHOD_NOT_ALLOWED, "The route does not take this method";
     ClusterExists, "cluster_exists", CONFLICT, "A cluster of that name exists";
+    AccountExists, "account_exists", CONFLICT, "An account of that name exists";
+    TooManyAccounts, "too_many_accounts", CONFLICT, "The cluster has as many accounts as it can have";
     ClusterDeleting, "cluster_deleting", CONFLICT, "The cluster is being deleted";
     ClusterDamaged, "cluster_damaged", CONFLICT, "The stored state of the cluster is damaged";
     CannotSwitchOver, "cannot_switch_over", CONFLICT, "The primary cannot hand over at the moment";
@@ -115,9 +120,15 @@ impl From<CommandError> for Problem {
             CommandError::NotFound(_) => Code::ClusterNotFound,
             CommandError::Deleting(_) => Code::ClusterDeleting,
             CommandError::Damaged(_) => Code::ClusterDamaged,
-            CommandError::Invalid(error) => return error.clone().into(),
+            CommandError::Invalid(error) | CommandError::Account(AccountError::User(error)) => {
+                return error.clone().into();
+            }
             CommandError::Switchover(SwitchoverError::NoMember(_)) => Code::MemberNotFound,
             CommandError::Switchover(_) => Code::CannotSwitchOver,
+            CommandError::Account(AccountError::OwnUser(_) | AccountError::Exists(_)) => Code::AccountExists,
+            CommandError::Account(AccountError::Unknown(_)) => Code::AccountNotFound,
+            CommandError::Account(AccountError::Database(_)) => Code::InvalidDatabase,
+            CommandError::Account(_) => Code::TooManyAccounts,
             CommandError::NotSaved(_) => Code::NotSaved,
             CommandError::Stopped => Code::Stopped,
             _ => Code::Internal, // a newer core may know more

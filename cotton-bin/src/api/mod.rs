@@ -12,6 +12,7 @@ mod metrics;
 mod page;
 mod request;
 mod standby;
+mod users;
 mod v1;
 
 pub use control::ControlPlane;
@@ -93,6 +94,9 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
         ("/api/v1/clusters", get(v1::list)),
         ("/api/v1/clusters/{name}", get(v1::show).post(v1::create).patch(v1::scale).delete(v1::delete)),
         ("/api/v1/clusters/{name}/switchover", post(v1::switchover)),
+        ("/api/v1/clusters/{name}/users", get(users::list)),
+        ("/api/v1/clusters/{name}/users/{user}", post(users::create).delete(users::drop_user)),
+        ("/api/v1/clusters/{name}/users/{user}/rotate", post(users::rotate)),
         ("/api/v1/clusters/{name}/events", get(v1::cluster_events)),
         ("/api/v1/events", get(v1::events)),
         ("/api/v1/events/stream", get(v1::stream)),

@@ -239,7 +239,7 @@ fn as_sse(event: &LoggedEvent) -> sse::Event {
 }
 
 /// Whatever changes a cluster that exists needs the password of its user: in the header, or in the body.
-async fn require_password(
+pub(super) async fn require_password(
     api: &Api,
     name: &ClusterName,
     headers: &HeaderMap,
@@ -253,7 +253,7 @@ async fn require_password(
 }
 
 /// A body of JSON, or none at all.
-fn optional_json(headers: &HeaderMap, body: Body, known: &[&str]) -> Result<Map<String, Value>, Problem> {
+pub(super) fn optional_json(headers: &HeaderMap, body: Body, known: &[&str]) -> Result<Map<String, Value>, Problem> {
     if body.as_ref().is_ok_and(Bytes::is_empty) { Ok(Map::new()) } else { request::json(headers, body, known) }
 }
 

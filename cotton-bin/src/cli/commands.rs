@@ -207,7 +207,7 @@ pub(super) async fn delete(client: &Client, delete: Delete, json: bool) -> Resul
 }
 
 /// The password that a change of the cluster needs.
-async fn password_of(client: &Client, name: &str, named: Option<&Path>) -> Result<SecretString, CliError> {
+pub(super) async fn password_of(client: &Client, name: &str, named: Option<&Path>) -> Result<SecretString, CliError> {
     client.get(&cluster_path(name)).await?; // a cluster that is not there needs no password to be told so
     Passwords::of(client.url()).find(name, named)
 }

@@ -11,6 +11,7 @@ mod passwords;
 mod places;
 mod table;
 mod text;
+mod users;
 mod wait;
 
 pub use places::{default_dir, write_api_file};
@@ -66,6 +67,9 @@ enum Command {
     Scale(commands::Scale),
     /// Let the primary of a cluster hand over to a replica
     Switchover(commands::Switchover),
+    /// Further accounts of a cluster
+    #[command(subcommand)]
+    User(users::User),
     /// Delete a cluster with all its data
     Delete(commands::Delete),
     /// Print what happened, to one cluster or to all
@@ -124,10 +128,12 @@ impl CliError {
     pub fn status(&self) -> u8 {
         match self {
             Self::Refused { code, .. } => match code.as_str() {
-                "cluster_not_found" => 3,
+                "cluster_not_found" | "account_not_found" => 3,
                 "wrong_password" => 5,
                 "not_connected" | "stopped" => 7,
-                "cluster_exists" | "cluster_deleting" | "cluster_damaged" | "cannot_switch_over" => 6,
+                "account_exists" | "cluster_exists" | "cluster_deleting" | "cluster_damaged" | "cannot_switch_over" => {
+                    6
+                }
                 _ => 1,
             },
             Self::Unreachable(_) => 7,
@@ -161,6 +167,7 @@ impl Cli {
             Command::Show { name } => commands::show(&client()?, &name, json).await,
             Command::Scale(scale) => commands::scale(&client()?, scale, json).await,
             Command::Switchover(switchover) => commands::switchover(&client()?, switchover, json).await,
+            Command::User(user) => users::run(&client()?, user, json).await,
             Command::Delete(delete) => commands::delete(&client()?, delete, json).await,
             Command::Events { name, follow: false } => events::list(&client()?, name.as_deref(), json).await,
             Command::Events { name, follow: true } => events::follow(&client()?, name.as_deref(), json).await,

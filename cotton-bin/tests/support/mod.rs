@@ -4,6 +4,7 @@
 
 use async_trait::async_trait;
 use cotton_bin::api::ControlPlane;
+use cotton_core::account::{Account, AccountChange, AccountError, validate_account};
 use cotton_core::cluster::switchover::SwitchoverError;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{LoggedEvent, Metrics};
@@ -32,6 +33,7 @@ struct Shared {
     stopped: bool,
     damaged: BTreeSet<ClusterName>,
     clusters: BTreeMap<ClusterName, (ClusterSpec, bool)>,
+    accounts: BTreeMap<ClusterName, BTreeMap<String, Account>>,
     events: Vec<Arc<LoggedEvent>>,
 }
 
@@ -121,6 +123,32 @@ impl ControlPlane for Fake {
             Some(to) if to.0 >= spec.size.into() => Err(SwitchoverError::NoMember(to).into()),
             Some(_) | None => Ok(()),
         }
+    }
+
+    async fn change_account(&self, name: &ClusterName, user: &str, change: AccountChange) -> Result<(), CommandError> {
+        let mut shared = self.running()?;
+        let (spec, _) = shared.clusters.get(name).ok_or_else(|| CommandError::NotFound(name.clone()))?;
+        let own = spec.user.clone();
+        let accounts = shared.accounts.entry(name.clone()).or_default();
+        let unknown = || AccountError::Unknown(user.to_owned());
+        match change {
+            AccountChange::Create(account) => {
+                validate_account(user, &account.databases, &own, &self.limits)?;
+                if accounts.contains_key(user) {
+                    return Err(AccountError::Exists(user.to_owned()).into());
+                }
+                accounts.insert(user.to_owned(), account);
+            }
+            AccountChange::Rotate(password) => accounts.get_mut(user).ok_or_else(unknown)?.password = password,
+            AccountChange::Drop => drop(accounts.remove(user).ok_or_else(unknown)?),
+        }
+        Ok(())
+    }
+
+    async fn accounts(&self, name: &ClusterName) -> Result<Option<BTreeMap<String, Account>>, Stopped> {
+        let shared = self.running()?;
+        let there = shared.clusters.contains_key(name);
+        Ok(there.then(|| shared.accounts.get(name).cloned().unwrap_or_default()))
     }
 
     async fn delete(&self, name: &ClusterName) -> Result<(), CommandError> {

@@ -195,6 +195,7 @@ impl Cluster {
 
     /// Answers a report of an asynchronous primary, which renews its lease.
     pub(super) fn answer_report(&mut self, now: Millis, member: MemberId) {
+        self.tell_accounts(member);
         let leased = self.state.spec.durability == Durability::Async && self.state.primary == Some(member);
         let report = self.observed.get(&member).and_then(|o| o.report_in(self.state.epoch));
         let Some((incarnation, seq)) = report.filter(|_| leased).map(|r| (r.incarnation, r.seq)) else { return };

@@ -64,7 +64,9 @@ impl Effect {
             Self::Launch { .. }
             | Self::Kill { .. }
             | Self::Release { .. }
-            | Self::Send { message: ToExecutor::Heard { .. } | ToExecutor::LetGo, .. }
+            | Self::Send {
+                message: ToExecutor::Heard { .. } | ToExecutor::Accounts { .. } | ToExecutor::LetGo, ..
+            }
             | Self::Publish(_)
             | Self::Withdraw
             | Self::Log(_) => None,

@@ -7,6 +7,7 @@
 //! What it leaves to others: where members are placed ([`placement`](crate::placement)), who wins an election
 //! ([`election`](crate::election)), which member leaves ([`scaling`](crate::scaling)), all I/O (the driver).
 
+mod accounts;
 mod acks;
 mod describe;
 mod directives;
@@ -348,6 +349,7 @@ impl Cluster {
     fn task(&self, id: MemberId, member: &Member) -> MemberTask {
         let spec = &self.state.spec;
         MemberTask {
+            number: self.state.order,
             cluster: spec.name.clone(),
             member: id,
             endpoint: member.endpoint.clone(),
@@ -564,7 +566,9 @@ impl Cluster {
                 }
                 self.effects.retain(|(_, queued)| queued.ordered() != Some(*member));
             }
-            Effect::Kill { .. } | Effect::Withdraw | Effect::Send { message: ToExecutor::LetGo, .. }
+            Effect::Kill { .. }
+            | Effect::Withdraw
+            | Effect::Send { message: ToExecutor::LetGo | ToExecutor::Accounts { .. }, .. }
                 if self.effects.iter().any(|(_, queued)| *queued == effect) =>
             {
                 return;

@@ -1,5 +1,6 @@
 //! The checkpoint of one cluster: exactly what a restarted scheduler needs, and nothing that it can find out again.
 
+use crate::account::Account;
 use crate::{AgentId, ClusterName, ClusterSpec, Endpoint, Epoch, GtidSet, MemberId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,6 +61,12 @@ pub struct State {
     /// Members that are gone and whose volumes are kept, since they may hold commits that nobody else has.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub kept: BTreeSet<MemberId>,
+    /// Further accounts by name; `None` for those that were dropped, which the primary may still have to be told.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub accounts: BTreeMap<String, Option<Account>>,
+    /// How often they were changed.
+    #[serde(default, skip_serializing_if = "is_zero_u64")]
+    pub accounts_revision: u64,
     /// Number of the next member.
     pub next_member: MemberId,
     /// Whether the cluster is to be deleted.
@@ -89,6 +96,8 @@ impl State {
             switchover: None,
             members: BTreeMap::new(),
             kept: BTreeSet::new(),
+            accounts: BTreeMap::new(),
+            accounts_revision: 0,
             next_member: first_member,
             deleting: false,
         }
@@ -152,6 +161,11 @@ pub struct Member {
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_zero_u64(number: &u64) -> bool {
     *number == 0
 }
 

@@ -10,7 +10,7 @@ use crate::executor::{
 use crate::ports::executor_link::{ExecutorLink, LinkEvent};
 use crate::ports::mesos::TaskState;
 use crate::ports::mysql::MySql;
-use crate::protocol::{self, MemberTask};
+use crate::protocol::{self, MemberTask, ToExecutor};
 use crate::{ErrorKind, Millis, PortError, Revision, TaskId};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -209,6 +209,12 @@ where
             LinkEvent::Acknowledged(state) => Input::Acknowledged(state),
             LinkEvent::Shutdown { grace_ms } => Input::Shutdown { grace_ms },
             LinkEvent::Message(data) => match protocol::decode(&data) {
+                Ok(ToExecutor::Accounts { revision, accounts }) => {
+                    if let Some(server) = &self.server {
+                        server.set_accounts(revision, accounts);
+                    }
+                    return;
+                }
                 Ok(message) => Input::Message(message),
                 Err(error) => return warn!(%error, "a message of the scheduler is ignored"),
             },

@@ -1,5 +1,6 @@
 //! How the rest of a program talks to a running scheduler.
 
+use crate::account::{Account, AccountChange};
 use crate::cluster::event::Event;
 use crate::cluster::view::ClusterView;
 use crate::fleet::CommandError;
@@ -32,6 +33,8 @@ pub(crate) enum Request {
     Create(Box<ClusterSpec>, oneshot::Sender<Result<(), CommandError>>),
     Scale(ClusterName, u64, oneshot::Sender<Result<(), CommandError>>),
     Switchover(ClusterName, Option<MemberId>, oneshot::Sender<Result<(), CommandError>>),
+    ChangeAccount(ClusterName, String, AccountChange, oneshot::Sender<Result<(), CommandError>>),
+    Accounts(ClusterName, oneshot::Sender<Option<BTreeMap<String, Account>>>),
     Delete(ClusterName, oneshot::Sender<Result<(), CommandError>>),
     View(ClusterName, oneshot::Sender<Option<ClusterView>>),
     List(oneshot::Sender<Vec<ClusterView>>),
@@ -89,6 +92,28 @@ impl Handle {
     /// When there is no such cluster, it is being deleted, the primary cannot hand over, or the scheduler stopped.
     pub async fn switchover(&self, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError> {
         self.ask(|answer| Request::Switchover(name.clone(), to, answer)).await?
+    }
+
+    /// Makes, changes or drops a further account. The primary is told when that is durable, and does it at once if commits
+    /// can be acknowledged.
+    ///
+    /// # Errors
+    /// When there is no such cluster, it is being deleted, the account cannot be so, or the scheduler stopped.
+    pub async fn change_account(
+        &self,
+        name: &ClusterName,
+        user: &str,
+        change: AccountChange,
+    ) -> Result<(), CommandError> {
+        self.ask(|answer| Request::ChangeAccount(name.clone(), user.to_owned(), change, answer)).await?
+    }
+
+    /// The further accounts of a cluster, by name.
+    ///
+    /// # Errors
+    /// When the scheduler stopped.
+    pub async fn accounts(&self, name: &ClusterName) -> Result<Option<BTreeMap<String, Account>>, Stopped> {
+        self.ask(|answer| Request::Accounts(name.clone(), answer)).await
     }
 
     /// Asks to delete a cluster with all its data. Checking the password is the caller's part, see [`Handle::spec`].

@@ -400,6 +400,11 @@ impl Running {
                 let result = self.fleet.switchover(now, &name, to);
                 self.answer_when_durable(name, result, answer);
             }
+            Request::ChangeAccount(name, user, change, answer) => {
+                let result = self.fleet.change_account(now, &name, &user, change);
+                self.answer_when_durable(name, result, answer);
+            }
+            Request::Accounts(name, answer) => drop(answer.send(self.fleet.accounts(&name))),
             Request::Delete(name, answer) => {
                 let result = self.fleet.delete(now, &name);
                 self.answer_when_durable(name, result, answer);

@@ -1,9 +1,11 @@
 //! What users ask for, and why it is refused.
 
 use super::{Fleet, Slot};
+use crate::account::{Account, AccountChange, AccountError};
 use crate::cluster::Cluster;
 use crate::cluster::switchover::SwitchoverError;
 use crate::{ClusterName, ClusterSpec, MemberId, Millis, SpecError};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Why a user's command was refused; nothing was changed then.
@@ -31,6 +33,9 @@ pub enum CommandError {
     /// The primary cannot hand over.
     #[error(transparent)]
     Switchover(#[from] SwitchoverError),
+    /// A further account cannot be changed like that.
+    #[error(transparent)]
+    Account(#[from] AccountError),
     /// The change could not be made durable; it may or may not be in force.
     #[error("the change could not be saved: {0}")]
     NotSaved(String),
@@ -95,6 +100,33 @@ impl Fleet {
         slot.cluster.switchover(now, to)?;
         self.settle(name);
         Ok(())
+    }
+
+    /// Makes, changes or drops a further account of a cluster.
+    ///
+    /// # Errors
+    /// When there is no such cluster, its stored state is damaged, it is being deleted, or the account cannot be so.
+    pub fn change_account(
+        &mut self,
+        now: Millis,
+        name: &ClusterName,
+        user: &str,
+        change: AccountChange,
+    ) -> Result<(), CommandError> {
+        let missing = self.missing(name);
+        let slot = self.slots.get_mut(name).ok_or(missing)?;
+        if slot.cluster.state().deleting {
+            return Err(CommandError::Deleting(name.clone()));
+        }
+        slot.cluster.change_account(now, &self.config.limits, user, change)?;
+        self.settle(name);
+        Ok(())
+    }
+
+    /// The further accounts of a cluster.
+    pub fn accounts(&self, name: &ClusterName) -> Option<BTreeMap<String, Account>> {
+        let accounts = &self.slots.get(name)?.cluster.state().accounts;
+        Some(accounts.iter().filter_map(|(user, account)| Some((user.clone(), account.clone()?))).collect())
     }
 
     /// Asks to delete a cluster with all its data. Asking again while it is being deleted succeeds.

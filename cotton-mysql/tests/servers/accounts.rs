@@ -97,13 +97,7 @@ async fn a_replica_refuses_the_users_writes(servers: Servers) {
     let Some(members) = cluster(servers, 2, 0).await else { return };
     members[1].until_caught_up(&members[0]).await;
     let mut conn = members[1].client().await;
-    let writes = [
-        "INSERT INTO app.t VALUES (1, 'x')",
-        "CREATE DATABASE other",
-        "CREATE USER someone",
-        "GRANT SELECT ON app.* TO orders",
-        "DROP TABLE app.t",
-    ];
+    let writes = ["INSERT INTO app.t VALUES (1, 'x')", "CREATE DATABASE other", "DROP TABLE app.t"];
     for sql in writes {
         let code = code(conn.query_drop(sql).await);
         assert!(matches!(code, 1290 | 1836), "{sql}: {code}");
@@ -137,8 +131,15 @@ async fn the_user_can_work(servers: Servers) {
         "CREATE FUNCTION shop.f(x INT) RETURNS INT RETURN x + 1",
         "CREATE TRIGGER shop.t BEFORE INSERT ON shop.a FOR EACH ROW SET NEW.n = shop.f(NEW.id)",
         "INSERT INTO shop.a (id) VALUES (1), (2)",
-        "CREATE USER app@'%' IDENTIFIED BY 'app-password'",
-        "GRANT SELECT, INSERT ON shop.* TO app@'%'",
+        "CREATE DEFINER = CURRENT_USER SQL SECURITY DEFINER VIEW shop.w AS SELECT id FROM shop.v",
+        "CREATE PROCEDURE shop.p() INSERT IGNORE INTO shop.a (id) VALUES (4)",
+        "CREATE EVENT shop.e ON SCHEDULE EVERY 1 DAY DO CALL shop.p()",
+        "SELECT * FROM shop.w",
+        "CALL shop.p()",
+        "DROP EVENT shop.e",
+        "CREATE TEMPORARY TABLE shop.tmp (i INT)",
+        "LOCK TABLES shop.a READ",
+        "UNLOCK TABLES",
         "ALTER TABLE shop.a ADD COLUMN text VARCHAR(10)",
         "TRUNCATE TABLE shop.a",
         "SHOW PROCESSLIST",
@@ -146,8 +147,6 @@ async fn the_user_can_work(servers: Servers) {
     for sql in work {
         conn.query_drop(sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
     }
-    let app = Conn::new(members[0].address("app", "app-password")).await;
-    app.expect("the user's own accounts work").query_drop("INSERT INTO shop.a (id) VALUES (3)").await.expect("insert");
     // but not the server's own tables
     for sql in ["DELETE FROM mysql.user", "CREATE TABLE mysql.x (i INT)", "UPDATE mysql.user SET User = 'x'"] {
         let code = code(conn.query_drop(sql).await);

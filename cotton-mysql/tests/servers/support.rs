@@ -9,8 +9,8 @@
 
 use cotton_core::ports::mysql::{Followed, Following, LinkState, MySql, Promoted, Promotion, ServerStatus};
 use cotton_core::resources::MIB;
-use cotton_core::{Endpoint, GtidSet, Resources};
-use cotton_mysql::{Instance, InstanceConfig, Passwords};
+use cotton_core::{Endpoint, GtidSet, Resources, Sealed};
+use cotton_mysql::{Instance, InstanceConfig, Passwords, Unseal};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 use rustix::process::{Pid, Signal};
@@ -144,6 +144,7 @@ pub(crate) fn config(programs: Option<PathBuf>, root: &Path, server_id: u64) -> 
     let resources = Resources { cpus_milli: 1000, mem_bytes: 128 * MIB, disk_bytes: 1024 * MIB };
     let mut config = InstanceConfig::new(root.join("m"), endpoint, server_id, resources, USER, passwords);
     config.programs = programs;
+    config.unseal = Some(Unseal(Arc::new(|sealed: &Sealed| Some(sealed.as_str().into()))));
     (config.timing.probe, config.timing.statement) = (PATIENCE, PATIENCE); // a busy machine is not what is tested
     config.bind_address = "127.0.0.1".into();
     config

@@ -1,6 +1,7 @@
 //! Tests of the machine of one cluster, in a toy world.
 #![allow(clippy::wildcard_enum_match_arm, reason = "tests look for what they are about")]
 
+mod accounts;
 mod acks;
 mod asynchronous;
 mod deletion;

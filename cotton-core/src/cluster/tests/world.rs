@@ -248,6 +248,10 @@ impl World {
             if *message == ToExecutor::LetGo {
                 return format!("let {member} go");
             }
+            if let ToExecutor::Accounts { revision, .. } = message {
+                assert!(durable.accounts_revision >= *revision, "told before that is durable");
+                return format!("tell {member} of accounts {revision}");
+            }
             let ToExecutor::Heard { report_now, .. } = message else { unreachable!("the only other message") };
             return format!("{} {member}", if *report_now { "ask" } else { "answer" });
         };
@@ -289,6 +293,7 @@ impl World {
                     return;
                 }
             }
+            ToExecutor::Accounts { .. } => return,
             ToExecutor::LetGo => {
                 if toy.asked_to_leave {
                     return self.kill(id.0);

@@ -83,6 +83,7 @@ fn endpoint(port: u16) -> Endpoint {
 fn payload(endpoint: Endpoint) -> Bytes {
     let seal = || Sealed::new("x");
     let member = MemberTask {
+        number: 0,
         cluster: "a".parse().expect("valid"),
         member: MemberId(0),
         endpoint,

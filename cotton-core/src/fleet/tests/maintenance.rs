@@ -21,7 +21,7 @@ fn answer(calls: &[MesosCall]) -> Option<bool> {
 fn steps_down(calls: &[MesosCall]) -> bool {
     let told = |data: &[u8]| match crate::protocol::decode(data) {
         Ok(ToExecutor::Directive(directive)) => matches!(directive.order, Order::StepDown { .. }),
-        Ok(ToExecutor::Heard { .. } | ToExecutor::LetGo) | Err(_) => false,
+        Ok(ToExecutor::Heard { .. } | ToExecutor::Accounts { .. } | ToExecutor::LetGo) | Err(_) => false,
     };
     calls.iter().any(|call| matches!(call, MesosCall::Message { data, .. } if told(data)))
 }

@@ -310,7 +310,7 @@ impl World {
                     trace!(self, "scheduler: tells {task} {directive:?}");
                     durable_first::on_directive(self.stored(&name), &name, id, &directive)
                 }
-                (Ok(_), Ok(ToExecutor::Heard { .. } | ToExecutor::LetGo)) => Ok(()),
+                (Ok(_), Ok(ToExecutor::Heard { .. } | ToExecutor::Accounts { .. } | ToExecutor::LetGo)) => Ok(()),
                 (task, message) => Err(format!("a message makes no sense: {task:?} {message:?}")),
             },
             MesosCall::Acknowledge { task, uuid, .. } => match (task.parse(), self.master.told.get(uuid)) {

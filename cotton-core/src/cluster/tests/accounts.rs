@@ -1,0 +1,56 @@
+//! Further accounts.
+
+use super::world::World;
+use crate::account::{ACCOUNTS_MAX, Account, AccountChange, AccountError, AccountKind};
+use crate::spec::Limits;
+use crate::{MemberId, Sealed};
+
+fn change(world: &mut World, user: &str, change: AccountChange) -> Result<(), AccountError> {
+    world.cluster.change_account(world.now, &Limits::default(), user, change)
+}
+
+fn create() -> AccountChange {
+    let password = Sealed::new("sealed");
+    AccountChange::Create(Account { kind: AccountKind::ReadOnly, databases: Vec::new(), password })
+}
+
+#[test]
+fn the_open_primary_is_told_once_that_is_durable_and_with_each_report() {
+    let mut world = World::running(2);
+    change(&mut world, "report", create()).expect("a new name");
+    assert!(world.cluster.poll_effect().is_none(), "not durable yet");
+    world.persist();
+    assert!(world.effects().contains(&"tell 0 of accounts 1".to_owned()));
+    world.say(MemberId(0));
+    world.hear_all();
+    world.persist();
+    assert!(world.effects().contains(&"tell 0 of accounts 1".to_owned()), "a message may be lost");
+    change(&mut world, "report", AccountChange::Drop).expect("it is there");
+    world.persist();
+    assert!(world.effects().contains(&"tell 0 of accounts 2".to_owned()));
+    assert_eq!(world.cluster.state().accounts.get("report"), Some(&None), "the primary must hear that it is gone");
+    world.recover();
+    assert_eq!(world.cluster.state().accounts_revision, 2);
+}
+
+#[test]
+fn what_cannot_be_is_refused_and_changes_nothing() {
+    let mut world = World::running(1);
+    let own = world.cluster.state().spec.user.clone();
+    assert_eq!(change(&mut world, &own, create()), Err(AccountError::OwnUser(own.clone())));
+    assert!(matches!(change(&mut world, "root", create()), Err(AccountError::User(_))));
+    let rotate = || AccountChange::Rotate(Sealed::new("other"));
+    for change_of in [rotate(), AccountChange::Drop] {
+        assert_eq!(change(&mut world, "a0", change_of), Err(AccountError::Unknown("a0".to_owned())));
+    }
+    assert_eq!(world.cluster.state().accounts_revision, 0);
+    for number in 0..ACCOUNTS_MAX {
+        change(&mut world, &format!("a{number}"), create()).expect("there is room");
+    }
+    assert_eq!(change(&mut world, "a0", create()), Err(AccountError::Exists("a0".to_owned())));
+    assert_eq!(change(&mut world, "more", create()), Err(AccountError::TooMany));
+    change(&mut world, "a0", rotate()).expect("it is there");
+    change(&mut world, "a0", AccountChange::Drop).expect("it is there");
+    assert_eq!(change(&mut world, "a0", rotate()), Err(AccountError::Unknown("a0".to_owned())));
+    change(&mut world, "more", create()).expect("there is room again");
+}

@@ -1,0 +1,381 @@
+//! What is kept in order on an open primary, and reaches the replicas by replication: our own accounts, the cluster's user,
+//! the further accounts that were asked for, how many connections each may have, and events.
+//!
+//! It is looked at after each promotion, whenever other accounts are wanted, and every now and then; what is right is
+//! left alone, so that nothing is written for it.
+//!
+//! Our account passes `read_only` on some servers, and what it wrote on a server that is not open any more would be a
+//! transaction that nobody else has. So each round has one connection, [`Upkeep::stop`] ends it before the server is made
+//! read-only, and no other is made after that. Nothing is begun while nobody could acknowledge it.
+
+use crate::accounts::{self, READ_BINLOG, REPLICATION, RESERVED};
+use crate::cnf::Sizes;
+use crate::dialect::{Dialect, quote};
+use crate::grants::Grants;
+use crate::sessions::{self, Kill};
+use crate::sql::{Address, Link};
+use crate::status::Reader;
+use crate::{Error, InstanceConfig};
+use cotton_core::account::{Account, AccountKind};
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Mutex, watch};
+
+/// How often everything is looked at without a reason.
+const INTERVAL: Duration = Duration::from_secs(20);
+/// How soon it is tried again what could not be done.
+const RETRY: Duration = Duration::from_secs(1);
+/// A user's name or password is wrong.
+const DENIED: u16 = 1045;
+
+/// The further accounts of a cluster by name, those that were dropped included (`None`), and which edition of them it is.
+pub(crate) type Wanted = (u64, BTreeMap<String, Option<Account>>);
+
+/// Keeps one server in order for as long as it is open.
+#[derive(Debug)]
+pub(crate) struct Upkeep {
+    stop: Arc<Mutex<Session>>,
+    task: tokio::task::JoinHandle<()>,
+    kill: Kill,
+}
+
+/// Whether there may be a session, and which there is.
+#[derive(Debug, Default)]
+struct Session {
+    stopped: bool,
+    id: Option<u64>,
+}
+
+impl Upkeep {
+    pub(crate) fn start(
+        config: &InstanceConfig,
+        address: Address,
+        reader: Reader,
+        wanted: watch::Receiver<Wanted>,
+    ) -> Self {
+        let stop = Arc::new(Mutex::new(Session::default()));
+        let dialect = reader.dialect;
+        let keeper = Keeper { config: config.clone(), address, dialect, reader, session: Arc::clone(&stop) };
+        let kill = if dialect.is_mariadb() { Kill::Soft } else { Kill::Hard };
+        Self { stop, task: tokio::spawn(keeper.run(wanted)), kill }
+    }
+
+    /// Makes sure that nothing is written for upkeep from now on. What is being committed is waited for by whoever makes
+    /// the server read-only.
+    pub(crate) async fn stop(&self, link: &Link, limit: Duration) -> Result<(), Error> {
+        let mut session = self.stop.lock().await;
+        session.stopped = true;
+        match session.id.take() {
+            Some(id) => sessions::end(link, id, self.kill, limit).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        !self.task.is_finished()
+    }
+}
+
+impl Drop for Upkeep {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Keeper {
+    config: InstanceConfig,
+    address: Address,
+    dialect: Dialect,
+    reader: Reader,
+    session: Arc<Mutex<Session>>,
+}
+
+impl Keeper {
+    async fn run(self, mut wanted: watch::Receiver<Wanted>) {
+        let mut last_error = String::new();
+        loop {
+            let now = wanted.borrow_and_update().clone();
+            let pause = match self.round(&now.1).await {
+                Ok(Round::Done) => {
+                    last_error.clear();
+                    INTERVAL
+                }
+                Ok(Round::Later) => RETRY,
+                Err(error) if error.is_connection() => RETRY,
+                Ok(Round::Closed) => return,
+                Err(error) => {
+                    let text = error.at_port("keep accounts in order", "").chain();
+                    if text != last_error {
+                        tracing::warn!(error = %text, "accounts and events could not be looked after; trying again");
+                        last_error = text;
+                    }
+                    RETRY
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                changed = wanted.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn round(&self, wanted: &BTreeMap<String, Option<Account>>) -> Result<Round, Error> {
+        let link = Link::new(self.address.clone());
+        let limit = self.config.timing.statement;
+        {
+            let mut session = self.session.lock().await;
+            if session.stopped {
+                return Ok(Round::Closed);
+            }
+            let row = link.row("connect for upkeep", "SELECT CONNECTION_ID() AS id", limit).await?;
+            session.id = row.number("id");
+        }
+        let work = Work { keeper: self, link: link.once(), limit };
+        let done = work.round(wanted).await;
+        self.session.lock().await.id = None;
+        done
+    }
+}
+
+/// What became of one look at everything.
+enum Round {
+    Done,
+    /// Nobody could acknowledge what would be written, or the server cannot be reached.
+    Later,
+    /// The server is not open any more.
+    Closed,
+}
+
+/// One round, over a connection that is not made anew.
+struct Work<'a> {
+    keeper: &'a Keeper,
+    link: Link,
+    limit: Duration,
+}
+
+impl Work<'_> {
+    async fn run(&self, what: &'static str, sql: &str) -> Result<(), Error> {
+        self.link.run(what, sql, self.limit).await
+    }
+
+    async fn round(&self, wanted: &BTreeMap<String, Option<Account>>) -> Result<Round, Error> {
+        let keeper = self.keeper;
+        let facts = keeper.reader.own_facts(&self.link, self.limit).await?;
+        if !facts.writable {
+            return Ok(Round::Closed);
+        }
+        if facts.source_on == Some(true) {
+            let (replicas, _) = keeper.reader.counters(&self.link, true, self.limit).await?;
+            if replicas == 0 {
+                return Ok(Round::Later);
+            }
+        }
+        self.our_own().await?;
+        self.asked_for(wanted, facts.source_on == Some(true)).await?;
+        self.everybody(wanted).await?;
+        self.enable_events().await?;
+        Ok(Round::Done)
+    }
+
+    fn dialect(&self) -> Dialect {
+        self.keeper.dialect
+    }
+
+    /// Names and hosts of all accounts, without roles of MariaDB, which have no host.
+    async fn accounts(&self) -> Result<Vec<(String, String)>, Error> {
+        let rows = self.link.query("list accounts", "SELECT User, Host FROM mysql.user", self.limit).await?;
+        Ok(rows.iter().filter_map(|row| Some((row.text("User")?, row.text("Host")?))).collect())
+    }
+
+    async fn grants(&self, account: &str) -> Result<Grants, Error> {
+        let rows = self.link.query("read grants", &format!("SHOW GRANTS FOR {account}"), self.limit).await?;
+        let rows: Vec<String> = rows.iter().filter_map(|row| row.at(0)).collect();
+        Ok(Grants::parse(rows.iter().map(String::as_str)))
+    }
+
+    /// Replicas must be able to connect, whatever was done to their account.
+    async fn our_own(&self) -> Result<(), Error> {
+        let account = format!("'{REPLICATION}'@'%'");
+        let there = self.accounts().await?.iter().any(|(user, host)| user == REPLICATION && host == "%");
+        let password = &self.keeper.config.passwords.replication;
+        if !there || !self.gets_in(REPLICATION, password).await? {
+            tracing::warn!("the replicas' account was changed: it is put right");
+            self.set_password(&account, there, password).await?;
+        }
+        let mut wanted = Grants::default();
+        wanted.grant("*.*", [READ_BINLOG, accounts::see_binlog(self.dialect())]);
+        if self.dialect().has_system_user() {
+            wanted.grant("*.*", ["BACKUP_ADMIN", "SHOW VIEW", "SYSTEM_USER"]);
+        }
+        self.change(&account, &wanted, false).await
+    }
+
+    /// The cluster's user, and the accounts that its owner asked for.
+    async fn asked_for(&self, wanted: &BTreeMap<String, Option<Account>>, semi_sync: bool) -> Result<(), Error> {
+        let there = self.accounts().await?;
+        let is_there = |name: &str| there.iter().any(|(user, host)| user == name && host == "%");
+        let own = &self.keeper.config.user;
+        let account = named(own)?;
+        if !is_there(own) {
+            self.set_password(&account, false, &self.keeper.config.passwords.user).await?;
+        }
+        self.change(&account, &accounts::of_user(self.dialect()), false).await?;
+        for (name, wish) in wanted {
+            if name == own || RESERVED.contains(&name.as_str()) {
+                continue;
+            }
+            let account = named(name)?;
+            let Some(wish) = wish else {
+                if is_there(name) {
+                    self.run("drop an account", &format!("DROP USER {account}")).await?;
+                    self.end_sessions_of(name).await?;
+                }
+                continue;
+            };
+            let Some(password) = self.keeper.config.unsealed(&wish.password) else {
+                return Err(Error::Config(format!("the password of account '{name}' cannot be opened: wrong key")));
+            };
+            let grants = accounts::of_account(self.dialect(), wish.kind, &wish.databases);
+            if !is_there(name) {
+                // its password is set when all else is right, so that nobody is let in before
+                let nobody = SecretString::from(crate::dirs::random_hex(24)?);
+                self.set_password(&account, false, &nobody).await?;
+            }
+            let reads = wish.kind == AccountKind::Replication;
+            self.change(&account, &grants, reads && semi_sync).await?;
+            if !is_there(name) || !self.gets_in(name, &password).await? {
+                self.set_password(&account, true, &password).await?;
+                if is_there(name) {
+                    self.end_sessions_of(name).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody has what reaches beyond databases, and together they leave room for us.
+    async fn everybody(&self, wanted: &BTreeMap<String, Option<Account>>) -> Result<(), Error> {
+        let config = &self.keeper.config;
+        let administrator = config.administrator.as_ref().map(|account| account.user.as_str());
+        let is_ours = |user: &str, host: &str| {
+            RESERVED.contains(&user) || user == "PUBLIC" || host == "localhost" && administrator == Some(user)
+        };
+        let mut theirs = self.accounts().await?;
+        theirs.retain(|(user, host)| !is_ours(user, host));
+        let limit = accounts::of_user(self.dialect());
+        for (user, host) in &theirs {
+            let known = host == "%" && (*user == config.user || wanted.get(user).is_some_and(Option::is_some));
+            if !known {
+                let account = format!("{}@{}", quote(user)?, quote(host)?);
+                let tamed = self.grants(&account).await?.tamed(&limit);
+                self.change(&account, &tamed, false).await?;
+            }
+        }
+        let count = u64::try_from(theirs.len()).unwrap_or(u64::MAX).max(1);
+        let share = (Sizes::of(config).user_connections / count).max(1);
+        let sql = "SELECT User, Host, max_user_connections AS most FROM mysql.user";
+        let rows = self.link.query("read limits", sql, self.limit).await?;
+        for (user, host) in &theirs {
+            let of = |row: &&crate::sql::Record| {
+                row.text("User").as_ref() == Some(user) && row.text("Host").as_ref() == Some(host)
+            };
+            if rows.iter().find(of).and_then(|row| row.number("most")) != Some(share) {
+                let account = format!("{}@{}", quote(user)?, quote(host)?);
+                self.run("limit connections", &accounts::limit_connections(self.dialect(), &account, share)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Changes what an account may do. What reads the binary logs may do so on replicas only, while commits here wait for
+    /// acknowledgements: see [`readers`](crate::readers).
+    async fn change(&self, account: &str, wanted: &Grants, on_replicas: bool) -> Result<(), Error> {
+        let mut has = self.grants(account).await?;
+        if self.dialect().has_system_user() && has.has("*.*", "GRANT OPTION") {
+            // of an earlier version: each dynamic privilege has an option of its own, so all are given anew
+            self.run("take back all", &format!("REVOKE ALL PRIVILEGES, GRANT OPTION FROM {account}")).await?;
+            has = Grants::default();
+        }
+        if on_replicas && has.has("*.*", accounts::see_binlog(self.dialect())) {
+            has.grant("*.*", [READ_BINLOG]); // as the replicas have it
+        }
+        for statement in has.change_to(wanted, account) {
+            self.run("change what an account may do", &statement).await?;
+            if on_replicas && statement.starts_with("GRANT") && statement.contains(READ_BINLOG) {
+                self.run("leave it to replicas", "SET SESSION sql_log_bin = OFF").await?;
+                let revoke = format!("REVOKE {READ_BINLOG} ON *.* FROM {account}");
+                let revoked = self.run("leave it to replicas", &revoke).await;
+                self.run("write the binary log again", "SET SESSION sql_log_bin = ON").await?;
+                revoked?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an account or changes its password, without the password in a binary log.
+    async fn set_password(&self, account: &str, there: bool, password: &SecretString) -> Result<(), Error> {
+        let secret = quote(password.expose_secret())?;
+        let verb = if there { "ALTER" } else { "CREATE" };
+        let dialect = self.dialect();
+        let statement = if !dialect.is_mariadb() && !dialect.is_mysql_before((5, 7, 6)) {
+            format!("{verb} USER {account} IDENTIFIED BY {secret}") // logged as a hash
+        } else {
+            let sql = format!("SELECT PASSWORD({secret}) AS hash");
+            let hash = self.link.row("hash a password", &sql, self.limit).await?.text("hash").unwrap_or_default();
+            match (there, dialect.is_mariadb()) {
+                (true, false) => format!("SET PASSWORD FOR {account} = '{hash}'"),
+                (true, true) | (false, _) => format!("{verb} USER {account} IDENTIFIED BY PASSWORD '{hash}'"),
+            }
+        };
+        self.run("set a password", &statement).await
+    }
+
+    /// Whether that password is right. Somebody who is refused for another reason has given the right one.
+    async fn gets_in(&self, user: &str, password: &SecretString) -> Result<bool, Error> {
+        let config = &self.keeper.config;
+        let link = Link::new(Address::tcp(config.own_host(), config.endpoint.port, user, password));
+        match link.warm(config.timing.connect).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.server_code().is_some() => Ok(error.server_code() != Some(DENIED)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn end_sessions_of(&self, user: &str) -> Result<(), Error> {
+        let kill = if self.dialect().is_mariadb() { Kill::Soft } else { Kill::Hard };
+        for id in sessions::of_user(&self.link, user, self.limit).await? {
+            sessions::end(&self.link, id, kill, self.limit).await?;
+        }
+        Ok(())
+    }
+
+    /// A replica notes of each event that it is not to run there; the server that is primary now has to be told that it is.
+    async fn enable_events(&self) -> Result<(), Error> {
+        let sql = "SELECT EVENT_SCHEMA AS d, EVENT_NAME AS n, DEFINER AS who FROM information_schema.EVENTS WHERE STATUS IN \
+                   ('SLAVESIDE_DISABLED', 'REPLICA_SIDE_DISABLED')";
+        for row in self.link.query("look for events", sql, self.limit).await? {
+            let (Some(database), Some(name), Some(definer)) = (row.text("d"), row.text("n"), row.text("who")) else {
+                continue;
+            };
+            let Some((user, host)) = definer.rsplit_once('@') else { continue };
+            let event = format!("{}.{}", identifier(&database), identifier(&name));
+            let definer = format!("{}@{}", quote(user)?, quote(host)?);
+            self.run("enable an event", &format!("ALTER DEFINER = {definer} EVENT {event} ENABLE")).await?;
+        }
+        Ok(())
+    }
+}
+
+fn identifier(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+fn named(user: &str) -> Result<String, Error> {
+    Ok(format!("{}@'%'", quote(user)?))
+}
