@@ -303,6 +303,11 @@ async fn a_refused_or_abandoned_executor_ends() {
             tokio::select! { event = link.next_event() => event.expect_err("gone"), () = refuse => unreachable!() };
         assert_eq!((error.kind, error.is_temporary()), (ErrorKind::Unreachable, false));
         assert!(began.elapsed() >= Duration::from_millis(least), "{:?}", began.elapsed());
+
+        // It may be back all the same.
+        link.reopen();
+        let (_, _events) = agent.subscribed().await;
+        assert_eq!(event(&link).await, LinkEvent::Connected);
     }
 }
 

@@ -30,6 +30,8 @@ const REPORTS_MAX: usize = 4;
 const SAVE_RETRY_MS: (u64, u64) = (50, 2_000);
 /// For a clean stop when the link to the agent is lost for good.
 const ORPHAN_GRACE_MS: u64 = 5_000;
+/// Before a closed link is tried again. An agent that is back waits twice as long for its executors.
+const LINK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where one executor's state is kept safe over its death.
 #[async_trait]
@@ -52,7 +54,7 @@ pub trait ExecutorMemory: Send + Sync {
 /// `make_server` is called once, for the first task that is understood; when it fails, the task does.
 ///
 /// # Errors
-/// When the link to the agent is lost for good; the server was stopped then.
+/// When the link to the agent is closed before the member had any data; one that may have some serves on without it.
 pub async fn run<F>(
     config: ExecutorConfig,
     link: Arc<dyn ExecutorLink>,
@@ -76,6 +78,7 @@ where
         make_server: Some(make_server),
         unusable,
         lost: None,
+        link_pause: None,
         jobs: FuturesUnordered::new(),
         boots: VecDeque::new(),
         watch: None,
@@ -102,6 +105,8 @@ struct Running<F> {
     unusable: Option<String>,
     /// Why the link is gone for good.
     lost: Option<PortError>,
+    /// A closed link is tried again after this.
+    link_pause: Option<Job<()>>,
     /// Operations, probes and kills.
     jobs: FuturesUnordered<Job<Done>>,
     /// Starts whose end is still to come, in order; the first one is being watched.
@@ -153,11 +158,7 @@ where
                     self.feed(input);
                 }
                 Woken::Event(Ok(event)) => self.on_event(event),
-                Woken::Event(Err(error)) => {
-                    warn!(error = %error.chain(), "the link to the agent is lost");
-                    self.lost = Some(error);
-                    self.feed(Input::Shutdown { grace_ms: ORPHAN_GRACE_MS });
-                }
+                Woken::Event(Err(error)) => self.on_link_closed(error),
                 Woken::Saved(revision, result) => self.on_saved(revision, result),
                 Woken::Sent => {}
                 Woken::Timeout => self.machine.handle_timeout(self.now()),
@@ -175,7 +176,11 @@ where
                 Woken::Ended(input)
             }
             Some(done) = self.jobs.next(), if !self.jobs.is_empty() => Woken::Done(done),
-            event = self.link.next_event(), if self.lost.is_none() => Woken::Event(event),
+            event = self.link.next_event(), if self.lost.is_none() && self.link_pause.is_none() => Woken::Event(event),
+            () = job(&mut self.link_pause) => {
+                self.link_pause = None;
+                Woken::Sent
+            }
             (revision, result) = job(&mut self.save) => {
                 self.save = None;
                 Woken::Saved(revision, result)
@@ -198,6 +203,20 @@ where
             info!(boot, exit = %exit.description, expected = exit.expected, "server ended");
         }
         self.machine.handle(self.now(), input);
+    }
+
+    fn on_link_closed(&mut self, error: PortError) {
+        warn!(error = %error.chain(), "the link to the agent is closed");
+        self.feed(Input::AgentGone { grace_ms: ORPHAN_GRACE_MS });
+        if self.machine.is_ending() {
+            self.lost = Some(error);
+        } else {
+            let link = Arc::clone(&self.link);
+            self.link_pause = Some(Box::pin(async move {
+                sleep(LINK_PAUSE).await;
+                link.reopen();
+            }));
+        }
     }
 
     fn on_event(&mut self, event: LinkEvent) {

@@ -24,6 +24,7 @@ impl Executor {
                 self.reports.owed = true;
             }
             Input::Disconnected => self.reports.connected = false,
+            Input::AgentGone { grace_ms } => self.on_agent_gone(grace_ms),
             Input::Launch { task } => self.on_launch(task),
             Input::Refused { task, reason } => self.on_refused(task, reason),
             Input::Kill { task, grace_ms } => self.on_kill(&task, grace_ms),
@@ -86,6 +87,16 @@ impl Executor {
 
     fn on_shutdown(&mut self, grace_ms: u64) {
         self.end(ExitReason::Shutdown, grace_ms);
+    }
+
+    /// Without its agent a member serves on: it may be the last to have its data, and who is primary depends on replicas and
+    /// leases, not on agents. When the agent is back, it takes up its executors again, or ends them.
+    fn on_agent_gone(&mut self, grace_ms: u64) {
+        if self.state.obeyed.is_none() {
+            self.on_shutdown(grace_ms); // it never was primary, nor followed one: nobody misses it
+        } else {
+            self.warn("the agent is gone; this member serves on, and is not managed until the agent is back".to_owned());
+        }
     }
 
     /// Begins to end; a repetition can only shorten the time that it may take.

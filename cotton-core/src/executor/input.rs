@@ -52,6 +52,11 @@ pub enum Input {
     Connected,
     /// The link to the agent is down; nothing that is said now would arrive.
     Disconnected,
+    /// The agent has been away for longer than it allows, or does not know this executor.
+    AgentGone {
+        /// Within which time to end, if that is to be the end.
+        grace_ms: u64,
+    },
     /// A task to run, understood, and with a server made for it.
     Launch {
         /// Its id.

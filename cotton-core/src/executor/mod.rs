@@ -322,6 +322,11 @@ impl Executor {
         self.over
     }
 
+    /// Whether it has begun to end.
+    pub const fn is_ending(&self) -> bool {
+        self.over || self.ending.is_some()
+    }
+
     /// How many facts were ignored.
     pub const fn ignored(&self) -> u64 {
         self.ignored

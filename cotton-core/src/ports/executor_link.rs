@@ -43,7 +43,8 @@ pub trait ExecutorLink: Send + Sync {
     /// The next event; waits for it. Cancelling this call loses nothing.
     ///
     /// # Errors
-    /// When no further event can come: the agent refused us, or stayed away longer than the recovery timeout.
+    /// When the link is closed: the agent refused us, or stayed away longer than the recovery timeout. No further event comes
+    /// then, unless the link is opened again.
     async fn next_event(&self) -> Result<LinkEvent, PortError>;
 
     /// Tells the state of the task. The link repeats it until acknowledged, also over reconnections, in order.
@@ -57,4 +58,7 @@ pub trait ExecutorLink: Send + Sync {
     /// # Errors
     /// When it certainly did not leave.
     async fn send(&self, data: Bytes) -> Result<(), PortError>;
+
+    /// Has a closed link try again: the agent may be back. Does nothing to one that is open, or that cannot be opened again.
+    fn reopen(&self) {}
 }

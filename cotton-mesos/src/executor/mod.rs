@@ -50,7 +50,7 @@ const SILENCE_MIN: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct HttpExecutorLink {
     shared: Arc<Shared>,
-    events: tokio::sync::Mutex<mpsc::Receiver<LinkEvent>>,
+    events: tokio::sync::Mutex<mpsc::Receiver<Result<LinkEvent, LinkError>>>,
     tasks: [JoinHandle<()>; 2],
 }
 
@@ -63,6 +63,8 @@ struct Shared {
     state: Mutex<State>,
     /// Something may be there to post.
     wake: Notify,
+    /// A closed link is to be tried again.
+    reopen: Notify,
     /// Held while a call is posted, so that one kept-alive connection does for all.
     posting: tokio::sync::Mutex<()>,
 }
@@ -70,7 +72,10 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     connected: bool,
+    /// Why nothing can be said to the agent any more, unless the link is opened again.
     closed: Option<LinkError>,
+    /// Whether that was told.
+    told_closed: bool,
     /// Oldest first.
     unacknowledged: VecDeque<Pending>,
     /// Tasks of which no state was acknowledged yet.
@@ -113,7 +118,8 @@ impl HttpExecutorLink {
         let client = builder.build().map_err(|error| LinkError::http("make a client", error))?;
         let url = format!("http://{}{PATH}", environment.agent);
         let (state, wake, posting) = <(Mutex<State>, Notify, tokio::sync::Mutex<()>)>::default();
-        let shared = Arc::new(Shared { environment, client, url, authorization, state, wake, posting });
+        let reopen = Notify::new();
+        let shared = Arc::new(Shared { environment, client, url, authorization, state, wake, reopen, posting });
         let (sender, receiver) = mpsc::channel(EVENTS_MAX);
         let reader = tokio::spawn(read_loop(shared.clone(), sender));
         let poster = tokio::spawn(post_loop(shared.clone()));
@@ -135,8 +141,17 @@ impl Drop for HttpExecutorLink {
 #[async_trait]
 impl ExecutorLink for HttpExecutorLink {
     async fn next_event(&self) -> Result<LinkEvent, PortError> {
-        match self.events.lock().await.recv().await {
-            Some(event) => Ok(event),
+        let mut events = self.events.lock().await;
+        if self.shared.state().told_closed {
+            return Err(self.shared.closed_error().into_port("receive from the agent"));
+        }
+        match events.recv().await {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => {
+                let mut state = self.shared.state();
+                state.told_closed = state.closed.is_some();
+                Err(error.into_port("receive from the agent"))
+            }
             None => Err(self.shared.closed_error().into_port("receive from the agent")),
         }
     }
@@ -194,6 +209,14 @@ impl ExecutorLink for HttpExecutorLink {
         }
         self.shared.post(CallBody::Message { message: Message { data: Base64(data) } }).await.map_err(refuse)
     }
+
+    fn reopen(&self) {
+        let mut state = self.shared.state();
+        if state.told_closed {
+            (state.closed, state.told_closed) = (None, false);
+            self.shared.reopen.notify_one();
+        }
+    }
 }
 
 /// Why a subscription ended.
@@ -206,35 +229,44 @@ enum End {
     Unused,
 }
 
-async fn read_loop(shared: Arc<Shared>, events: mpsc::Sender<LinkEvent>) {
+type Events = mpsc::Sender<Result<LinkEvent, LinkError>>;
+
+async fn read_loop(shared: Arc<Shared>, events: Events) {
     let environment = &shared.environment;
     let (mut lost_at, mut patience) = (Instant::now(), FIRST_CONNECT_TIMEOUT);
     let mut backoff = BACKOFF_FIRST;
-    let error = loop {
+    loop {
         let (end, was_connected) = shared.subscription(&events).await;
         if was_connected {
             patience = if environment.checkpoint { environment.recovery_timeout } else { Duration::ZERO };
             (lost_at, backoff) = (Instant::now(), BACKOFF_FIRST);
-            if events.send(LinkEvent::Disconnected).await.is_err() {
+            if events.send(Ok(LinkEvent::Disconnected)).await.is_err() {
                 return;
             }
         }
-        match end {
+        let error = match end {
             End::Unused => return,
-            End::Refused(error) => break error,
+            End::Refused(error) => error,
             End::Lost(error) => {
                 tracing::debug!(error = %error, "no connection to the agent");
                 let left = patience.saturating_sub(lost_at.elapsed());
                 if left.is_zero() {
-                    break LinkError::AgentGone { after: patience, cause: Box::new(error) };
+                    LinkError::AgentGone { after: patience, cause: Box::new(error) }
+                } else {
+                    tokio::time::sleep(backoff.min(left)).await;
+                    backoff = (backoff * 2).min(environment.backoff_max.clamp(BACKOFF_FIRST, BACKOFF_MAX));
+                    continue;
                 }
-                tokio::time::sleep(backoff.min(left)).await;
-                backoff = (backoff * 2).min(environment.backoff_max.clamp(BACKOFF_FIRST, BACKOFF_MAX));
             }
+        };
+        // Only the executor knows whether it goes on without its agent: see `Input::AgentGone`.
+        shared.state().closed = Some(error.clone());
+        if events.send(Err(error)).await.is_err() {
+            return;
         }
-    };
-    shared.state().closed = Some(error);
-    shared.wake.notify_one();
+        shared.reopen.notified().await;
+        (lost_at, backoff) = (Instant::now(), BACKOFF_FIRST);
+    }
 }
 
 async fn post_loop(shared: Arc<Shared>) {
@@ -242,11 +274,8 @@ async fn post_loop(shared: Arc<Shared>) {
         let woken = shared.wake.notified();
         let due = {
             let state = shared.state();
-            if state.closed.is_some() {
-                return;
-            }
             let first = state.unacknowledged.iter().map(|pending| pending.due).min();
-            first.filter(|_| state.connected)
+            first.filter(|_| state.connected && state.closed.is_none())
         };
         match due {
             Some(due) if due <= Instant::now() => shared.post_due().await,
@@ -258,7 +287,7 @@ async fn post_loop(shared: Arc<Shared>) {
 
 impl Shared {
     /// Subscribes and reads events until the end; also says whether the agent accepted the subscription.
-    async fn subscription(&self, events: &mpsc::Sender<LinkEvent>) -> (End, bool) {
+    async fn subscription(&self, events: &Events) -> (End, bool) {
         let mut stream = match self.subscribe().await {
             Ok(response) => RecordStream::new(response, EVENT_BYTES_MAX),
             Err(end) => return (end, false),
@@ -315,7 +344,7 @@ impl Shared {
         }
     }
 
-    async fn on_event(&self, event: Event, events: &mpsc::Sender<LinkEvent>) -> Result<(), End> {
+    async fn on_event(&self, event: Event, events: &Events) -> Result<(), End> {
         match event {
             Event::Subscribed { .. } => {
                 self.state().connected = true;
@@ -359,7 +388,7 @@ impl Shared {
         }
     }
 
-    async fn on_launch(&self, task: TaskInfo, events: &mpsc::Sender<LinkEvent>) -> Result<(), End> {
+    async fn on_launch(&self, task: TaskInfo, events: &Events) -> Result<(), End> {
         let id = task.task_id.value.clone();
         let data = task.data.clone().unwrap_or_default().0;
         {
@@ -436,8 +465,8 @@ impl Shared {
     }
 }
 
-async fn emit(events: &mpsc::Sender<LinkEvent>, event: LinkEvent) -> Result<(), End> {
-    events.send(event).await.map_err(|_| End::Unused)
+async fn emit(events: &Events, event: LinkEvent) -> Result<(), End> {
+    events.send(Ok(event)).await.map_err(|_| End::Unused)
 }
 
 /// Tells a broken connection from a quiet one. Agents do not say how often they send heartbeats (those of Mesos: every

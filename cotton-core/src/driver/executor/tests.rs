@@ -314,6 +314,19 @@ async fn without_an_agent_the_server_is_stopped() {
     assert_eq!(agent.server.calls().last(), Some(&"stop"));
 }
 
+/// It may be the last to have its data, and its agent may come back.
+#[tokio::test(start_paused = true)]
+async fn without_its_agent_a_member_that_may_have_data_serves_on() {
+    let network = FakeNetwork::new();
+    let mut agent = Agent::launched(&network, 1).await;
+    agent.order(1, promote());
+    agent.report(|report| report.role == MemberRole::Primary).await;
+    let Agent { events, server, executor, .. } = agent;
+    drop(events);
+    timeout(Duration::from_hours(24), executor).await.expect_err("it runs on");
+    assert!(!server.calls().contains(&"stop") && !server.calls().contains(&"kill"), "{:?}", server.calls());
+}
+
 #[tokio::test(start_paused = true)]
 async fn reports_go_on_for_ever_and_only_so_often() {
     let network = FakeNetwork::new();
