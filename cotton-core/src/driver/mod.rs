@@ -4,9 +4,11 @@ pub mod executor;
 pub mod handle;
 mod log;
 pub mod memory;
+pub mod records;
 pub mod scheduler;
 
 pub use handle::{Handle, LoggedEvent, Metrics};
+pub use records::Records;
 
 #[cfg(all(test, feature = "testkit"))]
 mod tests;

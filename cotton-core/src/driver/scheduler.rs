@@ -5,18 +5,17 @@
 
 use super::handle::{Handle, Metrics, Request};
 use super::log::EventLog;
-use crate::cluster::state::{STATE_VERSION, State};
-use crate::fleet::state::{FLEET_STATE_VERSION, FleetState};
+use super::records::Records;
 use crate::fleet::{self, Checkpoint, CommandError, Config, Effect, Fleet};
 use crate::ports::discovery::{Discovery, Published};
 use crate::ports::mesos::{Mesos, MesosCall};
-use crate::ports::state_store::{StateKey, StateStore, Stored};
+use crate::ports::state_store::{StateKey, StateStore};
 use crate::resources::MIB;
-use crate::{ClusterName, ErrorKind, Millis, PortError, Revision};
+use crate::{ClusterName, Millis, PortError, Revision};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -65,21 +64,30 @@ pub struct Scheduler {
 /// A damaged record is kept aside and its cluster left alone; the others go on.
 ///
 /// # Errors
-/// When the state cannot be listed, the fleet's own record is damaged, or missing although there are clusters, or Mesos
-/// refuses us.
+/// As [`Records::read`] and [`start_with`].
 pub async fn start(config: Config, ports: Ports, wall_clock: WallClock) -> Result<Scheduler, PortError> {
+    let records = Records::read(&*ports.state).await?;
+    start_with(config, records, ports, wall_clock).await
+}
+
+/// As [`start`], with records that were read from the same store, and found to be fine.
+///
+/// # Errors
+/// When the number of this run cannot be saved, or Mesos refuses us.
+pub async fn start_with(
+    config: Config,
+    records: Records,
+    ports: Ports,
+    wall_clock: WallClock,
+) -> Result<Scheduler, PortError> {
     let started = Instant::now();
-    let loaded = load(&*ports.state).await?;
-    if loaded.fleet.is_none() && !loaded.clusters.is_empty() {
-        let what = "there are clusters and no record of the framework: another one would be registered, and theirs would \
-                    be lost; restore that record, or remove those of the clusters";
-        return Err(PortError::permanent(ErrorKind::Corrupt, "load the state", what));
-    }
-    let framework = loaded.fleet.as_ref().and_then(|f| f.framework.clone());
-    let clusters = loaded.clusters.len();
-    let fleet = Fleet::recover(config, loaded.fleet, loaded.clusters, loaded.damaged, Millis(0));
+    records.set_damaged_aside(&*ports.state).await;
+    let Records { fleet, clusters, damaged } = records;
+    let framework = fleet.as_ref().and_then(|f| f.framework.clone());
+    let (count, damaged) = (clusters.len(), damaged.into_keys().collect());
+    let fleet = Fleet::recover(config, fleet, clusters, damaged, Millis(0));
     let took = started.elapsed();
-    info!(clusters, ?took, "state loaded");
+    info!(clusters = count, ?took, "state loaded");
     let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
     let log = EventLog::new(wall_clock);
     let handle = Handle::new(requests, log.sender());
@@ -105,60 +113,6 @@ pub async fn start(config: Config, ports: Ports, wall_clock: WallClock) -> Resul
         result
     });
     Ok(Scheduler { handle, ended })
-}
-
-struct Loaded {
-    fleet: Option<FleetState>,
-    clusters: Vec<State>,
-    damaged: BTreeSet<ClusterName>,
-}
-
-async fn load(store: &dyn StateStore) -> Result<Loaded, PortError> {
-    let mut loaded = Loaded { fleet: None, clusters: Vec::new(), damaged: BTreeSet::new() };
-    for Stored { key, value } in store.load().await? {
-        match key {
-            StateKey::Fleet => {
-                let bytes = value?;
-                let read =
-                    serde_json::from_slice::<FleetState>(&bytes).map_err(|error| corrupt(&key).with_source(error))?;
-                if read.version != FLEET_STATE_VERSION {
-                    return Err(other_version(&key, read.version, FLEET_STATE_VERSION));
-                }
-                loaded.fleet = Some(read);
-            }
-            StateKey::Cluster(ref name) => match value.and_then(|bytes| read_cluster(&key, name, &bytes)) {
-                Ok(state) => loaded.clusters.push(state),
-                Err(cause) => {
-                    let place = store.set_aside(&key).await;
-                    let kept = place.as_deref().unwrap_or("its place");
-                    error!(error = %cause.chain(), "cluster '{name}' is left alone: its record is damaged and kept in {kept}");
-                    loaded.damaged.insert(name.clone());
-                }
-            },
-        }
-    }
-    Ok(loaded)
-}
-
-fn read_cluster(key: &StateKey, name: &ClusterName, bytes: &[u8]) -> Result<State, PortError> {
-    let state: State = serde_json::from_slice(bytes).map_err(|error| corrupt(key).with_source(error))?;
-    if state.version != STATE_VERSION {
-        return Err(other_version(key, state.version, STATE_VERSION));
-    }
-    if state.name() != name {
-        let context = format!("{key} holds cluster '{}'", state.name());
-        return Err(PortError::permanent(ErrorKind::Corrupt, "read stored state", context));
-    }
-    Ok(state)
-}
-
-fn corrupt(key: &StateKey) -> PortError {
-    PortError::permanent(ErrorKind::Corrupt, "read stored state", key.to_string())
-}
-
-fn other_version(key: &StateKey, found: u32, known: u32) -> PortError {
-    let context = format!("{key} has version {found}, this program knows {known}: use the release that wrote it");
-    PortError::permanent(ErrorKind::Unsupported, "read stored state", context)
 }
 
 /// Makes the calls in their order. A call that fails is not repeated here: the machines repeat what still matters.
