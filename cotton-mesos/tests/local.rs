@@ -2,10 +2,10 @@
 
 mod support;
 
-use cotton_core::ports::mesos::{Mesos, MesosCall, MesosEvent, TaskState};
+use cotton_core::ports::mesos::{Mesos, MesosCall, MesosEvent, Offer, Storage, TaskState, VolumeOutcome};
 use cotton_core::resources::MIB;
 use cotton_core::testkit::contract;
-use cotton_core::{AgentId, OfferId, Resources, TaskId};
+use cotton_core::{AgentId, FrameworkId, OfferId, Resources, TaskId, VolumeId};
 use cotton_mesos::{Error, Local};
 use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
@@ -395,6 +395,113 @@ async fn old_sandboxes_are_removed() {
         names
     };
     until(|| kept() == ["t3", "t4"]).await;
+    scheduler.end().await;
+}
+
+#[tokio::test]
+async fn a_volume_outlives_its_task_and_is_offered_again() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut config = config(dir.path(), 1);
+    config.sandboxes_kept = 0;
+    let volume = VolumeId::from("mysos-x-0");
+    let mut scheduler = Scheduler::start(config.clone()).await;
+    let first = scheduler.offer("a0").await;
+    let port = first.ports.clone().take(0).expect("ports");
+    scheduler.accept_on(&first, "mysos-x-0", port, Storage::NewVolume(volume.clone())).await;
+    scheduler.state("mysos-x-0", TaskState::Running).await;
+    let data = dir.path().join("agents/a0/sandboxes/mysos-x-0/mysql/data");
+    std::fs::write(&data, "precious").expect("the sandbox leads there");
+    signal(scheduler.pid("mysos-x-0"), "-KILL");
+    scheduler.state("mysos-x-0", TaskState::Failed).await;
+    let held = |offer: &Offer| offer.held.iter().any(|held| held.exists && held.ports.contains(port));
+    let offer = scheduler.offer_where("a0", held).await;
+    assert_eq!(offer.resources.plus(&offer.held[0].resources), first.resources, "its room stays reserved");
+    assert!(!offer.ports.contains(port), "and its port");
+    until(|| !dir.path().join("agents/a0/sandboxes/mysos-x-0").exists()).await;
+
+    // Also after everything was killed.
+    scheduler.local.close().await;
+    let mut scheduler = Scheduler::start(config).await;
+    let offer = scheduler.offer_where("a0", held).await;
+    scheduler.accept_on(&offer, "mysos-x-0-r1", port, Storage::Volume(volume.clone())).await;
+    scheduler.state("mysos-x-0-r1", TaskState::Running).await;
+    let again = dir.path().join("agents/a0/sandboxes/mysos-x-0-r1/mysql/data");
+    assert_eq!(std::fs::read_to_string(again).expect("is there"), "precious");
+
+    // It is removed when that is asked for, and not while a task has it.
+    let offer = scheduler.offer("a0").await;
+    assert!(offer.held.is_empty(), "{offer:?}");
+    scheduler.release(&offer, &volume).await;
+    let refused = |outcome: &VolumeOutcome| matches!(outcome, VolumeOutcome::Failed { .. });
+    scheduler.volume(&volume, refused).await;
+    scheduler.kill("a0", "mysos-x-0-r1").await;
+    scheduler.state("mysos-x-0-r1", TaskState::Killed).await;
+    let offer = scheduler.offer_where("a0", held).await;
+    scheduler.release(&offer, &volume).await;
+    scheduler.volume(&volume, |outcome| *outcome == VolumeOutcome::Released).await;
+    assert_eq!(std::fs::read_dir(dir.path().join("agents/a0/volumes")).expect("dir").count(), 0);
+    assert_eq!(scheduler.offer_where("a0", |offer| offer.resources == first.resources).await.ports, first.ports);
+    scheduler.end().await;
+}
+
+#[tokio::test]
+async fn a_volume_whose_data_is_gone_is_not_made_again() {
+    let dir = tempfile::tempdir().expect("dir");
+    let volume = VolumeId::from("mysos-x-0");
+    let mut scheduler = Scheduler::start(config(dir.path(), 1)).await;
+    let offer = scheduler.offer("a0").await;
+    let port = offer.ports.clone().take(0).expect("ports");
+    scheduler.accept_on(&offer, "mysos-x-0", port, Storage::NewVolume(volume.clone())).await;
+    scheduler.state("mysos-x-0", TaskState::Running).await;
+    scheduler.kill("a0", "mysos-x-0").await;
+    scheduler.state("mysos-x-0", TaskState::Killed).await;
+    let offer = scheduler.offer_where("a0", |offer| !offer.held.is_empty()).await;
+    std::fs::remove_dir(dir.path().join("agents/a0/volumes/mysos-x-0")).expect("is there");
+    scheduler.accept_on(&offer, "mysos-x-0-r1", port, Storage::Volume(volume)).await;
+    let failed = scheduler.state("mysos-x-0-r1", TaskState::Failed).await;
+    assert!(failed.message.contains("volumes/mysos-x-0"), "{}", failed.message);
+    scheduler.end().await;
+}
+
+/// Earlier versions had the data in sandboxes, and removed them.
+#[tokio::test]
+async fn data_in_sandboxes_of_earlier_versions_is_made_volumes() {
+    let dir = tempfile::tempdir().expect("dir");
+    let config = config(dir.path(), 1);
+    let mut scheduler = Scheduler::start(config.clone()).await;
+    scheduler.run("a0", "mysos-x-0").await;
+    scheduler.run("a0", "mysos-x-1").await;
+    let sandbox = |task: &str| dir.path().join("agents/a0/sandboxes").join(task).join("mysql");
+    for task in ["mysos-x-0", "mysos-x-1"] {
+        std::fs::create_dir(sandbox(task)).expect("made");
+        std::fs::write(sandbox(task).join("data"), task).expect("written");
+    }
+    scheduler.kill("a0", "mysos-x-0").await;
+    scheduler.state("mysos-x-0", TaskState::Killed).await;
+    let offer = scheduler.offer_where("a0", |offer| !offer.held.is_empty()).await;
+    assert_eq!(offer.held[0].volume, VolumeId::from("mysos-x-0"));
+    scheduler.local.shutdown(Duration::from_secs(5)).await;
+    scheduler.local.close().await;
+
+    let mut scheduler = Scheduler::start(config).await;
+    scheduler.state("mysos-x-1", TaskState::Running).await;
+    for task in ["mysos-x-0", "mysos-x-1"] {
+        assert!(std::fs::symlink_metadata(sandbox(task)).expect("is there").is_symlink(), "{task}");
+        let data = dir.path().join("agents/a0/volumes").join(task).join("data");
+        assert_eq!(std::fs::read_to_string(data).expect("is there"), task);
+    }
+    scheduler.end().await;
+}
+
+#[tokio::test]
+async fn a_scheduler_of_another_origin_is_refused() {
+    let dir = tempfile::tempdir().expect("dir");
+    let mut scheduler = Scheduler::start(config(dir.path(), 1)).await;
+    let other = || Some(FrameworkId::from("other"));
+    scheduler.local.subscribe(other()).await.expect("there is nothing to mistake for its own");
+    scheduler.run("a0", "t").await;
+    let error = scheduler.local.subscribe(other()).await.expect_err("there is now").chain();
+    assert!(error.contains("'other'") && error.contains("'local-"), "{error}");
     scheduler.end().await;
 }
 

@@ -112,9 +112,11 @@ impl Cluster {
         let size = self.state.spec.size as usize;
         if staying < size {
             tell("member_missing", format!("{staying} of {size} members are placed"));
-            if let Some(reason) = &self.relaunch.reason {
-                tell("launch_failed", format!("the last launch failed, trying again soon: {reason}"));
-            }
+        }
+        if (staying < size || self.state.staying().any(|(_, member)| member.resting))
+            && let Some(reason) = &self.relaunch.reason
+        {
+            tell("launch_failed", format!("the last launch failed, trying again soon: {reason}"));
         }
         for (id, member) in &self.state.members {
             if let Some(leaving) = member.leaving {

@@ -503,7 +503,7 @@ impl Cluster {
     /// How many more members are wanted: never more tasks than wanted plus the one that is being replaced. Those that are
     /// away do not count: when they end is not up to us, and others may have to be replaced before.
     pub(crate) fn missing(&self) -> u32 {
-        if self.state.deleting || self.relaunch.waits {
+        if self.state.deleting || self.relaunch.waits || self.lacks_data() {
             return 0;
         }
         let size = self.state.spec.size as usize;
@@ -511,6 +511,14 @@ impl Cluster {
         let known = self.state.members.values().filter(|member| !member.is_away()).count();
         let room = (size + 1).saturating_sub(known);
         u32::try_from(size.saturating_sub(staying).min(room)).expect("bounded by the size, which is a u32")
+    }
+
+    /// Whether there were data once, and nobody is there who has them: an empty member would have nobody to copy from, and
+    /// hide what is wrong.
+    pub(super) fn lacks_data(&self) -> bool {
+        let is_there = |id: &MemberId| self.observed.get(id).is_some_and(|observed| observed.report.is_some());
+        let mut with_data = self.state.members.iter().filter(|(id, m)| m.joined || self.state.witnesses.contains(id));
+        self.state.opened && !with_data.any(|(id, member)| !member.resting && is_there(id))
     }
 
     /// A member's task has ended: nothing may come out for it any more, least of all a launch that is still withheld. Its

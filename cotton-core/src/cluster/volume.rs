@@ -75,6 +75,16 @@ impl Cluster {
         }
     }
 
+    /// Whether the data of a member that is gone can be removed: as many others as there shall be have a complete copy at
+    /// this moment, and a primary is open among them. That it was replaced once is not enough, its successor may be lost.
+    pub(crate) fn can_spare_data(&self, now: Millis) -> bool {
+        let healthy = |id: MemberId| self.observed.get(&id).is_some_and(|observed| self.is_healthy(now, id, observed));
+        let complete = || self.state.staying().filter(|(id, _)| healthy(*id)).count();
+        self.state.deleting
+            || !self.state.opened
+            || (self.is_open_for_sure(now) && complete() >= self.state.spec.size as usize)
+    }
+
     /// Whether a member may hold acknowledged commits that the primary lacks: elections may have left some behind, and it
     /// was not seen to replicate from the primary since.
     fn is_uncompared(&self, member: &Member) -> bool {

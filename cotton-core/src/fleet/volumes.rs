@@ -2,7 +2,7 @@
 //!
 //! What is to become of a volume is decided from durable state alone, whenever it is offered, so that nothing has to be
 //! remembered for it: a scheduler that was killed in between finds it again. A volume is destroyed only when its member
-//! certainly was given up. One of a cluster that is not known and never was deleted is left alone: then it is our state
+//! certainly was given up, and its cluster has as many complete copies as it shall have, at that moment. One of a cluster that is not known and never was deleted is left alone: then it is our state
 //! that is not to be trusted.
 
 use super::Fleet;
@@ -125,7 +125,7 @@ impl Fleet {
         }
         let durable = cluster.persisted() == cluster.revision();
         let known = state.members.contains_key(&member) || state.kept.contains(&member) || member >= state.next_member;
-        if durable && !known { Owner::Nobody } else { Owner::Other }
+        if durable && !known && cluster.can_spare_data(self.now) { Owner::Nobody } else { Owner::Other }
     }
 
     /// Runs a resting member again with what is held for it and what else it needs of the offer.

@@ -11,9 +11,13 @@ mod scheduler;
 mod server;
 mod store;
 mod task;
+mod volume_files;
+mod volumes;
 mod world;
 
 pub use config::{AgentConfig, ExecutorCommand, LocalConfig};
+pub use process::PATH;
+pub use store::Remembered;
 
 use crate::error::{ConfigError, Error};
 use crate::executor::format_duration;
@@ -30,11 +34,12 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
-use store::{Framework, Store};
+use store::{Framework, Store, TaskRecord};
 use subtle::ConstantTimeEq;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+use volume_files::VolumeRecord;
 use world::{Action, Phase, Verdict, World};
 
 /// Where the agents' APIs listen: below the ports that the kernel gives to outgoing connections. An executor that tries
@@ -115,17 +120,24 @@ impl Local {
         let running = process::find_executors().map_err(|error| Error::file("read", "/proc", error))?;
         for agent in &config.agents {
             store.make_agent(&agent.id)?;
+            for ended in store.ended(&agent.id)? {
+                store.keep_data(&agent.id, &ended)?;
+            }
             store.collect(&agent.id, config.sandboxes_kept, config.sandboxes_kept_for)?;
             let (listener, port) = listen(&store, &agent.id)?;
             listeners.push((agent.id.clone(), listener));
             let mut tasks = Vec::new();
-            for record in store.tasks(&agent.id)? {
+            for mut record in store.tasks(&agent.id)? {
                 let key = (store.sandbox(&agent.id, &record.task), record.task.as_str().to_owned());
                 let process = match running.get(&key).map(|pid| Process::open(*pid)).transpose() {
                     Ok(process) => process,
                     Err(error) if process::is_gone(&error) => None,
                     Err(error) => return Err(Error::file("watch the executor in", key.0, error)),
                 };
+                if process.is_none() {
+                    let kept = store.keep_data(&agent.id, &record)?;
+                    record.volume = record.volume.or(kept);
+                }
                 if let Some(process) = &process {
                     // It may have been stopped as a part of a simulated partition.
                     process::signal_tree(process.pid, Signal::CONT)?;
@@ -133,7 +145,7 @@ impl Local {
                 tasks.push((record.clone(), process.as_ref().map(|process| process.pid)));
                 adopted.extend(process.map(|process| (agent.id.clone(), record.task, process)));
             }
-            world.add_agent(Instant::now(), agent.clone(), port, tasks);
+            world.add_agent(Instant::now(), agent.clone(), port, tasks, store.volumes(&agent.id)?);
         }
         let inner = Arc::new(Inner {
             config,
@@ -158,6 +170,14 @@ impl Local {
         inner.runtime.spawn(keep_time(inner.clone(), stop.subscribe()));
         inner.run(|_, _| ());
         Ok(Self { inner, stop, servers })
+    }
+
+    /// What agents remember in a directory, without starting or changing anything there.
+    ///
+    /// # Errors
+    /// When a file cannot be read or is damaged.
+    pub fn remembered(dir: &std::path::Path) -> Result<Remembered, Error> {
+        Store::remembered(dir)
     }
 
     /// Ends all executors cleanly. Their tasks are started again when the directory is opened the next time; the
@@ -260,9 +280,16 @@ impl Drop for Local {
 #[async_trait]
 impl Mesos for Local {
     async fn subscribe(&self, framework: Option<FrameworkId>) -> Result<(), PortError> {
-        let ours = self.inner.world().framework.clone();
+        let (ours, has_tasks) = {
+            let world = self.inner.world();
+            (world.framework.clone(), world.has_tasks())
+        };
         if let Some(theirs) = framework.filter(|id| *id != ours) {
-            tracing::warn!(%theirs, %ours, "the scheduler's state is of another directory than that of the agents");
+            if has_tasks {
+                let what = format!("the tasks here are those of framework '{ours}', and the scheduler's state is of '{theirs}'");
+                return Err(PortError::permanent(ErrorKind::Conflict, "subscribe to the local agents", what));
+            }
+            tracing::info!(%theirs, %ours, "these agents are new to the scheduler's state");
         }
         self.inner.run(|world, _| world.subscribe());
         Ok(())
@@ -325,7 +352,8 @@ impl Inner {
                         tracing::error!(error = %error.chain(), "could not kill an executor");
                     }
                 }
-                Action::End { agent, task } => this.end(&agent, &task),
+                Action::End { agent, record } => this.end(&agent, *record),
+                Action::Remove { agent, record } => this.remove(&agent, record),
             });
         }
     }
@@ -342,8 +370,17 @@ impl Inner {
     }
 
     fn start(self: &Arc<Self>, agent: &AgentId, task: &TaskId) {
-        let saved = self.save(agent, task).and_then(|()| self.store.make_sandbox(agent, task));
-        let sandbox = match saved {
+        let prepare = || {
+            self.save(agent, task)?;
+            let sandbox = self.store.make_sandbox(agent, task)?;
+            let volume = self.world().volume_for(agent, task);
+            if let Some(record) = volume {
+                self.store.mount(agent, task, &record)?;
+                self.run(|world, _| world.made(agent, &record.volume));
+            }
+            Ok::<_, Error>(sandbox)
+        };
+        let sandbox = match prepare() {
             Ok(sandbox) => sandbox,
             Err(error) => return self.run(|world, _| world.start_failed(agent, task, error.chain())),
         };
@@ -385,15 +422,30 @@ impl Inner {
         });
     }
 
-    fn end(&self, agent: &AgentId, task: &TaskId) {
+    fn end(self: &Arc<Self>, agent: &AgentId, record: TaskRecord) {
         let _one_at_a_time = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         if self.world().phase == Phase::Closed {
             return;
         }
         let (keep, keep_for) = (self.config.sandboxes_kept, self.config.sandboxes_kept_for);
-        if let Err(error) = self.store.end_task(agent, task, keep, keep_for) {
-            tracing::error!(%task, error = %error.chain(), "could not put an ended task away");
+        let task = &record.task;
+        let kept = self.store.keep_data(agent, &record);
+        let put_away = kept.and_then(|kept| self.store.end_task(agent, task, keep, keep_for).map(|()| kept));
+        match put_away {
+            Ok(kept) => self.run(|world, _| world.put_away(agent, &record, kept)),
+            Err(error) => {
+                tracing::error!(%task, error = %error.chain(), "could not put an ended task away");
+                self.run(|world, _| world.put_away(agent, &record, None));
+            }
         }
+    }
+
+    fn remove(self: &Arc<Self>, agent: &AgentId, record: VolumeRecord) {
+        if self.world().phase == Phase::Closed {
+            return;
+        }
+        let failed = self.store.remove_volume(agent, &record.volume).map_err(|error| error.chain()).err();
+        self.run(|world, _| world.removed(agent, record, failed));
     }
 
     /// What a Mesos agent tells an executor.

@@ -2,7 +2,7 @@
 
 use super::task::Process;
 use super::world::{Agent, Health, Phase, World};
-use cotton_core::ports::mesos::{MesosEvent, Offer};
+use cotton_core::ports::mesos::{Held, MesosEvent, Offer};
 use cotton_core::{OfferId, Ports, Resources};
 use std::net::TcpListener;
 use std::time::Duration;
@@ -25,6 +25,7 @@ pub(super) struct Outstanding {
     pub(super) id: OfferId,
     pub(super) resources: Resources,
     pub(super) ports: Ports,
+    pub(super) held: Vec<Held>,
     made_at: Instant,
     /// More has become free since.
     has_grown: bool,
@@ -35,6 +36,7 @@ pub(super) struct Outstanding {
 pub(super) struct Filter {
     until: Instant,
     resources: Resources,
+    held: Vec<Held>,
 }
 
 /// A port that an ended task had.
@@ -53,15 +55,15 @@ impl World {
         let (mut offers, mut stale) = (Vec::new(), Vec::new());
         for (id, agent) in self.agents.iter_mut().filter(|(_, agent)| agent.health == Health::Up) {
             agent.unfilter(now);
-            let free = agent.free();
+            let (free, held) = (agent.free(), agent.held());
             if let Some(offer) = &mut agent.offer {
-                offer.has_grown |= offer.resources != free;
+                offer.has_grown |= offer.resources != free || offer.held != held;
                 if !offer.has_grown || now < offer.made_at + STALE_AFTER {
                     continue;
                 }
                 stale.push(agent.offer.take());
             }
-            if free == Resources::default() || agent.is_filtered(&free) {
+            if (free == Resources::default() && held.is_empty()) || agent.is_filtered(&free, &held) {
                 continue;
             }
             let ports = agent.free_ports();
@@ -71,6 +73,7 @@ impl World {
                 id: offer.clone(),
                 resources: free,
                 ports: ports.clone(),
+                held: held.clone(),
                 made_at: now,
                 has_grown: false,
             };
@@ -82,7 +85,7 @@ impl World {
                 resources: free,
                 ports,
                 attributes: agent.config.attributes.clone(),
-                held: Vec::new(),
+                held,
                 maintenance_in_ms: None,
             });
         }
@@ -103,7 +106,7 @@ impl World {
         for agent in self.agents.values_mut() {
             if let Some(offer) = agent.offer.take_if(|offer| offers.contains(&offer.id)) {
                 // What has become free since was not declined.
-                let filter = Filter { until, resources: offer.resources };
+                let filter = Filter { until, resources: offer.resources, held: offer.held };
                 agent.filter = Some(filter).filter(|_| !offer.has_grown);
             }
         }
@@ -125,6 +128,7 @@ impl Agent {
     fn free(&self) -> Resources {
         let used = self.tasks.values().filter(|task| task.process != Process::Ended);
         let used = used.fold(Resources::default(), |sum, task| sum.plus(&task.record.resources));
+        let used = used.plus(&self.reserved());
         let all = self.config.resources;
         Resources {
             cpus_milli: all.cpus_milli.saturating_sub(used.cpus_milli),
@@ -135,18 +139,22 @@ impl Agent {
 
     /// Ports that no task has and that can be bound.
     fn free_ports(&self) -> Ports {
-        let is_taken = |port: &u16| self.tasks.values().any(|task| task.record.port == *port);
+        let is_taken =
+            |port: &u16| self.is_reserved(*port) || self.tasks.values().any(|task| task.record.port == *port);
         let all = self.config.ports.ranges().iter().flat_map(|&(begin, end)| begin..=end);
         let free = all.filter(|port| !is_taken(port) && self.can_bind(*port));
         Ports::new(free.take(PORTS_OFFERED_MAX).map(|port| (port, port)))
     }
 
-    fn can_bind(&self, port: u16) -> bool {
+    pub(super) fn can_bind(&self, port: u16) -> bool {
         TcpListener::bind((self.config.host.as_str(), port)).is_ok()
     }
 
-    fn is_filtered(&self, free: &Resources) -> bool {
-        self.filter.as_ref().is_some_and(|filter| filter.resources.lacks(free).is_none())
+    fn is_filtered(&self, free: &Resources, held: &[Held]) -> bool {
+        let declined = |filter: &Filter| {
+            filter.resources.lacks(free).is_none() && held.iter().all(|held| filter.held.contains(held))
+        };
+        self.filter.as_ref().is_some_and(declined)
     }
 
     /// Looks from now on whether the port of an ended task is free again.

@@ -18,7 +18,7 @@ use std::process::{Child, Command, Stdio};
 use tokio::io::unix::AsyncFd;
 
 /// What executors find programs with.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How often a tree is walked again because it grew while it was being signalled.
 const WALKS_MAX: usize = 8;
 

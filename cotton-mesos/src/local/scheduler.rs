@@ -6,8 +6,8 @@ use super::world::{Action, Health, Phase, World};
 use crate::wire::common::Base64;
 use crate::wire::executor::{Event, Message};
 use bytes::Bytes;
-use cotton_core::ports::mesos::{Launch, MesosCall, MesosEvent, Storage, TaskState};
-use cotton_core::{AgentId, OfferId, TaskId};
+use cotton_core::ports::mesos::{Launch, MesosCall, MesosEvent, TaskState};
+use cotton_core::{AgentId, OfferId, TaskId, VolumeId};
 use tokio::time::Instant;
 
 /// Uuids of acknowledged states that are remembered for each task, in case the executor missed the acknowledgement.
@@ -37,7 +37,7 @@ impl World {
 
     pub(super) fn call(&mut self, now: Instant, call: MesosCall) {
         match call {
-            MesosCall::Accept { offer, agent, launches, releases: _ } => self.on_accept(&offer, &agent, launches), // nothing is ever held
+            MesosCall::Accept { offer, agent, launches, releases } => self.on_accept(&offer, &agent, launches, releases),
             MesosCall::Decline { offers, filter_ms } => self.on_decline(now, &offers, filter_ms),
             MesosCall::Kill { task, agent } => self.on_kill(now, &task, &agent),
             MesosCall::Acknowledge { task, agent, uuid } => self.on_acknowledge(now, &task, &agent, &uuid),
@@ -58,7 +58,13 @@ impl World {
         }
     }
 
-    fn on_accept(&mut self, offer: &OfferId, agent_id: &AgentId, launches: Vec<Launch>) {
+    fn on_accept(
+        &mut self,
+        offer: &OfferId,
+        agent_id: &AgentId,
+        launches: Vec<Launch>,
+        releases: Vec<VolumeId>,
+    ) {
         let is_known = |launch: &Launch| self.agents.values().any(|agent| agent.knows(&launch.task));
         let launches: Vec<Launch> = launches.into_iter().filter(|launch| !is_known(launch)).collect();
         let agent = self.agents.get_mut(agent_id);
@@ -71,19 +77,22 @@ impl World {
         if agent.health != Health::Up {
             return agent.lost.extend(launches.into_iter().map(|launch| launch.task));
         }
-        let (mut left, mut ports) = (offered.resources, offered.ports);
+        self.release(agent_id, releases);
+        let (mut left, mut ports) = (offered.resources, offered.ports.clone());
         for launch in launches {
+            let Some(agent) = self.agents.get_mut(agent_id) else { return };
             let wanted = launch.task_resources.plus(&launch.executor_resources);
-            let port = launch.endpoint.port;
+            let (port, needs) = (launch.endpoint.port, agent.needs(&launch, &offered));
+            let (needed, port_is_held) = needs.unwrap_or_default();
             let refusal = if self.phase != Phase::Open {
                 Some("the agent is shutting down")
             } else if !is_file_name(launch.task.as_str()) {
                 Some("the task id cannot be the name of a directory")
-            } else if launch.storage != Storage::Sandbox {
-                Some("there are no persistent volumes on one machine: sandboxes are kept anyway")
-            } else if left.lacks(&wanted).is_some() {
+            } else if let Err(reason) = needs {
+                Some(reason)
+            } else if left.lacks(&needed).is_some() {
                 Some("it needs more than was offered")
-            } else if !ports.contains(port) {
+            } else if !port_is_held && !ports.contains(port) {
                 Some("its port was not offered")
             } else {
                 None
@@ -92,11 +101,14 @@ impl World {
                 self.drop_launch(agent_id, &launch, reason);
                 continue;
             }
-            left = left.checked_sub(&wanted).unwrap_or_default();
+            left = left.checked_sub(&needed).unwrap_or_default();
             ports.remove(port);
-            let mut task = Task::new(TaskRecord::new(launch.task.clone(), port, wanted, launch.data));
-            task.touch(true);
             let Some(agent) = self.agents.get_mut(agent_id) else { return };
+            let volume = agent.use_volume(&launch);
+            let mut record = TaskRecord::new(launch.task.clone(), port, wanted, launch.data);
+            record.volume = volume;
+            let mut task = Task::new(record);
+            task.touch(true);
             agent.tasks.insert(launch.task.clone(), task);
             self.actions.push_back(Action::Start { agent: agent_id.clone(), task: launch.task });
         }

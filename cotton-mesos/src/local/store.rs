@@ -7,6 +7,7 @@
 //! DIR/agents/AGENT/tasks/TASK.json      one file a task, until its end has been acknowledged
 //! DIR/agents/AGENT/ended/TASK.json      then here, as long as its sandbox is kept
 //! DIR/agents/AGENT/sandboxes/TASK/      working directory of its executor
+//! DIR/agents/AGENT/volumes/             what outlives tasks: see `volume_files`
 //! ```
 //!
 //! A file is written to a temporary name and renamed, so that it is never half there; what must survive a crash of the
@@ -17,7 +18,7 @@ use super::process;
 use crate::error::Error;
 use crate::wire::common::Base64;
 use cotton_core::ports::mesos::TaskState;
-use cotton_core::{AgentId, Resources, TaskId};
+use cotton_core::{AgentId, FrameworkId, Resources, TaskId, VolumeId};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,9 @@ pub(super) struct TaskRecord {
     pub(super) message: String,
     /// A kill was asked for: never start it again.
     pub(super) kill_requested: bool,
+    /// Where its data is, when that outlives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) volume: Option<VolumeId>,
     /// States that the scheduler has not acknowledged yet, oldest first.
     pub(super) updates: VecDeque<StoredUpdate>,
     /// Uuids of the last states that it has.
@@ -111,6 +115,15 @@ struct FrameworkFile {
     token: String,
 }
 
+/// What agents remember in a directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remembered {
+    /// Whose they are; `None` when nobody ever was there, or has removed that.
+    pub framework: Option<FrameworkId>,
+    /// How many tasks and volumes there are.
+    pub members: usize,
+}
+
 /// Who we are.
 #[derive(Debug)]
 pub(super) struct Framework {
@@ -150,6 +163,18 @@ impl Store {
         Ok(Self { dir, lock })
     }
 
+    pub(super) fn remembered(dir: &Path) -> Result<Remembered, Error> {
+        let file = read_json::<FrameworkFile>(&dir.join("framework.json"))?;
+        let mut members = 0;
+        for agent in list(&dir.join("agents"))? {
+            for kind in ["tasks", "volumes"] {
+                let dir = dir.join("agents").join(&agent).join(kind);
+                members += list(&dir)?.iter().filter(|name| is_json(name)).count();
+            }
+        }
+        Ok(Remembered { framework: file.map(|file| FrameworkId::from(file.framework_id.as_str())), members })
+    }
+
     /// Lets others work on the directory. Nothing must be written to it after that.
     pub(super) fn unlock(&self) {
         if let Err(error) = self.lock.unlock() {
@@ -171,6 +196,7 @@ impl Store {
         let dir = self.agent_dir(agent);
         make_dir(&dir, 0o755)?;
         make_dir(&dir.join("sandboxes"), 0o755)?;
+        make_dir(&dir.join("volumes"), 0o755)?;
         make_dir(&dir.join("tasks"), 0o700)?;
         make_dir(&dir.join("ended"), 0o700)
     }
@@ -200,12 +226,13 @@ impl Store {
         write_json(&self.dir.join("framework.json"), &file, true)
     }
 
-    /// The agents that have tasks.
+    /// The agents that have tasks or volumes.
     pub(super) fn agents_with_tasks(&self) -> Result<Vec<AgentId>, Error> {
         let mut agents = Vec::new();
         for name in list(&self.dir.join("agents"))? {
             let agent = AgentId::from(name.as_str());
-            if !list(&self.agent_dir(&agent).join("tasks"))?.is_empty() {
+            let dir = self.agent_dir(&agent);
+            if !list(&dir.join("tasks"))?.is_empty() || !list(&dir.join("volumes"))?.is_empty() {
                 agents.push(agent);
             }
         }
@@ -213,7 +240,16 @@ impl Store {
     }
 
     pub(super) fn tasks(&self, agent: &AgentId) -> Result<Vec<TaskRecord>, Error> {
-        let dir = self.agent_dir(agent).join("tasks");
+        self.records(agent, "tasks")
+    }
+
+    /// Tasks that have ended and whose sandboxes are still there.
+    pub(super) fn ended(&self, agent: &AgentId) -> Result<Vec<TaskRecord>, Error> {
+        self.records(agent, "ended")
+    }
+
+    fn records(&self, agent: &AgentId, kind: &str) -> Result<Vec<TaskRecord>, Error> {
+        let dir = self.agent_dir(agent).join(kind);
         let mut records = Vec::new();
         for name in list(&dir)?.into_iter().filter(|name| is_json(name)) {
             records.extend(read_json(&dir.join(name))?);
@@ -257,6 +293,9 @@ impl Store {
                 continue;
             }
             let task = TaskId::from(name.trim_end_matches(".json"));
+            if self.holds_data(agent, &task) {
+                continue; // data is removed with its volume only
+            }
             let sandbox = self.sandbox(agent, &task);
             match std::fs::remove_dir_all(&sandbox) {
                 Ok(()) => {}
@@ -269,7 +308,7 @@ impl Store {
         Ok(())
     }
 
-    fn agent_dir(&self, agent: &AgentId) -> PathBuf {
+    pub(super) fn agent_dir(&self, agent: &AgentId) -> PathBuf {
         self.dir.join("agents").join(agent.as_str())
     }
 
@@ -285,11 +324,11 @@ impl Drop for Store {
     }
 }
 
-fn is_json(name: &str) -> bool {
+pub(super) fn is_json(name: &str) -> bool {
     Path::new(name).extension().is_some_and(|extension| extension == "json")
 }
 
-fn make_dir(path: &Path, mode: u32) -> Result<(), Error> {
+pub(super) fn make_dir(path: &Path, mode: u32) -> Result<(), Error> {
     if path.is_dir() {
         return Ok(());
     }
@@ -301,7 +340,7 @@ fn make_dir(path: &Path, mode: u32) -> Result<(), Error> {
 }
 
 /// Names in a directory, in order; none when it is not there.
-fn list(dir: &Path) -> Result<Vec<String>, Error> {
+pub(super) fn list(dir: &Path) -> Result<Vec<String>, Error> {
     let entries = match std::fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -314,7 +353,7 @@ fn list(dir: &Path) -> Result<Vec<String>, Error> {
     Ok(names)
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
+pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     match std::fs::read(path) {
         Ok(bytes) => {
             serde_json::from_slice(&bytes).map(Some).map_err(|source| Error::Corrupt { path: path.into(), source })
@@ -324,7 +363,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, Error> {
     }
 }
 
-fn write_json<T: Serialize>(path: &Path, value: &T, durable: bool) -> Result<(), Error> {
+pub(super) fn write_json<T: Serialize>(path: &Path, value: &T, durable: bool) -> Result<(), Error> {
     let json = serde_json::to_vec(value).expect("records have only string keys");
     let temporary = path.with_extension("json.new");
     let write = || -> io::Result<()> {

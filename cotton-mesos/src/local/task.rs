@@ -155,6 +155,7 @@ impl TaskRecord {
             state: State::Staging,
             message: String::new(),
             kill_requested: false,
+            volume: None,
             updates: VecDeque::new(),
             acknowledged: VecDeque::new(),
         }

@@ -36,7 +36,7 @@ impl Bench {
         let config = Arc::new(LocalConfig::new("/nowhere", vec![agent.clone()], executor));
         let mut world = World::new(config, FrameworkId::from("f"), "o".into());
         let now = Instant::now();
-        world.add_agent(now, agent, 1, Vec::new());
+        world.add_agent(now, agent, 1, Vec::new(), Vec::new());
         world.subscribe();
         let mut this = Self { world, now };
         let offer = this.events().into_iter().find_map(|event| match event {

@@ -9,11 +9,13 @@
 use super::offers::{Cooling, Filter, Outstanding};
 use super::store::{State, TaskRecord};
 use super::task::{Process, Task};
+use super::volume_files::VolumeRecord;
+use super::volumes::Volume;
 use super::{AgentConfig, LocalConfig};
 use crate::wire::executor::Event;
 use bytes::Bytes;
 use cotton_core::ports::mesos::{MesosEvent, TaskState, TaskStatus};
-use cotton_core::{AgentId, FrameworkId, TaskId};
+use cotton_core::{AgentId, FrameworkId, TaskId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +36,9 @@ pub(super) enum Action {
     /// Kill a process and its descendants.
     KillTree { pid: i32 },
     /// Put the record of an ended task away.
-    End { agent: AgentId, task: TaskId },
+    End { agent: AgentId, record: Box<TaskRecord> },
+    /// Remove a volume, then call [`World::removed`].
+    Remove { agent: AgentId, record: VolumeRecord },
 }
 
 /// What to do with an executor that was just started.
@@ -85,6 +89,7 @@ pub(super) struct Agent {
     pub(super) port: u16,
     pub(super) health: Health,
     pub(super) tasks: BTreeMap<TaskId, Task>,
+    pub(super) volumes: BTreeMap<VolumeId, Volume>,
     pub(super) offer: Option<Outstanding>,
     pub(super) filter: Option<Filter>,
     /// Ports of ended tasks that could not be bound again yet.
@@ -122,16 +127,21 @@ impl World {
         }
     }
 
-    /// Adds an agent with the tasks that it remembers, and the processes found of them.
+    /// Adds an agent with the tasks and volumes that it remembers, and the processes found of the tasks.
     pub(super) fn add_agent(
         &mut self,
         now: Instant,
         config: AgentConfig,
         port: u16,
         tasks: Vec<(TaskRecord, Option<i32>)>,
+        volumes: Vec<VolumeRecord>,
     ) {
         let id = config.id.clone();
         let mut agent = Agent::new(config, port);
+        for record in volumes {
+            let idle = tasks.iter().all(|(task, _)| task.volume.as_ref() != Some(&record.volume));
+            agent.volumes.insert(record.volume.clone(), Volume { record, idle });
+        }
         for (record, pid) in tasks {
             let name = record.task.clone();
             let mut task = Task::new(record);
@@ -188,10 +198,12 @@ impl World {
         }
         self.rescind(offer);
         self.events.push_back(MesosEvent::AgentLost(agent_id.clone()));
-        let ids: BTreeSet<TaskId> = tasks.into_keys().chain(lost).collect();
+        let ids: BTreeSet<TaskId> = tasks.keys().cloned().chain(lost).collect();
         for task in ids {
             self.tell(&task, Some(agent_id), TaskState::Gone, "its agent is gone");
-            self.actions.push_back(Action::End { agent: agent_id.clone(), task });
+        }
+        for task in tasks.into_values() {
+            self.actions.push_back(Action::End { agent: agent_id.clone(), record: Box::new(task.record) });
         }
     }
 
@@ -240,6 +252,11 @@ impl World {
         tasks.any(|task| task.process != Process::Ended)
     }
 
+    /// Whether any task or volume is known.
+    pub(super) fn has_tasks(&self) -> bool {
+        self.agents.values().any(|agent| !agent.tasks.is_empty() || !agent.volumes.is_empty())
+    }
+
     /// Ends everything at once; executors live on.
     pub(super) fn close(&mut self) {
         self.phase = Phase::Closed;
@@ -275,9 +292,10 @@ impl World {
                 }
             }
             for (id, port) in over {
-                agent.tasks.remove(&id);
+                let ended = agent.tasks.remove(&id);
                 agent.cool_later(now, port);
-                self.actions.push_back(Action::End { agent: agent_id.clone(), task: id });
+                let end = |task: Task| Action::End { agent: agent_id.clone(), record: Box::new(task.record) };
+                self.actions.extend(ended.map(end));
             }
             agent.cool(now);
         }
@@ -340,6 +358,7 @@ impl Agent {
             port,
             health: Health::Up,
             tasks: BTreeMap::new(),
+            volumes: BTreeMap::new(),
             offer: None,
             filter: None,
             cooling: BTreeMap::new(),

@@ -7,9 +7,11 @@
 
 use bytes::Bytes;
 use cotton_core::ports::executor_link::{ExecutorLink, LinkEvent};
-use cotton_core::ports::mesos::{Launch, Mesos, MesosCall, MesosEvent, Offer, Storage, TaskState, TaskStatus};
+use cotton_core::ports::mesos::{
+    Launch, Mesos, MesosCall, MesosEvent, Offer, Storage, TaskState, TaskStatus, VolumeOutcome,
+};
 use cotton_core::resources::MIB;
-use cotton_core::{AgentId, Endpoint, Ports, Resources, TaskId};
+use cotton_core::{AgentId, Endpoint, Ports, Resources, TaskId, VolumeId};
 use cotton_mesos::{AgentConfig, ExecutorCommand, ExecutorEnvironment, HttpExecutorLink, Local, LocalConfig};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, VecDeque};
@@ -170,6 +172,32 @@ impl Scheduler {
         .await
     }
 
+    /// The next offer of an agent that has something; others are declined.
+    pub(crate) async fn offer_where(&mut self, agent: &str, has: impl Fn(&Offer) -> bool) -> Offer {
+        self.call(MesosCall::Revive).await;
+        loop {
+            let offer = self.offer(agent).await;
+            if has(&offer) {
+                return offer;
+            }
+            self.call(MesosCall::Decline { offers: vec![offer.id], filter_ms: 10 }).await;
+        }
+    }
+
+    pub(crate) async fn release(&self, offer: &Offer, volume: &VolumeId) {
+        let (offer, agent) = (offer.id.clone(), offer.agent.clone());
+        self.call(MesosCall::Accept { offer, agent, launches: Vec::new(), releases: vec![volume.clone()] }).await;
+    }
+
+    /// Waits for news of a volume.
+    pub(crate) async fn volume(&mut self, volume: &VolumeId, is: impl Fn(&VolumeOutcome) -> bool) {
+        self.wait("news of a volume", |event| match event {
+            MesosEvent::Volume { volume: of, outcome } if of == volume && is(outcome) => Some(()),
+            _ => None,
+        })
+        .await;
+    }
+
     /// Launches a task; it need not start.
     pub(crate) async fn launch(&mut self, agent: &str, task: &str, mut behaviour: Behaviour) -> Offer {
         let offer = self.offer(agent).await;
@@ -181,12 +209,20 @@ impl Scheduler {
     }
 
     pub(crate) async fn accept(&self, offer: &Offer, task: &str, port: u16, behaviour: &Behaviour) {
+        self.accept_as(offer, task, port, behaviour, Storage::Sandbox).await;
+    }
+
+    pub(crate) async fn accept_on(&self, offer: &Offer, task: &str, port: u16, storage: Storage) {
+        self.accept_as(offer, task, port, &Behaviour::default(), storage).await;
+    }
+
+    async fn accept_as(&self, offer: &Offer, task: &str, port: u16, behaviour: &Behaviour, storage: Storage) {
         let launch = Launch {
             task: TaskId::from(task),
             endpoint: Endpoint::new(offer.host.clone(), port),
             task_resources: ONE.checked_sub(&Resources::EXECUTOR).expect("larger"),
             executor_resources: Resources::EXECUTOR,
-            storage: Storage::Sandbox,
+            storage,
             data: serde_json::to_vec(behaviour).expect("json").into(),
         };
         let (offer, agent) = (offer.id.clone(), offer.agent.clone());
