@@ -7,6 +7,8 @@
 //! - `COTTON_ADMIN_KEYPATH`: file with an account for the agents' administrators, if they want one
 //! - `COTTON_BIND_ADDRESS`: address that the database server listens on, when not all
 //! - `COTTON_LOG`: what to log
+//!
+//! With the argument `--check` it only says whether members could run here with that environment.
 
 use crate::administrator::{self, AdministratorError};
 use crate::run_as;
@@ -89,6 +91,22 @@ pub async fn run(environment: Environment) -> Result<(), ExecutorError> {
     let ended = executor::run(ExecutorConfig::default(), Arc::new(link), Arc::new(memory), make_server).await?;
     tracing::info!(reason = ?ended, "ended");
     Ok(())
+}
+
+/// Whether members could run here with this environment, as far as that can be said without one: the key can be read, and
+/// the server's programs are there and run. Says which server that is.
+///
+/// # Errors
+/// The first thing that is missing.
+pub async fn check(environment: &Environment) -> Result<String, ExecutorError> {
+    let key_file = environment.get("COTTON_KEY_FILE").ok_or(ExecutorError::NoKey)?;
+    SealingKey::load(Path::new(key_file))?;
+    let programs = environment.get("COTTON_MYSQL_BIN_DIR").map(Path::new);
+    if let Some(archive) = environment.get("COTTON_INSTALLER_ARGS").filter(|text| !text.is_empty()) {
+        let _understood: cotton_mysql::install::ArchiveSpec = archive.parse()?;
+        return if programs.is_some() { Err(ExecutorError::TwoServers) } else { Ok("a server out of an archive".to_owned()) };
+    }
+    Ok(cotton_mysql::server_version(programs).await?)
 }
 
 /// Makes sense of a task.

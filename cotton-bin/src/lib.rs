@@ -7,6 +7,7 @@
 //! - [`cli`], [`local`]: the command `cotton`, and a whole cotton on one machine
 //! - [`mesos`], [`front`]: the stock scheduler on Mesos and ZooKeeper, and the server that answers for it while it leads or not
 //! - [`trust`], [`open_files`]: whether secrets and directories are as private as they should be; the limit of open files
+//! - [`preflight`]: what must be right before any task is started
 //! - [`executor`], [`administrator`]: what runs one member, and an account of those who run the agents
 
 pub mod administrator;
@@ -22,6 +23,7 @@ pub mod mesos;
 pub mod open_files;
 mod patience;
 mod run_as;
+pub mod preflight;
 pub mod secret;
 pub mod signals;
 pub mod store;

@@ -8,12 +8,13 @@ use crate::cli::write_api_file;
 use crate::discovery::FileDiscovery;
 use crate::executor::chain;
 use crate::front::Front;
+use crate::preflight::{self, PreflightError};
 use crate::secret::{KeyError, SealingKey};
 use crate::signals::Signals;
 use crate::store::{FileStore, StoreError};
 use crate::trust::{UntrustedDirectory, own_directory};
 use cotton_core::cluster::Timing;
-use cotton_core::driver::Handle;
+use cotton_core::driver::{Handle, Records};
 use cotton_core::driver::scheduler::{self, Ports as SchedulerPorts, Scheduler};
 use cotton_core::fleet::Config as FleetConfig;
 use cotton_core::resources::MIB;
@@ -99,6 +100,9 @@ pub enum SystemError {
     /// The key.
     #[error("{}", chain(.0))]
     Key(#[from] KeyError),
+    /// Starting would do harm.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
     /// The state.
     #[error("{}", chain(.0))]
     Store(#[from] StoreError),
@@ -177,24 +181,30 @@ impl System {
             is_open(&absolute(programs)?)?;
         }
         let lock = lock(&dir)?;
-        let (key, key_file) = key(&dir, config.key_file.as_deref())?;
+        // Everything is looked at before any task is started: see `preflight`.
+        let state_dir = dir.join("state");
+        let store = FileStore::open_beside(state_dir.clone()).await?;
+        let mut records = Records::read(&store).await?;
+        preflight::agents_belong(&dir, &state_dir, &records, &Local::remembered(&dir)?)?;
+        let (key, key_file) = key(&dir, config.key_file.as_deref(), &records)?;
+        preflight::key_opens(&key, &key_file, &records)?;
+        let executor = executor_command(executor, &key_file, &config);
+        preflight::executor_runs(&executor).await?;
         let listener = listen(&dir, &config).await?;
         let address =
             listener.local_addr().map_err(|source| SystemError::Listen { address: wanted(&config, 0), source })?;
         let url = format!("http://{}:{}", host(address.ip()), address.port());
 
-        let executor = executor_command(executor, &key_file, &config);
         let local = LocalConfig::new(&dir, agents(config.agents, config.member_ports)?, executor);
         let local = Arc::new(Local::open(local)?);
+        records.put_on_volumes(); // so have the agents, with what earlier versions left in sandboxes
         let limits = Limits { agent_max: Some(AGENT), ..Limits::default() };
-        let state_dir = dir.join("state");
-        let store = tokio::task::spawn_blocking(move || FileStore::open(&state_dir)).await;
-        let store = store.map_err(|_| StoreError::Stopping)??;
         let discovery = FileDiscovery::open(&dir.join("discovery")).map_err(file("prepare", dir.join("discovery")))?;
         let ports =
             SchedulerPorts { mesos: Arc::clone(&local) as _, state: Arc::new(store), discovery: Arc::new(discovery) };
-        let fleet = FleetConfig { timing: config.timing.into(), limits: limits.clone(), ..FleetConfig::default() };
-        let Scheduler { handle, ended } = scheduler::start(fleet, ports, Arc::new(unix_ms)).await?;
+        let timing = config.timing.into();
+        let fleet = FleetConfig { timing, limits: limits.clone(), volumes: true, ..FleetConfig::default() };
+        let Scheduler { handle, ended } = scheduler::start_with(fleet, records, ports, Arc::new(unix_ms)).await?;
 
         let stopping = watch::Sender::new(false);
         let api = ApiConfig {
@@ -359,11 +369,15 @@ fn lock(dir: &Path) -> Result<File, SystemError> {
     Ok(lock)
 }
 
-fn key(dir: &Path, given: Option<&Path>) -> Result<(SealingKey, PathBuf), SystemError> {
+/// The key, and its file. A key is made only where nothing was sealed with another one.
+fn key(dir: &Path, given: Option<&Path>, records: &Records) -> Result<(SealingKey, PathBuf), SystemError> {
     if let Some(path) = given {
         return Ok((SealingKey::load(path)?, absolute(path)?));
     }
     let path = dir.join("key");
+    if records.has_clusters() && !path.try_exists().map_err(file("look for", path.clone()))? {
+        return Err(PreflightError::KeyMissing { key: path, state: dir.join("state") }.into());
+    }
     Ok((SealingKey::load_or_create(&path)?, path))
 }
 

@@ -9,11 +9,13 @@ use crate::executor::chain;
 use crate::front::Front;
 use crate::local::{host, unix_ms, why_ended};
 use crate::patience::Patience;
+use crate::preflight::{self, PreflightError};
 use crate::secret::{KeyError, SealingKey};
 use crate::signals::Signals;
 use crate::store::{FileStore, StoreError};
 use crate::trust::{UntrustedDirectory, own_directory};
-use cotton_core::PortError;
+use cotton_core::{ErrorKind, PortError};
+use cotton_core::driver::Records;
 use cotton_core::driver::scheduler::{self, Ports, Scheduler};
 use cotton_core::fleet::Config as FleetConfig;
 use cotton_core::ports::state_store::StateStore;
@@ -22,7 +24,9 @@ use cotton_mesos::scheduler::{
     Credential, ExecutorConfig, ExecutorUri, FrameworkConfig, HttpMesos, MasterDetector, MasterList, MasterListError,
     MasterProbe, SchedulerConfig, SchedulerError,
 };
-use cotton_mesos::zookeeper::{Election, ElectionConfig, Leadership, Standing, UrlError, ZkMasterDetector, ZkUrl};
+use cotton_mesos::zookeeper::{
+    Election, ElectionConfig, Leadership, Standing, UrlError, ZkMasterDetector, ZkUrl, look_at_records,
+};
 use secrecy::ExposeSecret;
 use std::fs::DirBuilder;
 use std::io;
@@ -40,6 +44,8 @@ const SESSION_TIMEOUT: Duration = Duration::from_secs(4);
 const PROBE_EVERY: Duration = Duration::from_secs(3);
 /// A pause before what failed at the beginning of a term is tried again.
 const BEGIN_AGAIN: Duration = Duration::from_millis(500);
+/// With less, people may not notice in time that no scheduler runs.
+const FAILOVER_TIMEOUT_SAFE: Duration = Duration::from_hours(24);
 /// Apache Cotton's name, by which operators know the framework.
 const FRAMEWORK: &str = "mysos";
 const EXECUTOR: &str = "mysos.executor";
@@ -71,6 +77,9 @@ pub enum RunError {
     /// Signals cannot be listened to.
     #[error("could not listen to signals: {0}")]
     Signals(io::Error),
+    /// Leading would do harm.
+    #[error(transparent)]
+    Preflight(#[from] PreflightError),
     /// Local state.
     #[error("{}", chain(.0))]
     Store(#[from] StoreError),
@@ -167,6 +176,13 @@ impl Stock {
             api::standby(None, "this one has just been started", Arc::clone(&hosts)),
         );
         tracing::info!(api = url, "running");
+        if mesos.failover_timeout < FAILOVER_TIMEOUT_SAFE {
+            tracing::warn!(
+                "--framework_failover_timeout is {:?}: when no scheduler has been connected for so long, Mesos ends every \
+                 database",
+                mesos.failover_timeout
+            );
+        }
         Ok(Self { flags, mesos, key, zk_url, masters, hostname, url, hosts, front })
     }
 
@@ -174,8 +190,25 @@ impl Stock {
         self.front.show(api::standby(leader, why, Arc::clone(&self.hosts)));
     }
 
+    /// Does not even stand for election with another key than that of the clusters, or where a later version has written.
+    /// What cannot be read now is found out by whoever leads: `begin` looks again.
+    async fn check_records(&self) -> Result<(), RunError> {
+        if self.mesos.state_storage == StateStorage::Local {
+            return Ok(()); // looked at as soon as this one leads; nobody else can
+        }
+        match look_at_records(&self.zk_url, SESSION_TIMEOUT).await.and_then(Records::of) {
+            Ok(records) => Ok(preflight::key_opens(&self.key, &self.flags.scheduler_keypath, &records)?),
+            Err(error) if error.kind == ErrorKind::Unsupported => Err(RunError::Scheduler(error)),
+            Err(error) => {
+                tracing::info!(error = %error.chain(), "could not look at the state yet");
+                Ok(())
+            }
+        }
+    }
+
     /// Stands for election, leads when elected, stands again.
     async fn stand(&self) -> Result<std::convert::Infallible, RunError> {
+        self.check_records().await?;
         let (_probe, has_master) = self.watch_master()?;
         let config = ElectionConfig {
             url: self.zk_url.clone(),
@@ -263,8 +296,13 @@ impl Stock {
                 volumes: self.mesos.volumes(),
                 ..FleetConfig::default()
             };
-            match scheduler::start(fleet, ports, Arc::new(unix_ms)).await {
-                Err(error) if error.is_temporary() => {
+            let begun = async {
+                let records = Records::read(&*ports.state).await?;
+                preflight::key_opens(&self.key, &self.flags.scheduler_keypath, &records)?;
+                Ok(scheduler::start_with(fleet, records, ports, Arc::new(unix_ms)).await?)
+            };
+            match begun.await {
+                Err(RunError::Scheduler(error)) if error.is_temporary() => {
                     tracing::warn!(error = %error.chain(), "could not begin to lead; trying again");
                     tokio::time::sleep(BEGIN_AGAIN).await;
                 }
@@ -279,8 +317,7 @@ impl Stock {
             StateStorage::ZooKeeper => Arc::new(leadership.state_store()),
             StateStorage::Local => {
                 let dir = self.flags.work_dir.join("state");
-                let store = tokio::task::spawn_blocking(move || FileStore::open(&dir)).await;
-                Arc::new(store.map_err(|_| StoreError::Stopping)??)
+                Arc::new(FileStore::open_beside(dir).await?)
             }
         };
         let mesos = Arc::new(HttpMesos::new(self.mesos_config(), self.detector()?)?);

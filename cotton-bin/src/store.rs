@@ -93,6 +93,14 @@ impl FileStore {
         Ok(Self { dir: dir.into(), at_once: Arc::new(Semaphore::new(AT_ONCE_MAX)) })
     }
 
+    /// As [`open`](Self::open), where it delays nothing else.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_beside(dir: PathBuf) -> Result<Self, StoreError> {
+        tokio::task::spawn_blocking(move || Self::open(&dir)).await.map_err(|_| StoreError::Stopping)?
+    }
+
     /// Runs file operations where they delay nothing else; several at once, but not without bound.
     async fn run<T: Send + 'static>(
         &self,

@@ -34,6 +34,7 @@
 
 mod accounts;
 mod blockers;
+mod check;
 mod cnf;
 mod config;
 mod copy;
@@ -61,6 +62,7 @@ mod step_down;
 mod tail;
 mod upkeep;
 
+pub use check::server_version;
 pub use config::{Administrator, InstanceConfig, Passwords, RunAs, Timing, Unseal, UnsealFn};
 pub use error::Error;
 pub use instance::Instance;

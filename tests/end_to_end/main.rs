@@ -13,6 +13,7 @@ mod recovery;
 mod scaling;
 mod slow_appliers;
 mod switchover;
+mod wrong_starts;
 
 use cotton_tests::{Api, Client, Cluster, Directory, Failure, Flavour, Member, Options, Process, RealCotton, Wanted};
 use std::collections::BTreeMap;

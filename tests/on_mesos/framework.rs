@@ -53,6 +53,35 @@ async fn a_scheduler_that_was_silent_for_too_long_stops_and_says_why() -> Outcom
     Ok(())
 }
 
+/// All its members would end while they are set up, and their clusters would be begun anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheduler_with_another_key_does_not_lead() -> Outcome {
+    let Some(mut stock) = Stock::start(2).await? else { return Ok(()) };
+    let (_, seen) = cluster(&stock, "a", 2).await?;
+    let other = stock.path().join("other-key");
+    std::fs::copy(stock.path().join("key"), &other)?; // with its mode
+    std::fs::write(&other, [8; 32])?;
+    let key = stock.path().join("key").display().to_string();
+    for number in [1, 0] {
+        if number == 0 {
+            stock.kill_scheduler(0).await?; // nobody leads now
+        }
+        stock.flag("scheduler_keypath", other.display().to_string());
+        stock.start_scheduler(number)?;
+        let status = stock.scheduler_ended(number, STEP).await?;
+        let log = stock.log_end(number);
+        assert_eq!(status.code(), Some(1), "{log}");
+        let last = log.lines().last().unwrap_or_default();
+        assert!(last.contains("other-key' does not open the passwords of all 1 clusters ('a')"), "{last}");
+    }
+    stock.flag("scheduler_keypath", key);
+    stock.start_scheduler(0)?;
+    stock.until_ready(0).await?;
+    let after = stock.api(0).until_healthy("a", STEP).await?;
+    assert_eq!((api_tasks(&after), after.epoch), (api_tasks(&seen), seen.epoch), "nothing had happened to it");
+    Ok(())
+}
+
 fn api_tasks(cluster: &Cluster) -> BTreeSet<&str> {
     cluster.members.iter().map(|member| member.task.as_str()).collect()
 }

@@ -106,6 +106,40 @@ impl RealCotton {
         ready.map_err(|failure| Failure::new(format!("{failure}\n{}", self.log_end())))
     }
 
+    /// Starts it with arguments of its own, which must fail; gives the last line of its log, which says why.
+    ///
+    /// # Errors
+    /// When it starts all the same, or does not end.
+    pub async fn refused_with(&mut self, arguments: &[&str]) -> Result<String, Failure> {
+        let usual = self.options.arguments.clone();
+        self.options.arguments.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+        let started = self.start_again().await;
+        self.options.arguments = usual;
+        if started.is_ok() {
+            return Err(Failure::new("it started"));
+        }
+        if let Some((mut child, process)) = self.process.take() {
+            process.ended(START).await?;
+            child.wait()?;
+        }
+        Ok(self.log_end().lines().last().unwrap_or_default().to_owned())
+    }
+
+    /// Waits until its log says something for the `times`th time.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn says(&self, text: &str, times: usize) -> Result<(), Failure> {
+        let start = Instant::now();
+        while std::fs::read_to_string(self.log()).unwrap_or_default().matches(text).count() < times {
+            if start.elapsed() > START {
+                return Err(Failure::new(format!("it does not say '{text}':\n{}", self.log_end())));
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await; // a log has no events
+        }
+        Ok(())
+    }
+
     /// The port that the process with this id says it serves.
     fn port_of(&self, pid: u32) -> Option<u16> {
         let text = std::fs::read_to_string(self.path().join("api.json")).ok()?;

@@ -55,5 +55,5 @@ pub use election::{Election, ElectionConfig, Standing};
 pub use error::ZkError;
 pub use leadership::Leadership;
 pub use master::{MasterAddress, ZkMasterDetector};
-pub use state::{RECORD_BYTES_MAX, ZkStateStore};
+pub use state::{RECORD_BYTES_MAX, ZkStateStore, look_at_records};
 pub use url::{UrlError, ZkUrl};

@@ -4,14 +4,16 @@
 //! When the connection breaks in the middle of a write, the record is read back: it was written, or the error says that
 //! trying again may help.
 
+use super::ZkUrl;
 use super::error::ZkError;
 use super::leadership::{Leadership, Outcome};
-use super::session::Readers;
+use super::session::{Readers, Session};
 use async_trait::async_trait;
 use cotton_core::ports::state_store::{StateKey, StateStore, Stored};
 use cotton_core::{ClusterName, PortError};
 use futures::{StreamExt, TryStreamExt};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tracing::warn;
 use zookeeper_client as zk;
 
@@ -42,61 +44,16 @@ impl ZkStateStore {
     }
 
     fn path(&self, key: &StateKey) -> String {
-        self.leadership.url().below(&match key {
-            StateKey::Fleet => FLEET.to_owned(),
-            StateKey::Cluster(name) => format!("{CLUSTERS}/{name}"),
-        })
+        path(self.leadership.url(), key)
     }
 
     fn below(&self, path: &str) -> String {
         self.leadership.url().below(path)
     }
 
-    async fn load_all(&self) -> Result<BTreeMap<StateKey, Result<Vec<u8>, PortError>>, ZkError> {
-        let session = self.leadership.session()?;
-        let clusters = session.children(&self.below(CLUSTERS)).await?.unwrap_or_default();
-        let clusters = clusters.into_iter().filter_map(|name| {
-            let key = name.parse::<ClusterName>().ok().map(StateKey::Cluster);
-            if key.is_none() {
-                warn!("'{}/{name}' is no record of ours and is left alone", self.below(CLUSTERS));
-            }
-            key
-        });
-        let keys: Vec<_> = std::iter::once(StateKey::Fleet).chain(clusters).collect();
-        let reads = futures::stream::iter(keys.into_iter().map(async |key| {
-            let path = self.path(&key);
-            match session.get(&path).await {
-                Ok(found) => Ok(found.map(|(bytes, _)| (key, Ok(bytes)))),
-                // says something of this record alone
-                Err(error @ ZkError::Denied { .. }) => {
-                    let context = key.to_string();
-                    Ok(Some((key, Err(error.into_port("read", context)))))
-                }
-                Err(error) => Err(error),
-            }
-        }));
-        let found: Vec<_> = reads.buffered(READS_AT_ONCE_MAX).try_collect().await?;
-        let mut found: BTreeMap<_, _> = found.into_iter().flatten().collect();
-        for (key, aside) in self.asides().await? {
-            let error = || ZkError::Aside(aside).into_port("read", key.to_string());
-            found.entry(key.clone()).or_insert_with(|| Err(error())); // a newer record counts
-        }
-        Ok(found)
-    }
-
     /// Where the latest record that was set aside is, for each that has one.
     async fn asides(&self) -> Result<BTreeMap<StateKey, String>, ZkError> {
-        let dir = self.below(ASIDE);
-        let names = self.leadership.session()?.children(&dir).await?.unwrap_or_default();
-        let mut latest: BTreeMap<StateKey, u64> = BTreeMap::new();
-        for (key, number) in names.iter().filter_map(|name| parse_aside(name)) {
-            let last = latest.entry(key).or_default();
-            *last = number.max(*last);
-        }
-        Ok(latest
-            .into_iter()
-            .map(|(key, number)| (key.clone(), format!("{dir}/{}", aside_name(&key, number))))
-            .collect())
+        asides(self.leadership.session()?, self.leadership.url()).await
     }
 
     async fn write(&self, key: &StateKey, value: &[u8]) -> Result<(), ZkError> {
@@ -194,10 +151,8 @@ impl ZkStateStore {
 #[async_trait]
 impl StateStore for ZkStateStore {
     async fn load(&self) -> Result<Vec<Stored>, PortError> {
-        match self.load_all().await {
-            Ok(found) => Ok(found.into_iter().map(|(key, value)| Stored { key, value }).collect()),
-            Err(error) => Err(self.port_error(error, "load state", self.below("state"))),
-        }
+        let load = async { load_all(self.leadership.session()?, self.leadership.url()).await };
+        load.await.map_err(|error| self.port_error(error, "load state", self.below("state")))
     }
 
     async fn save(&self, key: &StateKey, value: &[u8]) -> Result<(), PortError> {
@@ -211,6 +166,65 @@ impl StateStore for ZkStateStore {
     async fn set_aside(&self, key: &StateKey) -> Result<String, PortError> {
         self.move_aside(key).await.map_err(|error| self.port_error(error, "set aside", key.to_string()))
     }
+}
+
+/// All records below a URL, as the leader would find them, for one who does not lead: to look at, since the leader may change
+/// them at any time.
+///
+/// # Errors
+/// When there is no session with `ZooKeeper` within `timeout`, or the records cannot be listed.
+pub async fn look_at_records(url: &ZkUrl, timeout: Duration) -> Result<Vec<Stored>, PortError> {
+    let look = async { load_all(&Session::open(url, timeout).await?, url).await };
+    look.await.map_err(|error| error.into_port("look at the state", url.below("state")))
+}
+
+async fn load_all(session: &Session, url: &ZkUrl) -> Result<Vec<Stored>, ZkError> {
+    let clusters = session.children(&url.below(CLUSTERS)).await?.unwrap_or_default();
+    let clusters = clusters.into_iter().filter_map(|name| {
+        let key = name.parse::<ClusterName>().ok().map(StateKey::Cluster);
+        if key.is_none() {
+            warn!("'{}/{name}' is no record of ours and is left alone", url.below(CLUSTERS));
+        }
+        key
+    });
+    let keys: Vec<_> = std::iter::once(StateKey::Fleet).chain(clusters).collect();
+    let reads = futures::stream::iter(keys.into_iter().map(async |key| {
+        let path = path(url, &key);
+        match session.get(&path).await {
+            Ok(found) => Ok(found.map(|(bytes, _)| (key, Ok(bytes)))),
+            // says something of this record alone
+            Err(error @ ZkError::Denied { .. }) => {
+                let context = key.to_string();
+                Ok(Some((key, Err(error.into_port("read", context)))))
+            }
+            Err(error) => Err(error),
+        }
+    }));
+    let found: Vec<_> = reads.buffered(READS_AT_ONCE_MAX).try_collect().await?;
+    let mut found: BTreeMap<_, _> = found.into_iter().flatten().collect();
+    for (key, aside) in asides(session, url).await? {
+        let error = || ZkError::Aside(aside).into_port("read", key.to_string());
+        found.entry(key.clone()).or_insert_with(|| Err(error())); // a newer record counts
+    }
+    Ok(found.into_iter().map(|(key, value)| Stored { key, value }).collect())
+}
+
+async fn asides(session: &Session, url: &ZkUrl) -> Result<BTreeMap<StateKey, String>, ZkError> {
+    let dir = url.below(ASIDE);
+    let names = session.children(&dir).await?.unwrap_or_default();
+    let mut latest: BTreeMap<StateKey, u64> = BTreeMap::new();
+    for (key, number) in names.iter().filter_map(|name| parse_aside(name)) {
+        let last = latest.entry(key).or_default();
+        *last = number.max(*last);
+    }
+    Ok(latest.into_iter().map(|(key, number)| (key.clone(), format!("{dir}/{}", aside_name(&key, number)))).collect())
+}
+
+fn path(url: &ZkUrl, key: &StateKey) -> String {
+    url.below(&match key {
+        StateKey::Fleet => FLEET.to_owned(),
+        StateKey::Cluster(name) => format!("{CLUSTERS}/{name}"),
+    })
 }
 
 /// `<name>.<number>`.

@@ -1,7 +1,7 @@
 //! Flags that mean something with a real Mesos only.
 
 use super::raw::Raw;
-use super::{FlagError, credentials, invalid};
+use super::{FlagError, credentials, invalid, too_short};
 use crate::config::duration;
 use cotton_mysql::install::ArchiveSpec;
 use secrecy::SecretString;
@@ -12,6 +12,12 @@ use std::time::Duration;
 
 /// How long Mesos keeps tasks without a scheduler, when nothing else is asked for.
 const FAILOVER_TIMEOUT: &str = "14d";
+
+/// Shortest such time: another scheduler takes over after 4 s without contact, and Mesos must not have ended every database
+/// by then. That is the least that can work at all; what is safe is longer than people need to notice that no scheduler runs.
+const FAILOVER_TIMEOUT_MIN: Duration = Duration::from_secs(5);
+const FAILOVER_TIMEOUT_WHY: &str = "when no scheduler has been connected for so long, Mesos ends every database, and \
+                                    another scheduler needs 4 s to take over; leave it at 14d, or give people some days";
 
 /// Where state is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +85,10 @@ impl MesosFlags {
         let timeout = raw.framework_failover_timeout.as_deref().unwrap_or(FAILOVER_TIMEOUT);
         let failover_timeout =
             duration::parse(timeout).map_err(|error| invalid("framework_failover_timeout", error))?;
+        if failover_timeout < FAILOVER_TIMEOUT_MIN {
+            let reason = too_short(FAILOVER_TIMEOUT_MIN, FAILOVER_TIMEOUT_WHY);
+            return Err(invalid("framework_failover_timeout", reason));
+        }
         let credentials = raw.framework_authentication_file.as_deref();
         let credentials = credentials.map(credentials::FrameworkCredentials::load).transpose();
         let credentials = credentials.map_err(|error| invalid("framework_authentication_file", error))?;

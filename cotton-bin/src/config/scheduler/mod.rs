@@ -14,6 +14,12 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Shortest `--election_timeout`: the longest that a member which is well takes to answer, with some seconds to spare. The
+/// lease of an asynchronous primary runs for 10 s, and its end is noticed 3 s later.
+const ELECTION_TIMEOUT_MIN: Duration = Duration::from_secs(15);
+const ELECTION_TIMEOUT_WHY: &str = "members that are well may take as long to answer, and would be passed over with all \
+                                    that only they have";
+
 /// What `cotton-scheduler` was told, checked.
 #[derive(Clone, Debug)]
 pub struct SchedulerFlags {
@@ -93,6 +99,9 @@ impl SchedulerFlags {
         let scheduler_keypath = raw.scheduler_keypath.clone().ok_or(FlagError::Missing("scheduler_keypath"))?;
         let election_timeout = raw.election_timeout.as_deref().unwrap_or("60s");
         let election_timeout = duration::parse(election_timeout).map_err(|e| invalid("election_timeout", e))?;
+        if election_timeout < ELECTION_TIMEOUT_MIN {
+            return Err(invalid("election_timeout", too_short(ELECTION_TIMEOUT_MIN, ELECTION_TIMEOUT_WHY)));
+        }
         let master = if is_local {
             Master::Local { executor_cmd: raw.executor_cmd.clone().map(PathBuf::from) }
         } else {
@@ -134,6 +143,10 @@ fn hostnames(text: &str) -> Result<Vec<String>, FlagError> {
         Err(invalid("hostname", format!("'{name}' is no name of a host: {how}")))
     };
     names.map(check).collect()
+}
+
+fn too_short(least: Duration, why: &str) -> String {
+    format!("it must be at least {}s: {why}", least.as_secs())
 }
 
 fn invalid(flag: &'static str, reason: impl std::fmt::Display) -> FlagError {
@@ -262,11 +275,18 @@ mod tests {
             refused(&format!("--port 1 {rest} --election_timeout 60")),
             "Invalid --election_timeout: time must be in the form XdYhZmWs (such as 90s or 1h30m), not '60'"
         );
+        assert_eq!(
+            refused(&format!("--port 1 {rest} --election_timeout 14s")),
+            format!("Invalid --election_timeout: it must be at least 15s: {ELECTION_TIMEOUT_WHY}")
+        );
+        parse(&format!("--port 1 {rest} --election_timeout 15s")).expect("long enough");
         assert!(refused("--nonsense 1").contains("unexpected argument '--nonsense'"));
         for (flags, reason) in [
             ("--installer_args mysql.tar.gz", "Invalid --installer_args: 'mysql.tar.gz' is neither archive=, sha256="),
             ("--installer_args archive=http://h/x.tar", "Invalid --installer_args: sha256= is missing"),
             ("--framework_failover_timeout soon", "Invalid --framework_failover_timeout: time must be"),
+            ("--framework_failover_timeout 0s", "Invalid --framework_failover_timeout: it must be at least 5s: when no"),
+            ("--framework_failover_timeout 4s", "Invalid --framework_failover_timeout: it must be at least 5s: when no"),
             ("--mesos_ca_file /none", "Invalid --mesos_ca_file: could not read '/none'"),
             ("--mesos_ca_file=", "error: a value is required for '--mesos_ca_file <FILE>'"),
             (

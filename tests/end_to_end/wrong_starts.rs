@@ -1,0 +1,173 @@
+//! Wrong starts, and ends that nobody of us brought about: members keep their data, whatever is missing for a while.
+
+use crate::{Outcome, SOME, STEP, cluster, cotton, nothing_twice};
+use cotton_tests::{Client, Cluster, Failure, RealCotton, Writer};
+use rustix::process::Signal;
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Which members there are, whatever their tasks are called.
+fn members(cluster: &Cluster) -> BTreeSet<u64> {
+    cluster.members.iter().map(|member| member.id).collect()
+}
+
+/// The names below a directory with what is in the files; of volumes, which of them have data.
+fn snapshot(dir: &Path) -> BTreeSet<String> {
+    let list = |dir: &Path| -> Vec<_> {
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect()
+    };
+    let agents = list(&dir.join("agents")).into_iter();
+    let volumes = agents.flat_map(|agent| list(&agent.join("volumes"))).filter(|volume| volume.is_dir());
+    let volumes = volumes.map(|volume| format!("{} {}", volume.display(), volume.join("data/ibdata1").exists()));
+    let records = list(&dir.join("state/clusters")).into_iter();
+    let records = records.map(|record| format!("{} {:?}", record.display(), std::fs::read(&record).unwrap_or_default()));
+    volumes.chain(records).collect()
+}
+
+/// Two clusters with something in them, stopped cleanly.
+async fn stopped() -> Result<Option<(RealCotton, Vec<(Client, Cluster, Writer)>)>, Failure> {
+    let Some(mut cotton) = cotton().await? else { return Ok(None) };
+    let mut clusters = Vec::new();
+    for (name, size) in [("one", 1), ("three", 3)] {
+        let (client, seen) = cluster(&cotton, name, size).await?;
+        let writer = Writer::start(&cotton.api(), name, client.clone(), 2).await?;
+        writer.progress(SOME, STEP).await?;
+        clusters.push((client, seen, writer));
+    }
+    cotton.interrupt().await?;
+    Ok(Some((cotton, clusters)))
+}
+
+/// All are back with everything.
+async fn whole_again(cotton: &RealCotton, clusters: Vec<(Client, Cluster, Writer)>) -> Outcome {
+    let mut seen = Vec::new();
+    for (_, before, writer) in clusters {
+        let now = cotton.api().until_healthy(&before.name, STEP).await?;
+        assert_eq!(members(&now), members(&before), "nobody was replaced");
+        writer.progress(SOME, STEP).await?;
+        writer.finish_and_compare(&now.endpoints()?, STEP).await?;
+        seen.push(now);
+    }
+    nothing_twice(cotton, &cotton.api(), &seen.iter().collect::<Vec<_>>()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_start_is_refused_and_touches_nothing() -> Outcome {
+    let Some((mut cotton, clusters)) = stopped().await? else { return Ok(()) };
+    let (dir, before) = (cotton.path().to_owned(), snapshot(cotton.path()));
+    let unchanged = |cotton: &RealCotton, why: &str| {
+        assert!(cotton.members_processes().is_empty(), "{why}: nothing was started");
+        assert_eq!(snapshot(&dir), before, "{why}");
+    };
+
+    let (key, away) = (dir.join("key"), dir.join("key.away"));
+    std::fs::rename(&key, &away)?;
+    let said = cotton.refused_with(&[]).await?;
+    assert!(said.contains("key' is missing") && said.contains("nothing was started"), "{said}");
+    assert!(!key.exists(), "no other key was made");
+    unchanged(&cotton, "no key");
+
+    std::fs::write(&key, [9; 32])?;
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600))?;
+    let said = cotton.refused_with(&[]).await?;
+    assert!(said.contains("does not open the passwords of all 2 clusters ('one', 'three')"), "{said}");
+    unchanged(&cotton, "another key");
+    std::fs::remove_file(&key)?;
+    std::fs::rename(&away, &key)?;
+
+    let empty = dir.with_file_name("empty");
+    std::fs::create_dir(&empty)?;
+    let said = cotton.refused_with(&["--mysql-bin-dir", &empty.display().to_string()]).await?;
+    assert!(said.contains("members could not run") && said.contains("mariadb-server-core"), "{said}");
+    unchanged(&cotton, "no server");
+
+    let broken = dir.with_file_name("executor");
+    std::fs::write(&broken, "#!/bin/sh\necho no such library >&2\nexit 127\n")?;
+    std::fs::set_permissions(&broken, std::fs::Permissions::from_mode(0o755))?;
+    let said = cotton.refused_with(&["--executor", &broken.display().to_string()]).await?;
+    assert!(said.contains("no such library"), "{said}");
+    unchanged(&cotton, "a broken executor");
+
+    // Records and members of different origin.
+    let (state, agents) = (dir.join("state"), dir.join("agents"));
+    for (part, said_of_it) in [(&state, "no framework"), (&agents, "nothing of their members in")] {
+        let away = part.with_file_name("away");
+        std::fs::rename(part, &away)?;
+        let said = cotton.refused_with(&[]).await?;
+        assert!(said.contains(said_of_it), "{said}");
+        assert!(cotton.members_processes().is_empty());
+        if part.exists() {
+            std::fs::remove_dir_all(part)?;
+        }
+        std::fs::rename(&away, part)?;
+    }
+    unchanged(&cotton, "parts of different origin");
+
+    // Records of a later version.
+    let record = dir.join("state/clusters/one.json");
+    let good = std::fs::read_to_string(&record)?;
+    std::fs::write(&record, good.replacen("\"version\":1", "\"version\":2", 1))?;
+    let said = cotton.refused_with(&[]).await?;
+    assert!(said.contains("cluster 'one' is of version 2") && said.contains("versions up to 1"), "{said}");
+    assert!(record.exists() && cotton.members_processes().is_empty());
+    std::fs::write(&record, good)?;
+    unchanged(&cotton, "a later version");
+
+    cotton.start_again().await?;
+    whole_again(&cotton, clusters).await
+}
+
+/// The executors are ending when they are found, and nothing on disk says that a shutdown was begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_interrupts_and_a_start_lose_nobody() -> Outcome {
+    let Some((mut cotton, clusters)) = stopped().await? else { return Ok(()) };
+    cotton.start_again().await?;
+    for (_, before, _) in &clusters {
+        cotton.api().until_healthy(&before.name, STEP).await?;
+    }
+    cotton.process().expect("it runs").signal(Signal::INT);
+    cotton.says("stopping the databases", 2).await?; // it was stopped once before
+    cotton.interrupt().await?;
+    cotton.start_again().await?;
+    whole_again(&cotton, clusters).await
+}
+
+/// The task of the only member ends, and its data is where it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn executors_that_are_killed_lose_nobody() -> Outcome {
+    let Some((mut cotton, clusters)) = stopped().await? else { return Ok(()) };
+    cotton.start_again().await?;
+    for (_, before, _) in &clusters {
+        cotton.api().until_healthy(&before.name, STEP).await?;
+    }
+    for executor in cotton.executors().into_values() {
+        executor.kill();
+        executor.ended(STEP).await?;
+    }
+    whole_again(&cotton, clusters).await
+}
+
+/// As when a package is removed, or disks are full, while cotton runs: each executor that is started fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn executors_that_cannot_set_up_lose_nobody() -> Outcome {
+    let Some((mut cotton, clusters)) = stopped().await? else { return Ok(()) };
+    cotton.start_again().await?;
+    for (_, before, _) in &clusters {
+        cotton.api().until_healthy(&before.name, STEP).await?;
+    }
+    let (key, away) = (cotton.path().join("key"), cotton.path().join("key.away"));
+    std::fs::rename(&key, &away)?;
+    for executor in cotton.executors().into_values() {
+        executor.kill();
+        executor.ended(STEP).await?;
+    }
+    let api = cotton.api();
+    for (_, before, _) in &clusters {
+        let failing = |c: &Cluster| c.waits_for("launch_failed") && members(c) == members(before);
+        api.until(&before.name, STEP, "without anybody who could be started", failing).await?;
+    }
+    std::fs::rename(&away, &key)?;
+    whole_again(&cotton, clusters).await
+}
