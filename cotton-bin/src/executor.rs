@@ -104,7 +104,11 @@ pub async fn check(environment: &Environment) -> Result<String, ExecutorError> {
     let programs = environment.get("COTTON_MYSQL_BIN_DIR").map(Path::new);
     if let Some(archive) = environment.get("COTTON_INSTALLER_ARGS").filter(|text| !text.is_empty()) {
         let _understood: cotton_mysql::install::ArchiveSpec = archive.parse()?;
-        return if programs.is_some() { Err(ExecutorError::TwoServers) } else { Ok("a server out of an archive".to_owned()) };
+        return if programs.is_some() {
+            Err(ExecutorError::TwoServers)
+        } else {
+            Ok("a server out of an archive".to_owned())
+        };
     }
     Ok(cotton_mysql::server_version(programs).await?)
 }

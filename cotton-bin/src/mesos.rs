@@ -14,12 +14,12 @@ use crate::secret::{KeyError, SealingKey};
 use crate::signals::Signals;
 use crate::store::{FileStore, StoreError};
 use crate::trust::{UntrustedDirectory, own_directory};
-use cotton_core::{ErrorKind, PortError};
 use cotton_core::driver::Records;
 use cotton_core::driver::scheduler::{self, Ports, Scheduler};
 use cotton_core::fleet::Config as FleetConfig;
 use cotton_core::ports::state_store::StateStore;
 use cotton_core::spec::Limits;
+use cotton_core::{ErrorKind, PortError};
 use cotton_mesos::scheduler::{
     Credential, ExecutorConfig, ExecutorUri, FrameworkConfig, HttpMesos, MasterDetector, MasterList, MasterListError,
     MasterProbe, SchedulerConfig, SchedulerError,

@@ -22,7 +22,8 @@ fn snapshot(dir: &Path) -> BTreeSet<String> {
     let volumes = agents.flat_map(|agent| list(&agent.join("volumes"))).filter(|volume| volume.is_dir());
     let volumes = volumes.map(|volume| format!("{} {}", volume.display(), volume.join("data/ibdata1").exists()));
     let records = list(&dir.join("state/clusters")).into_iter();
-    let records = records.map(|record| format!("{} {:?}", record.display(), std::fs::read(&record).unwrap_or_default()));
+    let records =
+        records.map(|record| format!("{} {:?}", record.display(), std::fs::read(&record).unwrap_or_default()));
     volumes.chain(records).collect()
 }
 

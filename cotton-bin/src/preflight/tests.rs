@@ -76,7 +76,8 @@ async fn a_key_must_open_every_record() {
 #[tokio::test]
 async fn agents_and_records_must_be_of_one_origin() {
     let (dir, state_dir) = (Path::new("/d"), Path::new("/d/state"));
-    let remembered = |framework: Option<&str>, members| Remembered { framework: framework.map(FrameworkId::from), members };
+    let remembered =
+        |framework: Option<&str>, members| Remembered { framework: framework.map(FrameworkId::from), members };
     let placed = with_member(state("a", &key(1)));
     let belong = async |records: &Records, remembered: &Remembered| {
         agents_belong(dir, state_dir, records, remembered).map_err(|error| error.to_string())
@@ -113,7 +114,11 @@ async fn an_executor_that_cannot_run_members_says_why() {
         let path = dir.path().join(name);
         std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("written");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("set");
-        ExecutorCommand { program: path, args: Vec::new(), environment: [("WHY".to_owned(), "no server".to_owned())].into() }
+        ExecutorCommand {
+            program: path,
+            args: Vec::new(),
+            environment: [("WHY".to_owned(), "no server".to_owned())].into(),
+        }
     };
     executor_runs(&script("good", "[ \"$1\" = --check ]")).await.expect("it says so");
     let refused = async |command: &ExecutorCommand| executor_runs(command).await.expect_err("it says no").to_string();

@@ -95,7 +95,9 @@ impl Executor {
         if self.state.obeyed.is_none() {
             self.on_shutdown(grace_ms); // it never was primary, nor followed one: nobody misses it
         } else {
-            self.warn("the agent is gone; this member serves on, and is not managed until the agent is back".to_owned());
+            self.warn(
+                "the agent is gone; this member serves on, and is not managed until the agent is back".to_owned(),
+            );
         }
     }
 

@@ -286,7 +286,9 @@ impl Mesos for Local {
         };
         if let Some(theirs) = framework.filter(|id| *id != ours) {
             if has_tasks {
-                let what = format!("the tasks here are those of framework '{ours}', and the scheduler's state is of '{theirs}'");
+                let what = format!(
+                    "the tasks here are those of framework '{ours}', and the scheduler's state is of '{theirs}'"
+                );
                 return Err(PortError::permanent(ErrorKind::Conflict, "subscribe to the local agents", what));
             }
             tracing::info!(%theirs, %ours, "these agents are new to the scheduler's state");

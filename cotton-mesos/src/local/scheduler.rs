@@ -37,7 +37,9 @@ impl World {
 
     pub(super) fn call(&mut self, now: Instant, call: MesosCall) {
         match call {
-            MesosCall::Accept { offer, agent, launches, releases } => self.on_accept(&offer, &agent, launches, releases),
+            MesosCall::Accept { offer, agent, launches, releases } => {
+                self.on_accept(&offer, &agent, launches, releases)
+            }
             MesosCall::Decline { offers, filter_ms } => self.on_decline(now, &offers, filter_ms),
             MesosCall::Kill { task, agent } => self.on_kill(now, &task, &agent),
             MesosCall::Acknowledge { task, agent, uuid } => self.on_acknowledge(now, &task, &agent, &uuid),
@@ -58,13 +60,7 @@ impl World {
         }
     }
 
-    fn on_accept(
-        &mut self,
-        offer: &OfferId,
-        agent_id: &AgentId,
-        launches: Vec<Launch>,
-        releases: Vec<VolumeId>,
-    ) {
+    fn on_accept(&mut self, offer: &OfferId, agent_id: &AgentId, launches: Vec<Launch>, releases: Vec<VolumeId>) {
         let is_known = |launch: &Launch| self.agents.values().any(|agent| agent.knows(&launch.task));
         let launches: Vec<Launch> = launches.into_iter().filter(|launch| !is_known(launch)).collect();
         let agent = self.agents.get_mut(agent_id);

@@ -57,12 +57,10 @@ impl Store {
         if place.exists() {
             return Ok(None); // there is a newer one: this is left where it is
         }
-        self.save_volume(agent, &VolumeRecord {
-            volume: volume.clone(),
-            port: record.port,
-            resources: record.resources,
-            made: true,
-        })?;
+        self.save_volume(
+            agent,
+            &VolumeRecord { volume: volume.clone(), port: record.port, resources: record.resources, made: true },
+        )?;
         std::fs::rename(&inside, &place).map_err(|error| Error::file("move", &inside, error))?;
         link(&inside, &volume)?;
         Ok(Some(volume))

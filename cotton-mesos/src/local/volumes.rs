@@ -26,7 +26,12 @@ impl Agent {
         let idle = idle.map(|volume| &volume.record).filter(|record| !self.cooling.contains_key(&record.port));
         let held = |record: &VolumeRecord| {
             let ports = [record.port].into_iter().filter(|port| self.can_bind(*port)).map(|port| (port, port));
-            Held { volume: record.volume.clone(), exists: record.made, resources: record.resources, ports: Ports::new(ports) }
+            Held {
+                volume: record.volume.clone(),
+                exists: record.made,
+                resources: record.resources,
+                ports: Ports::new(ports),
+            }
         };
         idle.map(held).collect()
     }
@@ -34,9 +39,9 @@ impl Agent {
     /// What is reserved for volumes that no running task has.
     pub(super) fn reserved(&self) -> Resources {
         let runs = |volume: &VolumeId| {
-            self.tasks.values().any(|task| {
-                task.process != Process::Ended && task.record.volume.as_ref() == Some(volume)
-            })
+            self.tasks
+                .values()
+                .any(|task| task.process != Process::Ended && task.record.volume.as_ref() == Some(volume))
         };
         let unused = self.volumes.iter().filter(|(id, _)| !runs(id));
         unused.fold(Resources::default(), |sum, (_, volume)| sum.plus(&volume.record.resources))

@@ -285,8 +285,14 @@ mod tests {
             ("--installer_args mysql.tar.gz", "Invalid --installer_args: 'mysql.tar.gz' is neither archive=, sha256="),
             ("--installer_args archive=http://h/x.tar", "Invalid --installer_args: sha256= is missing"),
             ("--framework_failover_timeout soon", "Invalid --framework_failover_timeout: time must be"),
-            ("--framework_failover_timeout 0s", "Invalid --framework_failover_timeout: it must be at least 5s: when no"),
-            ("--framework_failover_timeout 4s", "Invalid --framework_failover_timeout: it must be at least 5s: when no"),
+            (
+                "--framework_failover_timeout 0s",
+                "Invalid --framework_failover_timeout: it must be at least 5s: when no",
+            ),
+            (
+                "--framework_failover_timeout 4s",
+                "Invalid --framework_failover_timeout: it must be at least 5s: when no",
+            ),
             ("--mesos_ca_file /none", "Invalid --mesos_ca_file: could not read '/none'"),
             ("--mesos_ca_file=", "error: a value is required for '--mesos_ca_file <FILE>'"),
             (

@@ -6,7 +6,9 @@
 use super::*;
 use crate::cluster::state::{Acker, Leaving, Member};
 use crate::testkit::memory_store::MemoryStore;
-use crate::{AgentId, ClusterSpec, Durability, Endpoint, Epoch, FrameworkId, MemberId, Preference, Resources, Sealed, Secrets};
+use crate::{
+    AgentId, ClusterSpec, Durability, Endpoint, Epoch, FrameworkId, MemberId, Preference, Resources, Sealed, Secrets,
+};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -81,7 +83,8 @@ async fn records_of_every_released_version_are_read() {
         if std::env::var_os("COTTON_WRITE_RECORDS").is_some() && !dir.join("fleet.json").exists() {
             std::fs::create_dir_all(dir.join("clusters")).expect("made");
             std::fs::write(dir.join("fleet.json"), serde_json::to_vec(&fleet()).expect("text")).expect("written");
-            std::fs::write(dir.join("clusters/orders.json"), serde_json::to_vec(&cluster()).expect("text")).expect("written");
+            std::fs::write(dir.join("clusters/orders.json"), serde_json::to_vec(&cluster()).expect("text"))
+                .expect("written");
         }
         let read = |name: &str| std::fs::read(dir.join(name)).expect("each version has its records here");
         let store = stored(&read("fleet.json"), &read("clusters/orders.json")).await;
@@ -99,9 +102,9 @@ async fn a_record_of_a_later_version_is_refused_and_nothing_is_moved() {
         value["spec"] = "of another form".into();
         serde_json::to_vec(&value).expect("text")
     };
-    let (fleet, cluster) =
-        (serde_json::to_vec(&fleet()).expect("text"), serde_json::to_vec(&cluster()).expect("text"));
-    let cases = [(later(&fleet), cluster.clone(), "fleet state"), (fleet, later(&cluster), "state of cluster 'orders'")];
+    let (fleet, cluster) = (serde_json::to_vec(&fleet()).expect("text"), serde_json::to_vec(&cluster()).expect("text"));
+    let cases =
+        [(later(&fleet), cluster.clone(), "fleet state"), (fleet, later(&cluster), "state of cluster 'orders'")];
     for (fleet, cluster, which) in cases {
         let store = stored(&fleet, &cluster).await;
         let torn = StateKey::Cluster("torn".parse().expect("valid"));
