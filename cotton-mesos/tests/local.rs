@@ -411,7 +411,7 @@ async fn a_volume_outlives_its_task_and_is_offered_again() {
     scheduler.state("mysos-x-0", TaskState::Running).await;
     let data = dir.path().join("agents/a0/sandboxes/mysos-x-0/mysql/data");
     std::fs::write(&data, "precious").expect("the sandbox leads there");
-    signal(scheduler.pid("mysos-x-0"), Signal::KILL);
+    signal(scheduler.pid("mysos-x-0"), rustix::process::Signal::KILL);
     scheduler.state("mysos-x-0", TaskState::Failed).await;
     let held = |offer: &Offer| offer.held.iter().any(|held| held.exists && held.ports.contains(port));
     let offer = scheduler.offer_where("a0", held).await;
