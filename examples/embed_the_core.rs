@@ -169,6 +169,7 @@ fn idle() -> Report {
         origin: String::new(),
         position: GtidSet::Empty,
         unapplied: 0,
+        applied: None,
         lag_s: None,
         replicas: None,
         waiting: None,

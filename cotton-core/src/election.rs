@@ -45,7 +45,7 @@ pub struct Ballot {
     pub stuck: bool,
     /// Last epoch in which it was attached to that epoch's primary.
     pub attached: Epoch,
-    /// Whether it once held a complete copy.
+    /// Whether it once held a complete copy, or has received one.
     pub joined: bool,
     /// Whether it is on its way out, or its storage fails: elected only when nobody else will do.
     pub leaving: bool,

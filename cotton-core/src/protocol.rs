@@ -374,7 +374,10 @@ pub struct Report {
     /// How many transactions of that are received and not applied yet; of two equals, the one with fewer opens sooner.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub unapplied: u64,
-    /// Seconds behind the primary, where known.
+    /// What of [`Self::position`] is applied, while something is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<GtidSet>,
+    /// Seconds behind the primary, as its server tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_s: Option<u64>,
     /// Replicas connected to it, on a primary.
@@ -395,6 +398,16 @@ pub struct Report {
     /// Why it is not what it shall be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
+}
+
+impl Report {
+    /// Whether all of `set` is applied, not only received; false in doubt.
+    pub fn has_applied(&self, set: &GtidSet) -> bool {
+        match &self.applied {
+            Some(applied) => applied.contains(set),
+            None => self.unapplied == 0 && self.position.contains(set),
+        }
+    }
 }
 
 impl std::fmt::Display for Trouble {

@@ -314,6 +314,7 @@ impl Instance {
                 position: facts.position,
                 unapplied: facts.unapplied,
                 origin: facts.own_mark,
+                applied: facts.executed,
                 replication: facts.replica.map(|replica| replica.to_port()),
                 replicas,
                 waiting,

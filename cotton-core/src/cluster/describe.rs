@@ -4,7 +4,7 @@ use super::Cluster;
 use super::state::{Leaving, Member};
 use super::view::{ClusterStatus, ClusterView, MemberView, Reason};
 use crate::protocol::MemberRole;
-use crate::{Durability, MemberId, Millis, TaskId};
+use crate::{MemberId, Millis, TaskId};
 
 /// Reason that does not make a cluster less healthy: it has all the members that it wants.
 const UNREACHABLE: &str = "member_unreachable";
@@ -43,11 +43,15 @@ impl Cluster {
             agent: member.agent.clone(),
             endpoint: member.endpoint.clone(),
             role: if member.resting { "resting" } else { report.map_or("unknown", |r| r.role.name()) },
-            healthy: observed.is_some_and(|o| self.is_healthy(now, id, o)),
+            healthy: observed.is_some_and(|o| self.is_healthy(now, id, o))
+                && !self.is_lagging(id)
+                && self.errant(id).is_none(),
             leaving: member.leaving.is_some(),
             epoch: report.map(|r| r.epoch).unwrap_or_default(),
             gtids: report.map(|r| r.position.to_string()).unwrap_or_default(),
-            lag_s: report.and_then(|r| r.lag_s),
+            lag_s: self.lag_s(id),
+            unapplied: report.map(|r| r.unapplied).unwrap_or_default(),
+            errant: self.errant(id).map(ToString::to_string),
             silent_ms: observed.filter(|o| o.report.is_some()).map(|o| o.silent_ms(now)),
             server_version: report.map(|r| r.server_version.clone()).unwrap_or_default(),
             disk_free_bytes: report.and_then(|r| r.disk_free_bytes),
@@ -66,21 +70,13 @@ impl Cluster {
                 .as_ref()
                 .is_some_and(|e| e.waiting.is_some() && now.since(e.started) >= self.timing.restart_grace_ms);
             if stuck { ClusterStatus::Waiting } else { ClusterStatus::FailingOver }
-        } else if self.is_blocked() {
+        } else if self.why_blocked().is_some() {
             ClusterStatus::Blocked
         } else if reasons.iter().all(|reason| reason.code == UNREACHABLE) {
             ClusterStatus::Healthy
         } else {
             ClusterStatus::Degraded
         }
-    }
-
-    /// Whether the primary is open but no replica is there to acknowledge.
-    fn is_blocked(&self) -> bool {
-        let epoch = self.state.epoch;
-        self.state.spec.durability == Durability::SemiSync
-            && self.is_open()
-            && !self.observed.values().any(|o| o.following(epoch) == Some(true))
     }
 
     fn reasons(&self, now: Millis) -> Vec<Reason> {
@@ -104,9 +100,8 @@ impl Cluster {
         } else if self.state.epoch.0 > 0 && !self.is_open() {
             tell("promotion", "the elected primary is not open for writes yet".to_owned());
         }
-        if self.is_blocked() {
-            let text = "commits wait: no replica is connected to acknowledge them; writes go on when one is back";
-            tell("waiting_for_ack", text.to_owned());
+        if let Some(text) = self.why_blocked() {
+            tell("waiting_for_ack", text);
         }
         let staying = self.state.staying().count();
         let size = self.state.spec.size as usize;
@@ -141,18 +136,36 @@ impl Cluster {
                 tell(code, format!("member {id}: {text}"));
                 continue;
             }
-            let Some(observed) = self.observed.get(id).filter(|o| !self.is_healthy(now, *id, o)) else { continue };
+            if let Some(gtids) = self.errant(*id) {
+                let text = "it has transactions that the primary lacks, because somebody wrote there:";
+                tell("member_errant", format!("member {id}: {text} {gtids}"));
+            }
+            let Some(observed) = self.observed.get(id) else { continue };
+            let unapplied = observed.report.as_ref().map_or(0, |report| report.unapplied);
+            if self.is_healthy(now, *id, observed) {
+                if let Some(lag_s) = self.lag_s(*id).filter(|_| self.is_lagging(*id)) {
+                    let text = format!("member {id}: it is {lag_s} s behind the primary, and has {unapplied} to apply");
+                    tell("member_lagging", text);
+                }
+                continue;
+            }
             let silent = observed.silent_ms(now) >= self.timing.silence_ms;
             let text = match &observed.report {
                 _ if observed.unreachable_since.is_some() => "its agent cannot be reached".to_owned(),
                 None if member.resting => {
                     format!("its task has ended; it waits for an offer of its volume on agent {}", member.agent)
                 }
+                None if member.joined && silent => {
+                    "it has not been heard of since the scheduler was started".to_owned()
+                }
                 None => "it is being started".to_owned(),
                 Some(_) if silent => format!("it has not been heard of for {} s", observed.silent_ms(now) / 1000),
                 Some(report) => match (&report.trouble, &report.role) {
                     (Some(trouble), _) => trouble.to_string(),
                     (None, MemberRole::Down { reason }) => format!("its server is down: {reason}"),
+                    (None, MemberRole::Following { connected: true }) if unapplied > 0 => {
+                        format!("it is catching up, and has {unapplied} transactions to apply")
+                    }
                     (None, MemberRole::Following { connected: true }) => "it is catching up".to_owned(),
                     (None, MemberRole::Following { connected: false }) => {
                         "it is not connected to the primary".to_owned()

@@ -1,9 +1,8 @@
 //! Telling every member what to be, again and again until it is.
 
 use super::Cluster;
-use super::event::EventKind;
-use crate::protocol::{Directive, MemberRole, Order, Report, Stage, ToExecutor};
-use crate::{Durability, Endpoint, GtidSet, MemberId, Millis};
+use crate::protocol::{Directive, MemberRole, Order, Stage, ToExecutor};
+use crate::{Durability, Endpoint, MemberId, Millis};
 
 impl Cluster {
     pub(super) fn direct(&mut self, now: Millis) {
@@ -124,39 +123,21 @@ impl Cluster {
         complete.map(|(_, m)| m.endpoint.clone()).chain([primary.clone()]).collect()
     }
 
-    /// Notes durably that a member replicates from the present primary, and when its copy is complete.
-    pub(super) fn observe_attachment(&mut self, now: Millis, id: MemberId) {
+    /// Notes durably that a member replicates from the present primary.
+    pub(super) fn observe_attachment(&mut self, id: MemberId) {
         let epoch = self.state.epoch;
-        let Some(primary) = self.state.primary.filter(|primary| *primary != id) else { return };
+        if self.state.primary.is_none_or(|primary| primary == id) {
+            return;
+        }
         if self.observed.get(&id).and_then(|o| o.following(epoch)) != Some(true) {
             return;
         }
-        let Some(member) = self.state.members.get(&id) else { return };
-        let (attached, joined) = (member.attached, member.joined);
-        if attached < epoch {
+        if self.state.members.get(&id).is_some_and(|member| member.attached < epoch) {
             self.change(|state| {
                 if let Some(member) = state.members.get_mut(&id) {
                     member.attached = epoch;
                 }
             });
-        }
-        let mark: Option<GtidSet> =
-            self.observed.get(&primary).and_then(|o| o.report_in(epoch)).map(|r: &Report| r.position.clone());
-        let Some(observed) = self.observed.get_mut(&id).filter(|_| !joined) else { return };
-        if observed.join_mark.is_none() {
-            observed.join_mark = mark;
-        }
-        let complete = match (&observed.join_mark, &observed.report) {
-            (Some(mark), Some(report)) => report.position.contains(mark),
-            _ => false,
-        };
-        if complete {
-            self.change(|state| {
-                if let Some(member) = state.members.get_mut(&id) {
-                    member.joined = true;
-                }
-            });
-            self.log(now, EventKind::Joined { member: id });
         }
     }
 }

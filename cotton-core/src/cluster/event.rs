@@ -157,6 +157,51 @@ pub enum EventKind {
         /// Which member.
         member: MemberId,
     },
+    /// A member is not heard of.
+    Silent {
+        /// Which member.
+        member: MemberId,
+        /// Whether it is the primary.
+        primary: bool,
+        /// Since when, in milliseconds.
+        ms: u64,
+    },
+    /// A member that was silent is heard of again.
+    HeardAgain {
+        /// Which member.
+        member: MemberId,
+        /// How long it was silent, in milliseconds.
+        ms: u64,
+    },
+    /// A replica is further behind the primary than the cluster may bear without a word.
+    Lagging {
+        /// Which member.
+        member: MemberId,
+        /// By how much.
+        lag_s: u64,
+    },
+    /// A replica that was far behind is not any more.
+    CaughtUp {
+        /// Which member.
+        member: MemberId,
+    },
+    /// Commits wait for an acknowledgement, and none comes.
+    CommitsWait {
+        /// Why, as far as is known.
+        reason: String,
+    },
+    /// Commits are acknowledged again.
+    CommitsGoOn {
+        /// How long they waited, in milliseconds.
+        ms: u64,
+    },
+    /// A replica has transactions that the primary lacks: somebody wrote there.
+    ErrantSeen {
+        /// Which member.
+        member: MemberId,
+        /// Those transactions.
+        gtids: String,
+    },
     /// A member is in trouble.
     Trouble {
         /// Which member.
@@ -246,6 +291,22 @@ impl fmt::Display for EventKind {
             Self::FailedOver { timeline } => timeline.fmt(f),
             Self::Following { member } => write!(f, "member {member} follows the primary"),
             Self::Joined { member } => write!(f, "member {member} has caught up"),
+            Self::Silent { member, primary, ms } => {
+                let what = if *primary { "primary" } else { "member" };
+                write!(f, "{what} {member} has not been heard of for {} s", ms / 1_000)
+            }
+            Self::HeardAgain { member, ms } => {
+                write!(f, "member {member} is heard of again, after {} s", ms / 1_000)
+            }
+            Self::Lagging { member, lag_s } => write!(f, "member {member} is {lag_s} s behind the primary"),
+            Self::CaughtUp { member } => write!(f, "member {member} is not far behind the primary any more"),
+            Self::CommitsWait { reason } => f.write_str(reason),
+            Self::CommitsGoOn { ms } => {
+                write!(f, "commits are acknowledged again, after {}.{} s", ms / 1_000, ms % 1_000 / 100)
+            }
+            Self::ErrantSeen { member, gtids } => {
+                write!(f, "member {member} has transactions that the primary lacks: {gtids}")
+            }
             Self::Trouble { member, detail } => write!(f, "member {member} is in trouble: {detail}"),
             Self::Scaled { from, to } => write!(f, "scaled from {from} to {to} members"),
             Self::Leaving { member, reason } => write!(f, "member {member} is to leave: {reason}"),

@@ -413,7 +413,7 @@ impl Cluster {
                 unapplied: report.unapplied,
                 stuck: matches!(report.trouble, Some(Trouble::Stuck { .. })),
                 attached: if decided { self.state.last_epoch } else { member.attached },
-                joined: member.joined,
+                joined: self.is_electable(*id),
                 leaving: member.leaving.is_some()
                     || matches!(report.trouble, Some(Trouble::Storage { .. }))
                     || (self.is_about_to_go(*id) && preferred != Some(*id)), // it was asked for by name

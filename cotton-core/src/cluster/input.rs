@@ -25,6 +25,8 @@ pub enum Input {
     },
     /// The connection to Mesos is up (again): whatever was sent before may be lost.
     Connected,
+    /// The connection to Mesos is lost: nobody can be heard.
+    Disconnected,
     /// Clients no longer see this cluster; answers [`Effect::Withdraw`](super::Effect::Withdraw).
     Withdrawn,
 }

@@ -13,12 +13,16 @@ mod describe;
 mod directives;
 mod discovery;
 mod effect;
+mod errant;
 pub mod event;
 mod failover;
 mod input;
+mod joining;
+mod lag;
 mod observed;
 mod reconcile;
 mod relaunch;
+mod silence;
 mod stall;
 pub mod state;
 pub mod switchover;
@@ -36,8 +40,10 @@ use crate::{AgentId, ClusterName, ClusterSpec, Limits, MemberId, Millis, Resourc
 use acks::Retirement;
 use event::Timeline;
 use failover::Election;
+use lag::Marks;
 use observed::Observed;
 use relaunch::Relaunch;
+use silence::{AckWait, Blocked};
 use stall::Stall;
 use state::{Leaving, Member, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -66,6 +72,8 @@ pub struct Timing {
     pub kill_retry_ms: u64,
     /// After how long a member that is to leave is killed although it has not stopped receiving.
     pub detach_ms: u64,
+    /// How far behind a replica may be before its cluster says so.
+    pub lag_warning_ms: u64,
     /// After how long a primary is replaced whose sessions wait for acknowledgements of what replicas already have.
     pub stall_ms: u64,
     /// How long after that no other primary is replaced for this reason.
@@ -103,6 +111,7 @@ impl Default for Timing {
             desertion_ms: 3_000,
             kill_retry_ms: 5_000,
             detach_ms: 10_000,
+            lag_warning_ms: 30_000,
             stall_ms: 3_000,
             stall_pause_ms: 60_000,
             step_down_ms: 2_000,
@@ -155,6 +164,13 @@ pub struct Cluster {
     /// The primary that people were told to be open, in this run.
     told_open: Option<(crate::Epoch, MemberId)>,
     stall: Option<Stall>,
+    /// What the primary had, and when.
+    marks: Marks,
+    /// Sessions of the primary that wait.
+    ack_wait: Option<Box<AckWait>>,
+    blocked: Option<Blocked>,
+    /// Whether members can be heard at all.
+    is_watching: bool,
     /// Until then no stalled primary is replaced: one was a moment ago, and that helped but for so long.
     stall_pause_until: Millis,
     switchover: Option<Box<Switchover>>,
@@ -198,6 +214,7 @@ impl Cluster {
         spec.validate(limits)?;
         let size = spec.size;
         let mut this = Self::with_state(timing.into(), State::new(spec, order, first_member), nonce, now);
+        this.is_watching = true; // whoever asked for it was answered by a scheduler that is connected
         this.change(|_| {});
         this.log(now, EventKind::Created { size });
         this.reconcile(now);
@@ -233,6 +250,10 @@ impl Cluster {
             relaunch: Relaunch::default(),
             told_open: None,
             stall: None,
+            marks: Marks::default(),
+            ack_wait: None,
+            blocked: None,
+            is_watching: false,
             stall_pause_until: Millis(0),
             switchover: None,
             latest_switchover: None,
@@ -257,6 +278,7 @@ impl Cluster {
             Input::Task { member, state, message } => self.on_task(now, member, state, message),
             Input::Report { member, report } => self.on_report(now, member, report),
             Input::Connected => self.on_connected(now),
+            Input::Disconnected => self.is_watching = false,
             Input::Withdrawn => self.withdrawn = self.state.deleting && self.state.members.is_empty(),
         }
         self.reconcile(now);
@@ -328,6 +350,7 @@ impl Cluster {
             endpoint,
             zone,
             joined: false,
+            received: None,
             attached: crate::Epoch(0),
             volume,
             resting: false,
@@ -474,12 +497,20 @@ impl Cluster {
             return;
         }
         let observed = self.observed.entry(id).or_insert_with(|| Box::new(Observed::new(now)));
+        let silent_ms = observed.silent_ms(now);
         let Some(news) = observed.take(now, report) else { return };
+        let is_back = std::mem::take(&mut observed.told.silent);
         self.heard_since.get_or_insert(now);
         for kind in news.into_events(id) {
             self.log(now, kind);
         }
-        self.observe_attachment(now, id);
+        if is_back {
+            self.log(now, EventKind::HeardAgain { member: id, ms: silent_ms });
+        }
+        self.observe_attachment(id);
+        self.observe_lag(now, id);
+        self.observe_errant(now, id);
+        self.observe_waiting(now, id);
         self.observe_acker(id);
         self.forget_unattached(id);
         self.forget_stray(id);
@@ -488,6 +519,7 @@ impl Cluster {
 
     /// Asks everyone for a report: what came before the connection may be stale or lost.
     fn on_connected(&mut self, now: Millis) {
+        self.is_watching = true;
         self.watching_since = self.watching_since.max(now);
         self.reopening_since = self.reopening_since.map(|_| now); // nobody could be heard before
         for observed in self.observed.values_mut() {

@@ -1,9 +1,11 @@
 //! What is known of one member at the moment; forgotten with the process.
 
+use super::errant::Errant;
 use super::event::EventKind;
+use super::joining::Joining;
 use super::state::Acker;
 use crate::protocol::{MemberRole, Report, Stage, Trouble};
-use crate::{Epoch, GtidSet, MemberId, Millis};
+use crate::{Epoch, MemberId, Millis};
 
 /// Facts about one member.
 #[derive(Clone, Debug)]
@@ -21,12 +23,24 @@ pub(super) struct Observed {
     pub(super) killed_at: Option<Millis>,
     /// The last directive sent, and when.
     pub(super) sent: Option<((Epoch, Stage), Millis)>,
-    /// What the primary had when this member attached; once this member has it too, its copy is complete.
-    pub(super) join_mark: Option<GtidSet>,
+    /// How far it is on its way to a complete copy.
+    pub(super) joining: Option<Joining>,
+    /// What it has beyond the primary.
+    pub(super) errant: Option<Box<Errant>>,
+    pub(super) told: Told,
     /// Since when its task is missed; until it has reported again.
     pub(super) missed_since: Option<Millis>,
     /// When something was last sent that renews the lease of an asynchronous primary.
     pub(super) lease_renewed: Option<Millis>,
+}
+
+/// What people were told of it and not yet that it is over.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    /// That it is not heard of.
+    pub(super) silent: bool,
+    /// That it is far behind.
+    pub(super) lag: bool,
 }
 
 /// What a report changed.
@@ -48,7 +62,9 @@ impl Observed {
             asked_primary: None,
             killed_at: None,
             sent: None,
-            join_mark: None,
+            joining: None,
+            errant: None,
+            told: Told { silent: false, lag: false },
             missed_since: None,
             lease_renewed: None,
         }
@@ -64,7 +80,8 @@ impl Observed {
         self.unreachable_since = None;
         self.missed_since = self.missed_since.filter(|_| !report.role.is_up());
         if !matches!(report.role, MemberRole::Following { .. }) {
-            self.join_mark = None;
+            self.joining = None;
+            self.errant = None;
         }
         Some(News { after: report.clone(), before: self.report.replace(report) })
     }

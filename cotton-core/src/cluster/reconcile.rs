@@ -19,11 +19,14 @@ impl Cluster {
             self.wake_at(until);
         }
         self.reconcile_primary(now);
+        self.reconcile_joining(now);
         self.reconcile_ackers(now);
         self.reconcile_size(now);
         self.direct(now);
         self.publish(now);
         self.reconcile_leaving(now);
+        self.reconcile_blocked(now);
+        self.reconcile_silence(now);
     }
 
     /// Takes the members out of the clients' sight and kills until nothing is left, then takes the cluster out of it; its
@@ -132,6 +135,7 @@ impl Cluster {
         self.leave(now, &detached, Leaving::Unreachable);
         self.leave(now, &errant, Leaving::Errant);
         self.leave_one_by_one(now, &unstable);
+        self.leave_seen_errant(now);
         self.leave_unreachable(now, &unreachable);
         self.leave(now, &stuck, Leaving::Stuck);
         // While there is no primary, every copy may be needed: scaling down waits.
@@ -182,7 +186,7 @@ impl Cluster {
             healthy: observed.is_some_and(|o| self.is_healthy(now, id, o)),
             agent: member.agent.clone(),
             zone: member.zone.clone(),
-            lag_s: observed.and_then(|o| o.report.as_ref()).and_then(|r| r.lag_s),
+            lag_s: self.lag_s(id),
         }
     }
 

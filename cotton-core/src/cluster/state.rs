@@ -141,9 +141,13 @@ pub struct Member {
     /// Zone of its agent, where agents have zones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// Whether it once held a complete copy of the data; only such a member can become primary.
+    /// Whether it once held a complete copy of the data, all of it applied; only such a member can become primary, or one
+    /// whose present server start has received all of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub joined: bool,
+    /// The start of its server that has received a complete copy and not applied all of it yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received: Option<Acker>,
     /// Last epoch in which it replicated from that epoch's primary, or was it: its data then was a part of the
     /// primary's.
     #[serde(default)]

@@ -62,7 +62,7 @@ pub struct MemberView {
     /// `primary`, `replica`, `idle`, `frozen`, `promoting`, `stepped_down`, `starting`, `down`, `resting` while its data
     /// waits on its volume for another task, or `unknown` before its first report.
     pub role: &'static str,
-    /// Whether it is what it shall be, connected, and heard of lately.
+    /// Whether it is what it shall be, connected, not too far behind, without errant transactions, and heard of lately.
     pub healthy: bool,
     /// Whether it is on its way out.
     pub leaving: bool,
@@ -72,6 +72,10 @@ pub struct MemberView {
     pub gtids: String,
     /// Seconds behind the primary.
     pub lag_s: Option<u64>,
+    /// Transactions received and not applied yet.
+    pub unapplied: u64,
+    /// Transactions that it has and the primary lacks, in the server's own notation.
+    pub errant: Option<String>,
     /// Milliseconds since it was last heard of.
     pub silent_ms: Option<u64>,
     /// Version of its server.

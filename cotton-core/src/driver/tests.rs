@@ -175,7 +175,7 @@ impl Bench {
         let report = Report {
             incarnation: 1,
             seq,
-            echo: 0,
+            echo: u64::MAX, // as good as heard of all
             epoch: Epoch(epoch),
             stage: (epoch > 0).then_some(Stage::Decided),
             role,
@@ -185,6 +185,7 @@ impl Bench {
             origin: String::new(),
             position: GtidSet::Empty,
             unapplied: 0,
+            applied: None,
             lag_s: None,
             replicas: None,
             waiting: None,

@@ -5,8 +5,8 @@
 use super::Executor;
 use super::server::Standing;
 use super::state::Rank;
-use crate::Millis;
 use crate::protocol::{MemberRole, Order, Report, Trouble};
+use crate::{GtidSet, Millis};
 
 /// What is reported at once when it changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,6 +143,7 @@ impl Executor {
             origin: status.map(|status| status.origin.clone()).unwrap_or_default(),
             position: self.server.position().clone(),
             unapplied: self.server.seen.as_ref().map_or(0, |seen| seen.unapplied),
+            applied: self.applied(),
             lag_s: status.and_then(|status| status.replication.as_ref()).and_then(|replication| replication.lag_s),
             replicas: headline.replicas,
             waiting: headline.replicas.and(status).map(|status| status.waiting),
@@ -151,6 +152,12 @@ impl Executor {
             server_version: self.server.version().to_owned(),
             trouble: headline.trouble.clone(),
         }
+    }
+
+    /// What of its position is applied, as a probe of this start saw it, if something is not.
+    fn applied(&self) -> Option<GtidSet> {
+        let incomplete = self.server.seen.as_ref().is_some_and(|seen| seen.unapplied > 0);
+        self.server.status.as_ref().filter(|_| incomplete).map(|status| status.applied.clone())
     }
 
     /// The trouble that most needs somebody's attention.

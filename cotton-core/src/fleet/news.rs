@@ -12,6 +12,10 @@ impl Fleet {
             MesosEvent::Subscribed(framework) => self.on_subscribed(now, framework),
             MesosEvent::Disconnected => {
                 self.connected = false;
+                let names: Vec<ClusterName> = self.slots.keys().cloned().collect();
+                for name in names {
+                    self.tell(now, &name, cluster::Input::Disconnected);
+                }
                 self.accepts.clear();
                 self.flow.disconnected();
             }

@@ -47,6 +47,8 @@ pub struct ServerStatus {
     pub unapplied: u64,
     /// What marks the transactions that are written here: MySQL's `server_uuid`, MariaDB's `server_id`.
     pub origin: String,
+    /// What of [`Self::position`] is applied.
+    pub applied: GtidSet,
     /// Present on a replica.
     pub replication: Option<Replication>,
     /// Semi-synchronous replicas (or just replicas, where the server has no semi-sync) connected to it.

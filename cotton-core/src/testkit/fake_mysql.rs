@@ -351,6 +351,7 @@ impl MySql for FakeMySql {
             position: server.executed.clone().into(),
             unapplied: 0,
             origin: server.origin(),
+            applied: server.executed.clone().into(),
             replication: server.source.as_ref().map(|following| Replication {
                 source: following.primary.clone(),
                 link: link(following),

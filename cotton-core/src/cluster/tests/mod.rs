@@ -7,6 +7,7 @@ mod asynchronous;
 mod deletion;
 mod failover;
 mod first_start;
+mod health;
 mod publish;
 mod random;
 mod recovery;

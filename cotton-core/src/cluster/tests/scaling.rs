@@ -325,7 +325,7 @@ fn what_cannot_be_reached_keeps_no_cluster_from_being_healthy() {
     }
     assert!(world.reasons().contains(&"member_unreachable") && world.reasons().contains(&"member_missing"));
     world.place();
-    for _ in 0..5 {
+    for _ in 0..8 {
         world.persist();
         world.effects();
         for id in [0, 1, 3] {

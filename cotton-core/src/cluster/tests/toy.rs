@@ -58,6 +58,8 @@ pub(super) struct Toy {
     pub(super) slow: bool,
     /// What its server reports to be behind.
     pub(super) lag_s: Option<u64>,
+    /// Whether its server stands still: connected, and receiving nothing.
+    pub(super) still: bool,
     /// Whether it does not manage to step down.
     pub(super) stays_open: bool,
     /// Whether scheduler and executor hear each other.
@@ -88,6 +90,7 @@ impl Toy {
             unapplied: 0,
             slow: false,
             lag_s: None,
+            still: false,
             stays_open: false,
             reachable: true,
             linked: true,
@@ -113,6 +116,7 @@ impl Toy {
             origin: self.origin.clone(),
             position: gtids(&self.data),
             unapplied: self.unapplied,
+            applied: (self.unapplied > 0).then(|| gtids(&self.applied)),
             lag_s: self.lag_s,
             replicas: None,
             waiting: (self.role == MemberRole::Primary).then_some(self.waiting),

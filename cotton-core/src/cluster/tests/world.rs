@@ -379,7 +379,7 @@ impl World {
         let ids: Vec<MemberId> = self.toys.keys().copied().collect();
         for id in ids {
             let toy = &self.toys[&id];
-            let Some(source) = toy.source() else {
+            let Some(source) = toy.source().filter(|_| !toy.still) else {
                 continue;
             };
             let source = self.toys.get(&source).filter(|s| s.linked && toy.linked && s.serves());

@@ -60,6 +60,7 @@ fn status() -> ServerStatus {
         position: gtids("0-1-5"),
         unapplied: 0,
         origin: "1".to_owned(),
+        applied: gtids("0-1-5"),
         replication: None,
         replicas: 0,
         waiting: 0,

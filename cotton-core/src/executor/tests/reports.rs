@@ -90,3 +90,21 @@ fn a_follower_tells_its_lag_and_whom_it_lost() {
     assert_eq!(bench.report().lag_s, Some(0));
     assert_eq!((bench.report().replicas, bench.report().waiting), (None, None), "said of primaries only");
 }
+
+#[test]
+fn what_is_applied_is_told_while_something_is_not() {
+    let mut bench = Bench::up();
+    bench.feed(heard(1, 1, 1, true));
+    bench.probe(ServerStatus { position: gtids("0-1-8"), unapplied: 3, applied: gtids("0-1-5"), ..status() });
+    let report = bench.report();
+    assert_eq!(report.applied, Some(gtids("0-1-5")));
+    assert!(report.has_applied(&gtids("0-1-5")) && !report.has_applied(&gtids("0-1-6")));
+    bench.feed(heard(1, 1, 2, true));
+    bench.probe(ServerStatus { position: gtids("0-1-8"), applied: gtids("0-1-8"), ..status() });
+    let report = bench.report();
+    assert_eq!(report.applied, None);
+    assert!(report.has_applied(&gtids("0-1-8")) && !report.has_applied(&gtids("0-1-9")));
+    // an executor of another release tells how many, and not which
+    let older = Report { unapplied: 1, ..report };
+    assert!(!older.has_applied(&gtids("0-1-5")));
+}

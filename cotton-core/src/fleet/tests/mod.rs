@@ -96,7 +96,7 @@ impl Bench {
         let report = Report {
             incarnation: 1,
             seq: self.now.0,
-            echo: 0,
+            echo: u64::MAX, // as good as heard of all
             epoch: crate::Epoch(epoch),
             stage: None,
             role,
@@ -106,6 +106,7 @@ impl Bench {
             origin: String::new(),
             position: GtidSet::Empty,
             unapplied: 0,
+            applied: None,
             lag_s: None,
             replicas: None,
             waiting: None,

@@ -182,6 +182,7 @@ impl Server {
             position: self.position(),
             unapplied: self.unapplied(),
             origin: self.data.as_ref().map(Data::origin).unwrap_or_default(),
+            applied: self.executed(),
             replication,
             replicas: u32::try_from(self.dumps.len()).unwrap_or(u32::MAX),
             waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),

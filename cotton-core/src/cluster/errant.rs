@@ -1,0 +1,87 @@
+//! Transactions that a replica has and the primary lacks, seen while all is well: somebody wrote on the replica. No client
+//! of the primary was ever told that they are done. A replica's report may be newer than the primary's, so what looks like
+//! that counts only when the primary, asked afterwards, still lacks it.
+
+use super::Cluster;
+use super::event::EventKind;
+use super::state::Leaving;
+use crate::{GtidSet, MemberId, Millis};
+use std::collections::BTreeSet;
+
+/// What a replica has beyond the primary.
+#[derive(Clone, Debug)]
+pub(super) struct Errant {
+    gtids: GtidSet,
+    /// What the primary was asked about it.
+    nonce: Option<u64>,
+    confirmed: bool,
+}
+
+impl Cluster {
+    /// Compares after a report: of the primary with all, of a replica with that one.
+    pub(super) fn observe_errant(&mut self, now: Millis, id: MemberId) {
+        let epoch = self.state.epoch;
+        let Some(primary) = self.state.primary.filter(|_| self.is_open()) else { return };
+        let report = self.observed.get(&primary).and_then(|o| o.report_in(epoch));
+        let Some((echo, has)) = report.map(|report| (report.echo, report.position.clone())) else { return };
+        let members: Vec<MemberId> =
+            if id == primary { self.observed.keys().copied().filter(|id| *id != primary).collect() } else { vec![id] };
+        for member in members {
+            self.compare(now, member, (primary, id == primary), echo, &has);
+        }
+    }
+
+    fn compare(&mut self, now: Millis, id: MemberId, asked: (MemberId, bool), echo: u64, has: &GtidSet) {
+        let (primary, is_answer) = asked;
+        let epoch = self.state.epoch;
+        let Some(observed) = self.observed.get_mut(&id) else { return };
+        let follows = observed.following(epoch).is_some();
+        let position = observed.report_in(epoch).filter(|_| follows).map(|report| report.position.clone());
+        let Some(beyond) = position.and_then(|position| position.errant_against(has)) else {
+            observed.errant = None;
+            return;
+        };
+        let Some(known) = observed.errant.as_deref().cloned() else {
+            observed.errant = Some(Box::new(Errant { gtids: beyond, nonce: None, confirmed: false }));
+            return;
+        };
+        let Some(left) = known.gtids.errant_against(has) else {
+            // that was on its way; what else is beyond is judged anew
+            observed.errant = Some(Box::new(Errant { gtids: beyond, nonce: None, confirmed: false }));
+            return;
+        };
+        let answered = known.nonce.is_some_and(|nonce| echo >= nonce);
+        if !known.confirmed && answered {
+            observed.errant = Some(Box::new(Errant { gtids: left.clone(), nonce: None, confirmed: true }));
+            self.log(now, EventKind::ErrantSeen { member: id, gtids: left.to_string() });
+        } else if !known.confirmed && is_answer {
+            let nonce = self.ask_for_report(primary);
+            if let Some(errant) = self.observed.get_mut(&id).and_then(|o| o.errant.as_mut()) {
+                errant.nonce.get_or_insert(nonce); // an answer to the first question is as good
+            }
+        }
+    }
+
+    /// Replaces replicas with errant transactions one after another: each only when all others are complete and stay, and
+    /// another one goes on to acknowledge.
+    pub(super) fn leave_seen_errant(&mut self, now: Millis) {
+        if !self.is_open_for_sure(now) {
+            return;
+        }
+        let epoch = self.state.epoch;
+        let follows = |id: MemberId| self.observed.get(&id).and_then(|o| o.following(epoch)) == Some(true);
+        let Some(first) = self.state.staying().map(|(id, _)| id).find(|id| self.errant(*id).is_some()) else { return };
+        let whole =
+            self.state.members.values().all(|member| member.joined && !member.resting && member.leaving.is_none());
+        let others = self.state.staying().filter(|(id, _)| *id != first && follows(*id)).count();
+        if whole && others > 0 && self.state.staying().count() >= self.state.spec.size as usize {
+            self.leave(now, &BTreeSet::from([first]), Leaving::Errant);
+        }
+    }
+
+    /// What a replica certainly has and the primary certainly lacks.
+    pub(super) fn errant(&self, id: MemberId) -> Option<&GtidSet> {
+        let errant = self.observed.get(&id)?.errant.as_deref()?;
+        errant.confirmed.then_some(&errant.gtids)
+    }
+}

@@ -1,0 +1,293 @@
+//! What a cluster says of itself: complete copies, lag, commits that wait, silence, errant transactions.
+
+use super::world::World;
+use crate::cluster::Input;
+use crate::cluster::event::EventKind;
+use crate::cluster::view::ClusterStatus;
+use crate::protocol::Order;
+use crate::{Limits, MemberId};
+
+fn status(world: &World) -> ClusterStatus {
+    world.cluster.view(world.now).status
+}
+
+fn shown(world: &World) -> Vec<u64> {
+    world.published.as_ref().map(|p| p.members.keys().map(|id| id.0).collect()).unwrap_or_default()
+}
+
+/// One more member, whose applier is far behind.
+fn with_a_slow_fourth() -> World {
+    let mut world = World::running(3);
+    world.cluster.scale(world.now, &Limits::default(), 4).expect("room");
+    world.place();
+    world.persist();
+    world.effects();
+    let toy = world.toy(3);
+    toy.unapplied = 5;
+    world.mended(10);
+    world
+}
+
+#[test]
+fn what_is_only_received_is_no_complete_copy() {
+    let mut world = with_a_slow_fourth();
+    let member = world.cluster.state().members[&MemberId(3)].clone();
+    assert!(!member.joined && member.received.is_some(), "{member:?}");
+    assert_eq!(shown(&world), [0, 1, 2]);
+    assert_eq!((status(&world), world.reasons()), (ClusterStatus::Degraded, vec!["member_unhealthy"]));
+    let text = world.cluster.view(world.now).reasons[0].text.clone();
+    assert!(text.contains("catching up, and has 5 transactions"), "{text}");
+    // nor does it give copies
+    world.cluster.scale(world.now, &Limits::default(), 5).expect("room");
+    world.mended(5);
+    let Some(Order::Follow { donors, .. }) = world.toy(4).order.clone() else { panic!("it follows") };
+    let hosts: Vec<&str> = donors.iter().map(|donor| donor.host.as_str()).collect();
+    assert_eq!(hosts, ["h1", "h2", "h0"]);
+
+    let data = world.toy(3).data.clone();
+    (world.toy(3).unapplied, world.toy(3).applied) = (0, data);
+    world.mended(5);
+    assert!(world.cluster.state().members[&MemberId(3)].joined);
+    assert_eq!((status(&world), shown(&world)), (ClusterStatus::Healthy, vec![0, 1, 2, 3, 4]));
+}
+
+#[test]
+fn a_copy_is_complete_with_what_the_primary_has_when_it_is_asked() {
+    let mut world = with_a_slow_fourth();
+    let mark = world.toy(3).data.clone();
+    for _ in 0..5 {
+        assert!(world.write());
+        world.rounds(1);
+    }
+    // still behind, and further than it was; but all that was there when it came is applied
+    (world.toy(3).unapplied, world.toy(3).applied) = (5, mark);
+    world.rounds(3);
+    assert!(world.cluster.state().members[&MemberId(3)].joined);
+    assert!(world.logged(|kind| *kind == EventKind::Joined { member: MemberId(3) }) == 1);
+}
+
+/// Two members without acknowledgements: the first is lost while the second has all it had, and is applying it.
+fn lost_while_the_other_applies(restarts: bool) -> World {
+    let mut world = World::new(super::spec(2));
+    world.place();
+    world.persist();
+    world.effects();
+    world.toy(1).reachable = false;
+    world.mended(5);
+    assert!(world.write());
+    (world.toy(1).reachable, world.toy(1).unapplied) = (true, 5);
+    world.mended(10);
+    assert!(!world.cluster.state().members[&MemberId(1)].joined, "{:?}", world.cluster.state());
+    if restarts {
+        world.crash(1);
+        world.restart(1);
+        world.toy(1).still = true;
+        world.rounds(1);
+    }
+    world.kill(0);
+    for _ in 0..90 {
+        world.persist();
+        world.effects();
+        world.rounds(1);
+    }
+    world
+}
+
+#[test]
+fn who_has_received_everything_can_be_elected() {
+    let world = lost_while_the_other_applies(false);
+    assert_eq!(world.primary(), Some(1), "{:#?}", world.cluster.view(world.now));
+}
+
+#[test]
+fn who_has_lost_what_it_had_only_received_cannot() {
+    let world = lost_while_the_other_applies(true);
+    assert_eq!(
+        (world.primary(), world.reasons()),
+        (None, vec!["election_waits", "member_missing", "member_unhealthy"])
+    );
+}
+
+#[test]
+fn a_replica_that_is_far_behind_makes_its_cluster_degraded_and_is_named() {
+    let mut world = World::running(3);
+    let data = world.toy(2).data.clone();
+    (world.toy(2).unapplied, world.toy(2).applied) = (7, data);
+    for seconds in 1..=60 {
+        assert!(world.write());
+        world.rounds(1);
+        let view = world.cluster.view(world.now);
+        if seconds < 28 {
+            assert_eq!(view.status, ClusterStatus::Healthy, "after {seconds} s");
+        } else if seconds > 34 {
+            assert_eq!((view.status, world.reasons()), (ClusterStatus::Degraded, vec!["member_lagging"]));
+            let text = &view.reasons[0].text;
+            assert!(text.starts_with("member 2: ") && text.contains(" s behind the primary"), "{text}");
+            let lag_s = view.members[2].lag_s.expect("known");
+            assert!((seconds - 3..=seconds).contains(&lag_s), "{lag_s} s after {seconds} s");
+            assert!(!view.members[2].healthy && view.members[1].healthy && view.members[1].lag_s == Some(0));
+        }
+    }
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::Lagging { member: MemberId(2), .. })), 1);
+    world.toy(2).unapplied = 0;
+    world.rounds(2);
+    assert_eq!((status(&world), world.reasons()), (ClusterStatus::Healthy, vec![]));
+    assert_eq!(world.logged(|kind| *kind == EventKind::CaughtUp { member: MemberId(2) }), 1);
+}
+
+#[test]
+fn what_a_server_says_of_a_lag_counts_until_it_has_applied_everything() {
+    let mut world = World::running(3);
+    world.toy(1).lag_s = Some(87);
+    world.rounds(2);
+    assert_eq!(world.reasons(), Vec::<&str>::new(), "it has all there is");
+    let data = world.toy(1).data.clone();
+    (world.toy(1).unapplied, world.toy(1).applied) = (3, data);
+    assert!(world.write());
+    world.rounds(2);
+    assert_eq!(world.reasons(), ["member_lagging"]);
+    let lag_s = world.cluster.view(world.now).members[1].lag_s;
+    assert_eq!(lag_s, Some(87));
+}
+
+#[test]
+fn commits_that_nobody_acknowledges_are_blocked() {
+    let mut world = World::running(3);
+    for id in [1, 2] {
+        world.toy(id).still = true; // frozen, and still connected
+    }
+    *world.toy(0).data.entry(0).or_insert(0) += 1;
+    world.toy(0).waiting = 2;
+    world.rounds(2);
+    assert_eq!(status(&world), ClusterStatus::Healthy, "for a moment that is how commits are");
+    world.rounds(5);
+    assert_eq!((status(&world), world.reasons()), (ClusterStatus::Blocked, vec!["waiting_for_ack"]));
+    let text = world.cluster.view(world.now).reasons[0].text.clone();
+    assert!(text.contains("2 sessions"), "{text}");
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::CommitsWait { .. })), 1);
+    for id in [1, 2] {
+        world.toy(id).still = false;
+    }
+    world.toy(0).waiting = 0;
+    world.rounds(2);
+    assert_eq!((status(&world), world.reasons()), (ClusterStatus::Healthy, vec![]));
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::CommitsGoOn { .. })), 1);
+    assert_eq!(world.cluster.state().epoch, crate::Epoch(1), "and nobody was replaced for it");
+}
+
+/// Commits of many clients wait all the time; as long as others follow, they get through.
+#[test]
+fn commits_that_get_through_are_not_blocked() {
+    let mut world = World::running(3);
+    world.toy(0).waiting = 5;
+    for _ in 0..20 {
+        assert!(world.write());
+        world.rounds(1);
+        assert_eq!(status(&world), ClusterStatus::Healthy);
+    }
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::CommitsWait { .. })), 0);
+}
+
+#[test]
+fn without_a_connected_replica_commits_wait_and_that_is_told() {
+    let mut world = World::running(3);
+    for id in [1, 2] {
+        world.toy(id).linked = false;
+    }
+    world.rounds(6);
+    assert_eq!(status(&world), ClusterStatus::Blocked);
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::CommitsWait { .. })), 1);
+}
+
+#[test]
+fn silence_is_told_once_and_so_is_its_end() {
+    let mut world = World::running(3);
+    world.toy(1).reachable = false;
+    world.rounds(30);
+    let of = |id| move |kind: &EventKind| matches!(kind, EventKind::Silent { member, .. } if *member == MemberId(id));
+    assert_eq!((world.logged(of(1)), world.logged(of(2))), (1, 0));
+    world.toy(1).reachable = true;
+    world.rounds(2);
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::HeardAgain { member: MemberId(1), .. })), 1);
+    // a primary from which others replicate stays one
+    world.toy(0).reachable = false;
+    world.rounds(10);
+    let told = |kind: &EventKind| matches!(kind, EventKind::Silent { member: MemberId(0), primary: true, .. });
+    assert_eq!((world.logged(told), world.cluster.state().epoch), (1, crate::Epoch(1)));
+}
+
+#[test]
+fn while_nobody_can_be_heard_nobody_is_silent() {
+    let mut world = World::running(3);
+    world.hear(Input::Disconnected);
+    for id in 0..3 {
+        world.toy(id).reachable = false;
+    }
+    world.rounds(30);
+    let silent = |kind: &EventKind| matches!(kind, EventKind::Silent { .. });
+    assert_eq!(world.logged(silent), 0);
+    world.hear(Input::Connected);
+    world.rounds(10);
+    assert_eq!(world.logged(silent), 3, "now they could be heard");
+}
+
+#[test]
+fn what_somebody_wrote_on_a_replica_is_seen_while_all_is_well() {
+    let mut world = World::running(2);
+    let toy = world.toy(1);
+    toy.still = true;
+    toy.data.insert(2, 1);
+    world.rounds(5);
+    let seen = |kind: &EventKind| matches!(kind, EventKind::ErrantSeen { member: MemberId(1), .. });
+    assert_eq!((world.logged(seen), status(&world)), (1, ClusterStatus::Degraded));
+    assert_eq!(world.reasons(), ["member_errant"]);
+    let view = world.cluster.view(world.now);
+    let errant = view.members[1].errant.clone().expect("seen");
+    assert!(errant.ends_with("-000000000002:1") && view.members[0].errant.is_none(), "{errant}");
+    assert!(!view.members[1].healthy && view.members[0].healthy);
+    assert!(!view.members[1].leaving, "the only replica stays until there is another");
+    world.cluster.scale(world.now, &Limits::default(), 3).expect("room");
+    world.mended(20);
+    assert!(!world.toys.contains_key(&MemberId(1)));
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::Leaving { member: MemberId(1), .. })), 1);
+    assert_eq!((world.reasons(), world.cluster.state().epoch), (vec![], crate::Epoch(1)));
+}
+
+#[test]
+fn errant_replicas_are_replaced_one_after_another() {
+    let mut world = World::running(3);
+    for id in [1, 2] {
+        let toy = world.toy(id);
+        toy.still = true;
+        toy.data.insert(id, 1);
+    }
+    for _ in 0..60 {
+        world.mended(1);
+        let view = world.cluster.view(world.now);
+        assert_ne!(view.status, ClusterStatus::Blocked, "{:?}", view.reasons);
+        assert!(view.members.iter().filter(|member| member.leaving).count() <= 1);
+    }
+    assert!(!world.toys.contains_key(&MemberId(1)) && !world.toys.contains_key(&MemberId(2)));
+    assert_eq!((world.reasons(), world.cluster.state().epoch), (vec![], crate::Epoch(1)));
+}
+
+/// Replicas report before the primary does, and are ahead of its latest report.
+#[test]
+fn what_is_under_way_is_not_errant() {
+    let mut world = World::running(3);
+    for _ in 0..30 {
+        assert!(world.write());
+        world.replicate();
+        for id in [1, 2] {
+            world.say(MemberId(id));
+        }
+        world.hear_all();
+        world.pass(500);
+        assert!(world.write());
+        world.say(MemberId(0));
+        world.hear_all();
+        world.rounds(1);
+    }
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::ErrantSeen { .. })), 0);
+    assert_eq!(world.reasons(), Vec::<&str>::new());
+}
