@@ -7,6 +7,7 @@ mod bad_input;
 mod demo;
 mod engines;
 mod failover;
+mod health;
 mod lifecycle;
 mod other_servers;
 mod recovery;

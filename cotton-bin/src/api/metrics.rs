@@ -128,6 +128,20 @@ fn exposition(sample: &Metrics, clusters: &[ClusterView]) -> String {
             }
         }
     }
+    head(&mut text, "cotton_member_unapplied", "gauge", "Transactions that a member has received and not applied.");
+    for cluster in clusters {
+        for member in &cluster.members {
+            let labels = format!("{},member=\"{}\"", of(cluster), member.id);
+            line(&mut text, "cotton_member_unapplied", &labels, member.unapplied);
+        }
+    }
+    head(&mut text, "cotton_member_errant", "gauge", "1 when a member has transactions that the primary lacks.");
+    for cluster in clusters {
+        for member in &cluster.members {
+            let labels = format!("{},member=\"{}\"", of(cluster), member.id);
+            line(&mut text, "cotton_member_errant", &labels, u64::from(member.errant.is_some()));
+        }
+    }
     head(&mut text, "cotton_cluster_last_failover_ms", "gauge", "How long the latest failover took.");
     for cluster in clusters {
         if let Some(timeline) = &cluster.last_failover {

@@ -103,7 +103,8 @@ fn section(page: &mut String, cluster: &ClusterView) {
 }
 
 fn row(page: &mut String, member: &MemberView) {
-    let (class, health) = match (&member.trouble, member.leaving, member.healthy) {
+    let errant = member.errant.as_ref().map(|gtids| format!("the primary lacks {gtids}"));
+    let (class, health) = match (member.trouble.as_ref().or(errant.as_ref()), member.leaving, member.healthy) {
         (Some(trouble), _, _) => ("bad", trouble.as_str()),
         (None, true, _) => ("leaving", "leaving"),
         (None, false, true) => ("good", "healthy"),

@@ -43,6 +43,8 @@ pub(super) struct Member {
     pub(super) leaving: bool,
     pub(super) gtids: String,
     pub(super) lag_s: Option<u64>,
+    #[serde(default)]
+    pub(super) errant: Option<String>,
     pub(super) silent_ms: Option<u64>,
     pub(super) server_version: String,
     pub(super) trouble: Option<String>,

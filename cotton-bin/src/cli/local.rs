@@ -1,9 +1,11 @@
 //! `cotton local`: runs a [`System`] until it is told to stop.
 
 use super::{CliError, print};
+use crate::config::duration;
 use crate::local::{System, SystemConfig, SystemError};
 use crate::telemetry;
 use clap::{Args, ValueEnum};
+use cotton_core::cluster::Timing;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, Args)]
@@ -26,6 +28,9 @@ pub(super) struct LocalOptions {
     /// The executor's program [default: cotton-executor beside this program]
     #[arg(long, value_name = "PROGRAM")]
     executor: Option<PathBuf>,
+    /// How far a replica may be behind the primary before its cluster is degraded, such as 30s or 5m
+    #[arg(long = "lag_warning", visible_alias = "lag-warning", value_name = "TIME", default_value = "30s", value_parser = parse_time)]
+    lag_warning_ms: u64,
     /// Log more
     #[arg(long, short)]
     verbose: bool,
@@ -53,6 +58,7 @@ pub(super) async fn run(dir: &Path, is_default_dir: bool, options: LocalOptions)
         member_ports: options.member_ports,
         executor: options.executor,
         mysql_bin_dir: options.mysql_bin_dir.map_or_else(|| programs(options.flavour), |dir| Ok(Some(dir)))?,
+        timing: Timing { lag_warning_ms: options.lag_warning_ms, ..Timing::default() },
         ..SystemConfig::new(dir)
     };
     let agents = config.agents;
@@ -103,6 +109,11 @@ fn programs(flavour: Flavour) -> Result<Option<PathBuf>, CliError> {
         Flavour::Mysql56 => fetched("npm-5.6", "mysql-5.6-fetch.sh"),
         Flavour::Mysql97 => fetched("sid", "mysql-sid-fetch.sh"),
     }
+}
+
+fn parse_time(text: &str) -> Result<u64, String> {
+    let time = duration::parse(text).map_err(|error| error.to_string())?;
+    u64::try_from(time.as_millis()).map_err(|error| error.to_string())
 }
 
 fn parse_ports(text: &str) -> Result<(u16, u16), String> {

@@ -87,7 +87,8 @@ fn list_row(cluster: &Cluster) -> Vec<String> {
 
 fn member_row(member: &Member) -> Vec<String> {
     let silence = member.silent_ms.filter(|&ms| ms >= SILENCE_SHOWN_MS);
-    let health = match (&member.trouble, member.leaving, member.healthy, silence) {
+    let errant = member.errant.as_ref().map(|gtids| format!("the primary lacks {gtids}"));
+    let health = match (member.trouble.as_ref().or(errant.as_ref()), member.leaving, member.healthy, silence) {
         (Some(trouble), ..) => trouble.clone(),
         (None, true, ..) => "leaving".to_owned(),
         (None, false, true, _) => "healthy".to_owned(),

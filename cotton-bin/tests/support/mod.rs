@@ -208,6 +208,8 @@ fn view((spec, deleting): &(ClusterSpec, bool)) -> ClusterView {
         epoch: Epoch(1),
         gtids: format!("0-1-{}", 42 - id),
         lag_s: id.checked_sub(1),
+        unapplied: id / 2,
+        errant: None,
         silent_ms: Some(12),
         server_version: "10.11.14-MariaDB".into(),
         disk_free_bytes: Some(1 << 30),

@@ -36,6 +36,8 @@ pub struct SchedulerFlags {
     pub scheduler_keypath: PathBuf,
     /// How long an election waits for replicas that do not answer.
     pub election_timeout: Duration,
+    /// How far behind a replica may be before its cluster says so.
+    pub lag_warning: Duration,
     /// Whether to log more.
     pub verbose: bool,
     /// What to run on.
@@ -75,7 +77,7 @@ pub enum FlagError {
     /// For Mesos only.
     #[error(
         "--{0} has no meaning with --mesos_master=local, which takes --port, --listen, --hostname, --work_dir, --scheduler_keypath, \
-         --election_timeout, --executor_cmd, --state_storage=local and --verbose: leave it out, or name a master"
+         --election_timeout, --lag_warning, --executor_cmd, --state_storage=local and --verbose: leave it out, or name a master"
     )]
     WithoutMesos(&'static str),
 }
@@ -102,6 +104,8 @@ impl SchedulerFlags {
         if election_timeout < ELECTION_TIMEOUT_MIN {
             return Err(invalid("election_timeout", too_short(ELECTION_TIMEOUT_MIN, ELECTION_TIMEOUT_WHY)));
         }
+        let lag_warning = raw.lag_warning.as_deref().unwrap_or("30s");
+        let lag_warning = duration::parse(lag_warning).map_err(|e| invalid("lag_warning", e))?;
         let master = if is_local {
             Master::Local { executor_cmd: raw.executor_cmd.clone().map(PathBuf::from) }
         } else {
@@ -114,6 +118,7 @@ impl SchedulerFlags {
             work_dir: raw.work_dir.unwrap_or_else(|| std::env::temp_dir().join("mysos")),
             scheduler_keypath,
             election_timeout,
+            lag_warning,
             verbose: raw.verbose.unwrap_or_default(),
             master,
         })
@@ -123,8 +128,9 @@ impl SchedulerFlags {
 impl SchedulerFlags {
     /// The times of clusters, as far as flags change them.
     pub fn timing(&self) -> Timing {
-        let election_ms = u64::try_from(self.election_timeout.as_millis()).unwrap_or(u64::MAX);
-        Timing { election_ms, ..Timing::default() }
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (election_ms, lag_warning_ms) = (ms(self.election_timeout), ms(self.lag_warning));
+        Timing { election_ms, lag_warning_ms, ..Timing::default() }
     }
 }
 
@@ -180,11 +186,12 @@ mod tests {
         assert_eq!(least.work_dir, std::env::temp_dir().join("mysos"));
         assert!(matches!(least.master, Master::Local { executor_cmd: None }) && !least.verbose);
         let most = parse(
-            "--port=8080 --mesos-master=local --scheduler-keypath=/k-1 --work-dir=/w-1 --election_timeout 1m30s \
+            "--port=8080 --mesos-master=local --scheduler-keypath=/k-1 --work-dir=/w-1 --election_timeout 1m30s --lag_warning 5s \
              --executor-cmd /e --state_storage local --verbose",
         );
         let most = most.expect("all make sense");
         assert_eq!((most.port, most.election_timeout, most.verbose), (8080, Duration::from_secs(90), true));
+        assert_eq!((least.lag_warning, most.lag_warning), (Duration::from_secs(30), Duration::from_secs(5)));
         assert_eq!((most.work_dir, most.scheduler_keypath), ("/w-1".into(), "/k-1".into()));
         assert!(matches!(most.master, Master::Local { executor_cmd: Some(path) } if path.as_os_str() == "/e"));
         for flag in ["zk_url", "framework_user", "executor_uri", "admin_keypath", "installer_args", "executor_keypath"]

@@ -66,6 +66,9 @@ pub(super) struct Raw {
     /// How long an election waits for replicas that do not answer, such as 90s or 1m30s [default: 60s]
     #[arg(long = "election_timeout", value_name = "TIME", env = "COTTON_ELECTION_TIMEOUT")]
     pub(super) election_timeout: Option<String>,
+    /// How far a replica may be behind the primary before its cluster is degraded, such as 30s or 5m [default: 30s]
+    #[arg(long = "lag_warning", value_name = "TIME", env = "COTTON_LAG_WARNING")]
+    pub(super) lag_warning: Option<String>,
     /// File on the agents with the MySQL administrator's account: YAML with 'username' and 'password' (required with Mesos)
     #[arg(long = "admin_keypath", value_name = "FILE", env = "COTTON_ADMIN_KEYPATH")]
     pub(super) admin_keypath: Option<String>,
@@ -139,6 +142,7 @@ impl Raw {
             executor_environ: either(self.executor_environ, other.executor_environ),
             zk_url: either(self.zk_url, other.zk_url),
             election_timeout: either(self.election_timeout, other.election_timeout),
+            lag_warning: either(self.lag_warning, other.lag_warning),
             admin_keypath: either(self.admin_keypath, other.admin_keypath),
             work_dir: either(self.work_dir, other.work_dir),
             state_storage: either(self.state_storage, other.state_storage),

@@ -36,6 +36,7 @@ fn cluster() -> State {
         endpoint: Endpoint::new("10.0.0.7", 31_000),
         zone: Some("a".to_owned()),
         joined: true,
+        received: None,
         attached: Epoch(5),
         volume: true,
         resting: id == 6,
