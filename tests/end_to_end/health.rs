@@ -63,7 +63,7 @@ async fn a_replica_that_is_held_up_is_named() -> Outcome {
         let arguments = vec!["--lag-warning".to_owned(), "2s".to_owned()];
         let cotton = RealCotton::start(Options { flavour, arguments, ..Options::default() }).await?;
         let wanted = match flavour {
-            Flavour::MariaDb => Wanted::small(2),
+            Flavour::MariaDb | Flavour::MariaDb118 => Wanted::small(2),
             Flavour::MySql97 | Flavour::MySql56 => Wanted {
                 resources: serde_json::json!({ "cpus": 0.5, "mem": "400mb", "disk": "512mb" }),
                 ..Wanted::small(2)
