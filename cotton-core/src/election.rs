@@ -103,6 +103,12 @@ pub enum Undecided {
     /// The old primary cannot be told to stop, and nothing else stops it.
     #[error("member {0} cannot be reached and may still take writes: it opened without a lease; waiting for its end")]
     MayWrite(MemberId),
+    /// What was stored is older than what there is: nobody knows who has everything before all have answered.
+    #[error("the stored record is older than the cluster, so all of its members must be frozen first; waiting for {0}")]
+    Outdated(MemberList),
+    /// The same, and there are tasks that it does not know.
+    #[error("the stored record is older than the cluster, and tasks run that it does not know: adopt or discard them")]
+    Unknown,
     /// Two members hold what the other lacks.
     #[error("split brain: members {0} and {1} each hold transactions that the other lacks; a person must decide")]
     Split(MemberId, MemberId),

@@ -229,6 +229,21 @@ pub enum ToExecutor {
     LetGo,
 }
 
+/// A question of a scheduler that finds a task of which it has no record. Executors of earlier releases do not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "question", rename_all = "snake_case")]
+pub enum Question {
+    /// What were you launched to run?
+    Identify,
+}
+
+/// The answer to [`Question::Identify`]: with it, and with a report, a lost record can be made again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// What the executor was launched with; its secrets are sealed.
+    pub identity: MemberTask,
+}
+
 /// What a member's server is doing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "role", rename_all = "snake_case")]

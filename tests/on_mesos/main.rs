@@ -13,6 +13,7 @@ mod packaging;
 mod quorum;
 mod stale;
 mod tls;
+mod unknown;
 mod volumes;
 
 use cotton_tests::{Client, Cluster, Failure, Stock, Wanted, Writer};

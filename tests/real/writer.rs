@@ -133,6 +133,11 @@ impl Writer {
         self.shared.refused.load(Ordering::SeqCst)
     }
 
+    /// Of the account that it writes with.
+    pub fn password(&self) -> &str {
+        self.client.password()
+    }
+
     /// Where it writes now.
     pub fn endpoint(&self) -> Endpoint {
         self.told.borrow().endpoint.clone()

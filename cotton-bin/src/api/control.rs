@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use cotton_core::account::{Account, AccountChange};
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{Handle, LoggedEvent, Metrics};
+use cotton_core::fleet::UnknownTask;
 use cotton_core::{ClusterName, ClusterSpec, ClusterView, CommandError, MemberId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,6 +26,12 @@ pub trait ControlPlane: Send + Sync + 'static {
     async fn accounts(&self, name: &ClusterName) -> Result<Option<BTreeMap<String, Account>>, Stopped>;
     /// See [`Handle::delete`].
     async fn delete(&self, name: &ClusterName) -> Result<(), CommandError>;
+    /// See [`Handle::adopt`].
+    async fn adopt(&self, name: &ClusterName) -> Result<(), CommandError>;
+    /// See [`Handle::discard`].
+    async fn discard(&self, name: &ClusterName) -> Result<(), CommandError>;
+    /// See [`Handle::unknown`].
+    async fn unknown(&self) -> Result<Vec<UnknownTask>, Stopped>;
     /// See [`Handle::view`].
     async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped>;
     /// See [`Handle::list`].
@@ -60,6 +67,15 @@ impl ControlPlane for Handle {
     }
     async fn delete(&self, name: &ClusterName) -> Result<(), CommandError> {
         Self::delete(self, name).await
+    }
+    async fn adopt(&self, name: &ClusterName) -> Result<(), CommandError> {
+        Self::adopt(self, name).await
+    }
+    async fn discard(&self, name: &ClusterName) -> Result<(), CommandError> {
+        Self::discard(self, name).await
+    }
+    async fn unknown(&self) -> Result<Vec<UnknownTask>, Stopped> {
+        Self::unknown(self).await
     }
     async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped> {
         Self::view(self, name).await

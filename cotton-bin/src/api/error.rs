@@ -69,6 +69,8 @@ codes! {
     TooManyAccounts, "too_many_accounts", CONFLICT, "The cluster has as many accounts as it can have";
     ClusterDeleting, "cluster_deleting", CONFLICT, "The cluster is being deleted";
     ClusterDamaged, "cluster_damaged", CONFLICT, "The stored state of the cluster is damaged";
+    ClusterUnknown, "cluster_unknown", CONFLICT, "Tasks of a cluster of that name run, and there is no record of it";
+    NotIdentified, "not_identified", CONFLICT, "Tasks have not said yet what they are";
     CannotSwitchOver, "cannot_switch_over", CONFLICT, "The primary cannot hand over at the moment";
     BodyTimeout, "body_timeout", REQUEST_TIMEOUT, "The body did not come in time";
     BodyTooLarge, "body_too_large", PAYLOAD_TOO_LARGE, "The body is larger than 1 MB";
@@ -120,6 +122,8 @@ impl From<CommandError> for Problem {
             CommandError::NotFound(_) => Code::ClusterNotFound,
             CommandError::Deleting(_) => Code::ClusterDeleting,
             CommandError::Damaged(_) => Code::ClusterDamaged,
+            CommandError::Unknown(_) => Code::ClusterUnknown,
+            CommandError::NotIdentified { .. } => Code::NotIdentified,
             CommandError::Invalid(error) | CommandError::Account(AccountError::User(error)) => {
                 return error.clone().into();
             }

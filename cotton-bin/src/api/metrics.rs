@@ -13,7 +13,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 /// Name, whether it only grows, and what it counts; those of the scheduler that are not here are gauges without words.
-const KNOWN: [(&str, bool, &str); 20] = [
+const KNOWN: [(&str, bool, &str); 21] = [
     ("cluster_count", false, "Clusters there are."),
     ("clusters_damaged", false, "Clusters whose stored state was damaged and kept aside."),
     ("elections", true, "Elections begun."),
@@ -30,6 +30,7 @@ const KNOWN: [(&str, bool, &str); 20] = [
     ("tasks_killed", true, "Tasks that ended by a kill."),
     ("tasks_launched", true, "Tasks launched."),
     ("tasks_lost", true, "Tasks lost with their agent or never started."),
+    ("tasks_unknown", false, "Tasks that no record accounts for: adopt or discard them."),
     ("total_requested_cpus_milli", false, "Thousandths of cpus asked for by all clusters."),
     ("total_requested_disk_mb", false, "Disk asked for by all clusters, in MiB."),
     ("total_requested_mem_mb", false, "Memory asked for by all clusters, in MiB."),

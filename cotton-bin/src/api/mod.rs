@@ -12,6 +12,7 @@ mod metrics;
 mod page;
 mod request;
 mod standby;
+mod unknown;
 mod users;
 mod v1;
 
@@ -27,7 +28,7 @@ use axum::extract::{DefaultBodyLimit, Path, Request};
 use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, delete, get, post};
 use cotton_core::spec::Limits;
 use cotton_core::{ClusterName, ClusterSpec, CommandError, Durability, Preference, Resources, Secrets};
 use secrecy::SecretString;
@@ -98,6 +99,9 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
         ("/api/v1/clusters/{name}/users/{user}", post(users::create).delete(users::drop_user)),
         ("/api/v1/clusters/{name}/users/{user}/rotate", post(users::rotate)),
         ("/api/v1/clusters/{name}/events", get(v1::cluster_events)),
+        ("/api/v1/unknown", get(unknown::list)),
+        ("/api/v1/unknown/{name}", delete(unknown::discard)),
+        ("/api/v1/unknown/{name}/adopt", post(unknown::adopt)),
         ("/api/v1/events", get(v1::events)),
         ("/api/v1/events/stream", get(v1::stream)),
     ]

@@ -18,6 +18,7 @@ use cotton_core::{ClusterName, Durability, MemberId, Preference, Resources};
 use futures::{Stream, StreamExt, stream};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
@@ -28,7 +29,7 @@ pub(super) const OPENAPI: &str = include_str!("openapi.json");
 const CREATE_FIELDS: [&str; 7] = ["size", "user", "password", "resources", "durability", "preference", "backup_id"];
 const PASSWORD_HEADER: &str = "x-cotton-password";
 
-type PathName = Result<Path<String>, PathRejection>;
+pub(super) type PathName = Result<Path<String>, PathRejection>;
 type Answer = Result<Json<Value>, Problem>;
 
 /// `GET /api/v1/openapi.json`
@@ -38,7 +39,12 @@ pub(super) async fn openapi() -> Response {
 
 /// `GET /api/v1/clusters`
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Answer {
-    Ok(Json(json!({ "clusters": api.control.list().await?, "damaged": api.control.damaged().await? })))
+    let unknown: BTreeSet<_> = api.control.unknown().await?.into_iter().filter_map(|task| task.cluster).collect();
+    Ok(Json(json!({
+        "clusters": api.control.list().await?,
+        "damaged": api.control.damaged().await?,
+        "unknown": unknown,
+    })))
 }
 
 /// `GET /api/v1/clusters/{name}`
@@ -257,7 +263,7 @@ pub(super) fn optional_json(headers: &HeaderMap, body: Body, known: &[&str]) -> 
     if body.as_ref().is_ok_and(Bytes::is_empty) { Ok(Map::new()) } else { request::json(headers, body, known) }
 }
 
-async fn view(api: &Api, name: &ClusterName) -> Result<Value, Problem> {
+pub(super) async fn view(api: &Api, name: &ClusterName) -> Result<Value, Problem> {
     match api.control.view(name).await? {
         Some(view) => Ok(json!(view)),
         None => Err(api.missing(name).await),

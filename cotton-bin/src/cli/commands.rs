@@ -133,6 +133,9 @@ pub(super) async fn list(client: &Client, json: bool) -> Result<(), CliError> {
     } else {
         let clusters: Vec<Cluster> = parse(answer["clusters"].take())?;
         print(&text::list(&clusters, &parse::<Vec<String>>(answer["damaged"].take())?));
+        if answer["unknown"].as_array().is_some_and(|names| !names.is_empty()) {
+            print("Tasks run of which there is no record: see 'cotton unknown'.");
+        }
     }
     Ok(())
 }

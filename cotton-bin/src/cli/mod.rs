@@ -11,6 +11,7 @@ mod passwords;
 mod places;
 mod table;
 mod text;
+mod unknown;
 mod users;
 mod wait;
 
@@ -72,6 +73,12 @@ enum Command {
     User(users::User),
     /// Delete a cluster with all its data
     Delete(commands::Delete),
+    /// List tasks that run and of which there is no record
+    Unknown,
+    /// Make a cluster again of tasks of which there is no record
+    Adopt(unknown::Named),
+    /// Give up tasks of which there is no record, with all their data
+    Discard(unknown::Named),
     /// Print what happened, to one cluster or to all
     Events {
         /// Name of the cluster
@@ -131,9 +138,8 @@ impl CliError {
                 "cluster_not_found" | "account_not_found" => 3,
                 "wrong_password" => 5,
                 "not_connected" | "stopped" => 7,
-                "account_exists" | "cluster_exists" | "cluster_deleting" | "cluster_damaged" | "cannot_switch_over" => {
-                    6
-                }
+                "account_exists" | "cluster_exists" | "cluster_deleting" | "cluster_damaged" | "cannot_switch_over"
+                | "cluster_unknown" | "not_identified" => 6,
                 _ => 1,
             },
             Self::Unreachable(_) => 7,
@@ -169,6 +175,9 @@ impl Cli {
             Command::Switchover(switchover) => commands::switchover(&client()?, switchover, json).await,
             Command::User(user) => users::run(&client()?, user, json).await,
             Command::Delete(delete) => commands::delete(&client()?, delete, json).await,
+            Command::Unknown => unknown::list(&client()?, json).await,
+            Command::Adopt(named) => unknown::adopt(&client()?, &named, json).await,
+            Command::Discard(named) => unknown::discard(&client()?, &named, json).await,
             Command::Events { name, follow: false } => events::list(&client()?, name.as_deref(), json).await,
             Command::Events { name, follow: true } => events::follow(&client()?, name.as_deref(), json).await,
             Command::Mysql(mysql) => mysql_client::open(&client()?, mysql).await,

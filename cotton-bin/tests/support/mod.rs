@@ -8,6 +8,7 @@ use cotton_core::account::{Account, AccountChange, AccountError, validate_accoun
 use cotton_core::cluster::switchover::SwitchoverError;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{LoggedEvent, Metrics};
+use cotton_core::fleet::UnknownTask;
 use cotton_core::spec::{Limits, validate_size};
 use cotton_core::{
     AgentId, ClusterName, ClusterSpec, ClusterStatus, ClusterView, CommandError, Endpoint, Epoch, Event, EventKind,
@@ -161,6 +162,21 @@ impl ControlPlane for Fake {
         }
         self.log(name, EventKind::Deleting);
         Ok(())
+    }
+
+    async fn adopt(&self, name: &ClusterName) -> Result<(), CommandError> {
+        drop(self.running()?);
+        Err(CommandError::NotFound(name.clone()))
+    }
+
+    async fn discard(&self, name: &ClusterName) -> Result<(), CommandError> {
+        drop(self.running()?);
+        Err(CommandError::NotFound(name.clone()))
+    }
+
+    async fn unknown(&self) -> Result<Vec<UnknownTask>, Stopped> {
+        drop(self.running()?);
+        Ok(Vec::new())
     }
 
     async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped> {

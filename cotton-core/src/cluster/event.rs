@@ -1,6 +1,6 @@
 //! What happened to a cluster, for people to read: a log beside the machine, never an input to it.
 
-use crate::{AgentId, Endpoint, Epoch, MemberId, Millis};
+use crate::{AgentId, Endpoint, Epoch, MemberId, Millis, TaskId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -70,6 +70,21 @@ pub enum EventKind {
         /// Whose it is.
         member: MemberId,
         /// Why.
+        reason: String,
+    },
+    /// Tasks of which there was no record are members now.
+    Adopted {
+        /// Which members.
+        members: Vec<MemberId>,
+    },
+    /// Tasks of which there was no record are given up, with their data.
+    Discarded {
+        /// Which tasks.
+        tasks: Vec<TaskId>,
+    },
+    /// The stored record was found to be older than the cluster.
+    Outdated {
+        /// How.
         reason: String,
     },
     /// A member's agent cannot be reached.
@@ -267,6 +282,9 @@ impl fmt::Display for EventKind {
             Self::VolumeFailed { member, reason } => {
                 write!(f, "the volume of member {member} could not be made or released: {reason}")
             }
+            Self::Adopted { members } => write!(f, "adopted, as a person has decided: members {}", list(members)),
+            Self::Discarded { tasks } => write!(f, "discarded, as a person has decided: tasks {}", list(tasks)),
+            Self::Outdated { reason } => write!(f, "the stored record is older than the cluster: {reason}"),
             Self::Unreachable { member } => write!(f, "the agent of member {member} cannot be reached"),
             Self::ServerDown { member, reason } => write!(f, "the server of member {member} is down: {reason}"),
             Self::PrimaryLost { member, reason } => write!(f, "primary {member} is lost: {reason}"),
@@ -326,4 +344,8 @@ impl fmt::Display for Timeline {
         )?;
         self.replica_ms.map_or(Ok(()), |ms| write!(f, ", first replica connected at {ms} ms"))
     }
+}
+
+fn list<T: fmt::Display>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

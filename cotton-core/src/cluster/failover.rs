@@ -62,7 +62,10 @@ impl Cluster {
         let highest = self.observed.values().filter_map(|o| o.report.as_ref()).map(|r| r.epoch).max();
         let behind = highest.filter(|epoch| *epoch > self.state.epoch);
         if let Some(epoch) = behind {
-            self.change(|state| state.epoch = epoch);
+            self.change(|state| {
+                state.epoch = epoch;
+                state.distrust();
+            });
             self.begin_election(now, "the stored state is older than what members obey");
         } else if let Some(primary) = self.state.primary {
             let reason = self.why_lost(now, primary).or_else(|| self.why_overtaken(now, primary));
@@ -75,7 +78,13 @@ impl Cluster {
             self.begin_election(now, "the scheduler was restarted during an election");
         }
         if self.state.primary.is_none() {
-            if self.state.opened { self.decide(now) } else { self.choose_first(now) }
+            if self.state.outdated {
+                self.decide_outdated(now);
+            } else if self.state.opened {
+                self.decide(now);
+            } else {
+                self.choose_first(now);
+            }
         }
         self.confirm_primary(now);
     }
@@ -225,6 +234,7 @@ impl Cluster {
         });
         self.reopening_since = None;
         self.effects.retain(|(_, effect)| effect.ordered().is_none()); // orders of the old epoch are void
+        self.drop_kills(); // and whoever was to leave may be needed
         let progress = Progress {
             epoch: self.state.epoch,
             from: lost,
@@ -258,7 +268,26 @@ impl Cluster {
             let observed = self.observed.get(id).filter(|o| o.silent_ms(now) < self.timing.silence_ms);
             observed.and_then(|o| o.report.as_ref()).is_some_and(|r| r.role.is_up())
         };
-        let Some(first) = self.state.staying().map(|(id, _)| id).find(up) else { return };
+        let grace = self.timing.restart_grace_ms;
+        if let (Some(last), Some(until)) =
+            (self.state.last_primary, self.election.as_ref().map(|e| e.started.after(grace)))
+            && now < until
+            && self.has_task(last)
+            && !up(&last)
+        {
+            return self.wake_at(until); // restarted in place, it has what it had
+        }
+        // One that was told to be primary before, and is lost, may have opened unheard.
+        let position = |id: &MemberId| self.observed.get(id).and_then(|o| o.report.as_ref()).map(|r| &r.position);
+        let mut first: Option<MemberId> = None;
+        for id in self.state.staying().map(|(id, _)| id).filter(up) {
+            let has_more =
+                |best: &MemberId| position(&id).zip(position(best)).is_some_and(|(own, its)| !its.contains(own));
+            if first.as_ref().is_none_or(|best| has_more(best) && self.state.last_primary != Some(*best)) {
+                first = Some(id);
+            }
+        }
+        let Some(first) = first else { return };
         self.appoint(now, first, GtidSet::Empty);
     }
 
@@ -329,7 +358,7 @@ impl Cluster {
     }
 
     /// Tells what the election waits for. Answers arrive one by one: only what stays missing for a moment is worth it.
-    fn wait(&mut self, now: Millis, undecided: Undecided) {
+    pub(super) fn wait(&mut self, now: Millis, undecided: Undecided) {
         let Some(election) = &mut self.election else { return };
         let settled_at = election.started.after(self.timing.restart_grace_ms);
         let news = now >= settled_at && election.announced.as_ref() != Some(&undecided);
@@ -389,7 +418,7 @@ impl Cluster {
         wake.is_some()
     }
 
-    fn ballots(&self, now: Millis) -> Vec<Ballot> {
+    pub(super) fn ballots(&self, now: Millis) -> Vec<Ballot> {
         let (epoch, silence) = (self.state.epoch, self.timing.silence_ms);
         let preferred = self.election.as_ref().and_then(|election| election.preferred);
         let ballot = |(id, member): (&MemberId, &super::state::Member)| {
@@ -423,7 +452,7 @@ impl Cluster {
         self.state.members.iter().filter_map(ballot).collect()
     }
 
-    fn appoint(&mut self, now: Millis, winner: MemberId, position: GtidSet) {
+    pub(super) fn appoint(&mut self, now: Millis, winner: MemberId, position: GtidSet) {
         let first = self.state.epoch == Epoch(0);
         let gtids = position.to_string();
         let leased = self.is_leased();
@@ -465,9 +494,11 @@ impl Cluster {
         let origin = self.observed.get(&primary).and_then(|o| o.report.as_ref()).map(|r| r.origin.clone());
         let origin = origin.unwrap_or_default();
         let noted = member.joined && member.attached == epoch && self.state.opened && self.state.witnesses.len() == 1;
-        if !noted {
+        let up_to_date = self.is_up_to_date(now);
+        if !noted || (up_to_date && self.state.outdated) {
             self.change(|state| {
                 state.opened = true;
+                state.outdated &= !up_to_date;
                 state.witnesses.retain(|id| *id == primary);
                 state.origins = BTreeSet::from([origin]);
                 if let Some(member) = state.members.get_mut(&primary) {

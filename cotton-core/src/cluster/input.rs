@@ -23,6 +23,12 @@ pub enum Input {
         /// What it says.
         report: Box<Report>,
     },
+    /// A task of this cluster runs that the record does not know, and could not have forgotten: a later record has been
+    /// lost. `unknown` says whether such tasks are there now.
+    Outdated {
+        /// Whether there are such tasks.
+        unknown: bool,
+    },
     /// The connection to Mesos is up (again): whatever was sent before may be lost.
     Connected,
     /// The connection to Mesos is lost: nobody can be heard.

@@ -9,6 +9,7 @@
 
 mod accounts;
 mod acks;
+mod copies;
 mod describe;
 mod directives;
 mod discovery;
@@ -20,6 +21,7 @@ mod input;
 mod joining;
 mod lag;
 mod observed;
+mod outdated;
 mod reconcile;
 mod relaunch;
 mod silence;
@@ -190,6 +192,10 @@ pub struct Cluster {
     watching_since: Millis,
     /// Since when this scheduler has heard of any member.
     heard_since: Option<Millis>,
+    /// Whether tasks of this cluster run that the record does not know.
+    has_unknown: bool,
+    /// The time of the latest decision.
+    looked_at: Millis,
     /// Since when no primary is known to be open.
     closed_since: Option<Millis>,
     nonce: u64,
@@ -266,6 +272,8 @@ impl Cluster {
             appointed_at: now,
             watching_since: now,
             heard_since: None,
+            has_unknown: false,
+            looked_at: now,
             closed_since: None,
             nonce,
             timeout: None,
@@ -277,6 +285,7 @@ impl Cluster {
         match input {
             Input::Task { member, state, message } => self.on_task(now, member, state, message),
             Input::Report { member, report } => self.on_report(now, member, report),
+            Input::Outdated { unknown } => self.on_outdated(now, unknown),
             Input::Connected => self.on_connected(now),
             Input::Disconnected => self.is_watching = false,
             Input::Withdrawn => self.withdrawn = self.state.deleting && self.state.members.is_empty(),
@@ -401,6 +410,35 @@ impl Cluster {
         assert!(revision <= self.offered, "{revision:?} was never handed out");
         self.persisted = self.persisted.max(revision);
         self.note_durable(now);
+        self.decide_kills_again(now);
+    }
+
+    /// A kill that waited for the store was decided under what was known then: a primary may be lost since, and whoever is to
+    /// leave may hold the best copy that is left.
+    fn decide_kills_again(&mut self, now: Millis) {
+        let withheld = self.drop_kills();
+        if withheld {
+            self.reconcile(now);
+        }
+    }
+
+    /// Takes back the kills that have not left; says whether there are any.
+    fn drop_kills(&mut self) -> bool {
+        if self.state.deleting {
+            return false;
+        }
+        let mut dropped = BTreeSet::new();
+        self.effects.retain(|(_, effect)| {
+            let Effect::Kill { member, .. } = effect else { return true };
+            dropped.insert(*member);
+            false
+        });
+        for id in &dropped {
+            if let Some(observed) = self.observed.get_mut(id) {
+                observed.killed_at = None;
+            }
+        }
+        !dropped.is_empty()
     }
 
     /// Saving failed: the present state is to be handed out again.
@@ -469,12 +507,12 @@ impl Cluster {
                 self.relaunch.dropped(now, reason.clone());
             }
             // With the agent, its volumes are gone, too.
-            if task != TaskState::Gone && self.shall_return(id, member) {
+            if task != TaskState::Gone && self.shall_return(now, id, member) {
                 return self.rest(now, id, reason);
             }
             return self.forget(now, id, reason, task != TaskState::Gone);
         }
-        if task == TaskState::Unreachable {
+        if matches!(task, TaskState::Unreachable | TaskState::Unknown) {
             if observed.unreachable_since.is_none() {
                 observed.unreachable_since = Some(now);
                 self.log(now, EventKind::Unreachable { member: id });
@@ -535,7 +573,7 @@ impl Cluster {
     /// How many more members are wanted: never more tasks than wanted plus the one that is being replaced. Those that are
     /// away do not count: when they end is not up to us, and others may have to be replaced before.
     pub(crate) fn missing(&self) -> u32 {
-        if self.state.deleting || self.relaunch.waits || self.lacks_data() {
+        if self.state.deleting || self.state.outdated || self.relaunch.waits || self.lacks_data() {
             return 0;
         }
         let size = self.state.spec.size as usize;

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 impl Cluster {
     pub(super) fn reconcile(&mut self, now: Millis) {
         self.timeout = None;
+        self.looked_at = now;
         if self.state.deleting {
             return self.reconcile_deletion(now);
         }
@@ -22,6 +23,7 @@ impl Cluster {
         self.reconcile_joining(now);
         self.reconcile_ackers(now);
         self.reconcile_size(now);
+        self.release_surplus(now);
         self.direct(now);
         self.publish(now);
         self.reconcile_leaving(now);
@@ -55,9 +57,8 @@ impl Cluster {
 
     /// Whether a member was away and is given up, but no other has taken its place yet: its copy of the data may be needed.
     pub(super) fn is_spared(&self, id: MemberId, member: &Member) -> bool {
-        let complete = self.state.staying().filter(|(_, staying)| staying.joined).count();
         let ends = self.is_detached(id) || self.observed.get(&id).is_some_and(|observed| observed.killed_at.is_some());
-        member.is_away() && member.joined && !ends && complete < self.state.spec.size as usize
+        member.is_away() && member.joined && !ends && !self.can_spare_data(self.looked_at)
     }
 
     /// Whether a member was told to stop receiving, after which it follows nobody in this epoch.
@@ -90,6 +91,9 @@ impl Cluster {
 
     /// Marks the members that are to leave: too many, in the way of a replacement, or lost.
     fn reconcile_size(&mut self, now: Millis) {
+        if self.state.outdated {
+            return; // who is too many, or lost, is not known
+        }
         self.welcome_back(now);
         self.leave_missing(now);
         let primary = self.state.primary;
@@ -142,29 +146,36 @@ impl Cluster {
         let surplus = self.state.staying().count().saturating_sub(self.state.spec.size as usize);
         if surplus > 0 && (open || !self.state.opened) {
             let candidates: Vec<Candidate> = self.state.staying().map(|(id, m)| self.candidate(now, id, m)).collect();
-            let victims = self.spare_the_complete(scaling::victims(&candidates, surplus));
+            let victims = self.spare_the_complete(now, scaling::victims(&candidates, surplus));
             self.leave(now, &victims, Leaving::ScaleDown);
         }
     }
 
     /// Of members that are too many, those that can go now: no complete copy while fewer than wanted would be left.
-    fn spare_the_complete(&self, victims: Vec<MemberId>) -> BTreeSet<MemberId> {
+    fn spare_the_complete(&self, now: Millis, victims: Vec<MemberId>) -> BTreeSet<MemberId> {
         let joined = |id: &MemberId| self.state.members.get(id).is_some_and(|member| member.joined);
-        let complete = self.state.staying().filter(|(_, member)| member.joined).count();
-        let mut spare = complete.saturating_sub(self.state.spec.size as usize);
+        let (complete, size) = (self.complete_now(now), self.state.spec.size as usize);
+        let mut spare = complete.saturating_sub(size);
         let mut can_go = |id: &MemberId| {
-            let can = !joined(id) || spare > 0;
-            spare -= usize::from(can && joined(id));
+            // One that was complete and is not now may hold what others lack.
+            let counts = self.is_complete_now(now, *id);
+            let can = if counts { spare > 0 } else { !joined(id) || complete >= size };
+            spare -= usize::from(can && counts);
             can
         };
         victims.into_iter().filter(|id| can_go(id)).collect()
     }
 
     /// Replaces members that do not work: each only when all others are complete copies that stay, since what makes one
-    /// server fail may make others fail, too, and their data may be needed.
+    /// server fail may make others fail, too, and their data may be needed. Of several that cannot apply, the primary has
+    /// what they lack.
     fn leave_one_by_one(&mut self, now: Millis, unstable: &BTreeSet<(MemberId, Leaving)>) {
         let Some((first, why)) = unstable.first() else { return };
-        if self.state.members.values().all(|member| member.joined && !member.resting && member.leaving.is_none()) {
+        let broken = |id: &MemberId| *why == Leaving::Broken && unstable.contains(&(*id, Leaving::Broken));
+        let complete = |id: &MemberId| id == first || broken(id) || self.is_complete_now(now, *id);
+        let others_complete = self.state.members.keys().all(complete);
+        let settled = self.state.members.values().all(|member| !member.resting && member.leaving.is_none());
+        if settled && others_complete {
             self.leave(now, &BTreeSet::from([*first]), *why);
         }
     }
@@ -204,6 +215,9 @@ impl Cluster {
 
     /// Kills those that are to leave, once what they may have acknowledged is elsewhere, and a copy of the data, too.
     fn reconcile_leaving(&mut self, now: Millis) {
+        if self.state.outdated {
+            return;
+        }
         let leaving = self.state.members.iter().filter(|(id, m)| m.leaving.is_some() && !self.is_spared(**id, m));
         let leaving: Vec<MemberId> = leaving.map(|(id, _)| *id).collect();
         for id in leaving {
@@ -232,7 +246,8 @@ impl Cluster {
         let epoch = self.state.epoch;
         let echo = self.observed.get(&primary).and_then(|o| o.report_in(epoch)).map_or(0, |report| report.echo);
         let asked = self.observed.get(&leaving).and_then(|o| o.asked_primary);
-        if asked.is_some_and(|(nonce, _)| echo >= nonce) {
+        let recent = self.timing.silence_ms;
+        if asked.is_some_and(|(nonce, at)| echo >= nonce && now.since(at) < recent) {
             return true;
         }
         let due = asked.map_or(now, |(_, at)| at.after(self.timing.resend_ms));

@@ -10,6 +10,7 @@ pub const STATE_VERSION: u32 = 1;
 
 /// One cluster, as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct State {
     /// [`STATE_VERSION`].
     pub version: u32,
@@ -69,6 +70,13 @@ pub struct State {
     pub accounts_revision: u64,
     /// Number of the next member.
     pub next_member: MemberId,
+    /// Number of its first member: what has a lower one belongs to an earlier cluster of that name.
+    #[serde(default)]
+    pub first_member: MemberId,
+    /// Whether this record was found to be older than the world, as one that was restored: then nothing is killed or made,
+    /// and nobody is elected before all members are frozen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
     /// Whether the cluster is to be deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleting: bool,
@@ -99,6 +107,8 @@ impl State {
             accounts: BTreeMap::new(),
             accounts_revision: 0,
             next_member: first_member,
+            first_member,
+            outdated: false,
             deleting: false,
         }
     }
@@ -106,6 +116,12 @@ impl State {
     /// Its name.
     pub fn name(&self) -> &ClusterName {
         &self.spec.name
+    }
+
+    /// This record was found to be older than the world: nobody knows who has written what since.
+    pub(super) fn distrust(&mut self) {
+        self.outdated = true;
+        self.origins = BTreeSet::from([String::new()]);
     }
 
     /// Members that are to stay.

@@ -65,24 +65,20 @@ impl Cluster {
         if self.state.deleting || !(suspicious || doubtful) {
             return self.want(Effect::Release { member: id });
         }
-        let mut outdated = None;
         self.change(|state| {
             state.kept.insert(id);
-            outdated = if state.kept.len() > KEPT_MAX { state.kept.pop_first() } else { None };
         });
-        if let Some(member) = outdated {
-            self.want(Effect::Release { member });
-        }
     }
 
-    /// Whether the data of a member that is gone can be removed: as many others as there shall be have a complete copy at
-    /// this moment, and a primary is open among them. That it was replaced once is not enough, its successor may be lost.
-    pub(crate) fn can_spare_data(&self, now: Millis) -> bool {
-        let healthy = |id: MemberId| self.observed.get(&id).is_some_and(|observed| self.is_healthy(now, id, observed));
-        let complete = || self.state.staying().filter(|(id, _)| healthy(*id)).count();
-        self.state.deleting
-            || !self.state.opened
-            || (self.is_open_for_sure(now) && complete() >= self.state.spec.size as usize)
+    /// Releases the oldest of the volumes that are kept, when there are many and nobody can need it.
+    pub(super) fn release_surplus(&mut self, now: Millis) {
+        while self.state.kept.len() > KEPT_MAX && self.can_spare_data(now) {
+            let mut oldest = None;
+            self.change(|state| oldest = state.kept.pop_first());
+            if let Some(member) = oldest {
+                self.want(Effect::Release { member });
+            }
+        }
     }
 
     /// Whether a member may hold acknowledged commits that the primary lacks: elections may have left some behind, and it
@@ -125,14 +121,15 @@ impl Cluster {
     }
 
     /// Whether a member whose task has ended shall come back: its data outlives the task, and is worth it.
-    pub(super) fn shall_return(&self, id: MemberId, member: &Member) -> bool {
+    pub(super) fn shall_return(&self, now: Millis, id: MemberId, member: &Member) -> bool {
         if !member.volume || !self.state.opened || self.state.deleting {
             return false;
         }
         // While there is no primary, everything that ever ran may be needed, be it by a person.
         let ran = member.run > 0 || self.observed.get(&id).is_some_and(|observed| observed.report.is_some());
         let complete = member.joined || self.state.witnesses.contains(&id);
-        (complete && (member.leaving.is_none() || self.is_spared(id, member))) || (ran && !self.is_open())
+        (complete && (member.leaving.is_none() || self.is_spared(id, member)))
+            || (ran && (member.leaving.is_some() || !self.is_open_for_sure(now)))
     }
 
     /// A member's task has ended, and its data is still there.

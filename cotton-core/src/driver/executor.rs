@@ -10,7 +10,7 @@ use crate::executor::{
 use crate::ports::executor_link::{ExecutorLink, LinkEvent};
 use crate::ports::mesos::TaskState;
 use crate::ports::mysql::MySql;
-use crate::protocol::{self, MemberTask, ToExecutor};
+use crate::protocol::{self, Identity, MemberTask, Question, ToExecutor};
 use crate::{ErrorKind, Millis, PortError, Revision, TaskId};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -76,6 +76,8 @@ where
         memory,
         server: None,
         make_server: Some(make_server),
+        member: None,
+        identity: None,
         unusable,
         lost: None,
         link_pause: None,
@@ -101,6 +103,10 @@ struct Running<F> {
     memory: Arc<dyn ExecutorMemory>,
     server: Option<Arc<dyn MySql>>,
     make_server: Option<F>,
+    /// What it was launched to run.
+    member: Option<MemberTask>,
+    /// The answer to a scheduler that has no record of that.
+    identity: Option<Bytes>,
     /// Why no task can be run here.
     unusable: Option<String>,
     /// Why the link is gone for good.
@@ -235,7 +241,10 @@ where
                     return;
                 }
                 Ok(message) => Input::Message(message),
-                Err(error) => return warn!(%error, "a message of the scheduler is ignored"),
+                Err(error) => match protocol::decode(&data) {
+                    Ok(Question::Identify) => return self.identify(),
+                    Err(_) => return warn!(%error, "a message of the scheduler is ignored"),
+                },
             },
         };
         self.feed(input);
@@ -246,7 +255,10 @@ where
         let made = match self.unusable.take() {
             Some(reason) => Err(reason),
             None => match protocol::decode::<MemberTask>(data) {
-                Ok(member) => make_server(member).map_err(|error| error.chain()),
+                Ok(member) => {
+                    self.member = Some(member.clone());
+                    make_server(member).map_err(|error| error.chain())
+                }
                 Err(error) => Err(format!("the task is not understood: {error}")),
             },
         };
@@ -257,6 +269,12 @@ where
             }
             Err(reason) => Input::Refused { task, reason },
         }
+    }
+
+    /// Says what it was launched to run.
+    fn identify(&mut self) {
+        let identity = self.member.clone().map(|identity| Identity { identity });
+        self.identity = identity.map(|identity| protocol::encode(&identity).into());
     }
 
     fn carry_out(&mut self, effect: Effect) {
@@ -339,7 +357,7 @@ where
             }));
         }
         if self.reports.len() < REPORTS_MAX
-            && let Some(report) = self.next_report.take()
+            && let Some(report) = self.identity.take().or_else(|| self.next_report.take())
         {
             let link = Arc::clone(&self.link);
             self.reports.push(Box::pin(async move {

@@ -3,7 +3,7 @@
 use crate::account::{Account, AccountChange};
 use crate::cluster::event::Event;
 use crate::cluster::view::ClusterView;
-use crate::fleet::CommandError;
+use crate::fleet::{CommandError, UnknownTask};
 use crate::{ClusterName, ClusterSpec, MemberId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +36,9 @@ pub(crate) enum Request {
     ChangeAccount(ClusterName, String, AccountChange, oneshot::Sender<Result<(), CommandError>>),
     Accounts(ClusterName, oneshot::Sender<Option<BTreeMap<String, Account>>>),
     Delete(ClusterName, oneshot::Sender<Result<(), CommandError>>),
+    Adopt(ClusterName, oneshot::Sender<Result<(), CommandError>>),
+    Discard(ClusterName, oneshot::Sender<Result<(), CommandError>>),
+    Unknown(oneshot::Sender<Vec<UnknownTask>>),
     View(ClusterName, oneshot::Sender<Option<ClusterView>>),
     List(oneshot::Sender<Vec<ClusterView>>),
     Damaged(oneshot::Sender<BTreeSet<ClusterName>>),
@@ -122,6 +125,30 @@ impl Handle {
     /// When there is no such cluster or the scheduler stopped.
     pub async fn delete(&self, name: &ClusterName) -> Result<(), CommandError> {
         self.ask(|answer| Request::Delete(name.clone(), answer)).await?
+    }
+
+    /// Makes a cluster of tasks of which there is no record; see [`Fleet::adopt`](crate::fleet::Fleet::adopt).
+    ///
+    /// # Errors
+    /// When there are none, they have not said what they are, or the scheduler stopped.
+    pub async fn adopt(&self, name: &ClusterName) -> Result<(), CommandError> {
+        self.ask(|answer| Request::Adopt(name.clone(), answer)).await?
+    }
+
+    /// Gives up tasks of which there is no record, with all their data.
+    ///
+    /// # Errors
+    /// When there are none, or the scheduler stopped.
+    pub async fn discard(&self, name: &ClusterName) -> Result<(), CommandError> {
+        self.ask(|answer| Request::Discard(name.clone(), answer)).await?
+    }
+
+    /// Tasks that no record accounts for: left alone until a person has decided.
+    ///
+    /// # Errors
+    /// When the scheduler stopped.
+    pub async fn unknown(&self) -> Result<Vec<UnknownTask>, Stopped> {
+        self.ask(Request::Unknown).await
     }
 
     /// A snapshot of one cluster.

@@ -363,6 +363,15 @@ impl Running {
                 let result = self.fleet.delete(now, &name);
                 self.answer_when_durable(name, result, answer);
             }
+            Request::Adopt(name, answer) => {
+                let result = self.fleet.adopt(now, &name);
+                self.answer_when_durable(name, result, answer);
+            }
+            Request::Discard(name, answer) => {
+                let result = self.fleet.discard(now, &name);
+                self.answer_when_durable(name, result, answer);
+            }
+            Request::Unknown(answer) => drop(answer.send(self.fleet.unknown().collect())),
             Request::View(name, answer) => drop(answer.send(self.fleet.view(now, &name))),
             Request::List(answer) => {
                 let names: Vec<ClusterName> = self.fleet.clusters().map(|c| c.name().clone()).collect();
@@ -370,7 +379,8 @@ impl Running {
             }
             Request::Damaged(answer) => drop(answer.send(self.fleet.damaged().clone())),
             Request::Spec(name, answer) => {
-                drop(answer.send(self.fleet.cluster(&name).map(|c| c.state().spec.clone())));
+                let known = self.fleet.cluster(&name).map(|c| c.state().spec.clone());
+                drop(answer.send(known.or_else(|| self.fleet.unknown_spec(&name))));
             }
             Request::Events(answer) => drop(answer.send(self.log.latest())),
             Request::Metrics(answer) => drop(answer.send(self.metrics())),
@@ -393,6 +403,7 @@ impl Running {
         BTreeMap::from([
             ("cluster_count", self.fleet.clusters().count() as u64),
             ("clusters_damaged", self.fleet.damaged().len() as u64),
+            ("tasks_unknown", self.fleet.unknown().count() as u64),
             ("elections", counters.elections),
             ("failovers", counters.failovers),
             ("switchovers", counters.switchovers),

@@ -4,7 +4,7 @@ use super::{Fleet, Slot};
 use crate::account::{Account, AccountChange, AccountError};
 use crate::cluster::Cluster;
 use crate::cluster::switchover::SwitchoverError;
-use crate::{ClusterName, ClusterSpec, MemberId, Millis, SpecError};
+use crate::{ClusterName, ClusterSpec, MemberId, Millis, SpecError, TaskId};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -27,6 +27,17 @@ pub enum CommandError {
     /// Its stored state was damaged and kept aside; the name is taken until a person has looked at it.
     #[error("the stored state of cluster '{0}' is damaged and was kept aside: restore or remove it, then restart")]
     Damaged(ClusterName),
+    /// Tasks of a cluster of that name run, and there is no record of it.
+    #[error("tasks of a cluster '{0}' run that is not known here: adopt or discard them first")]
+    Unknown(ClusterName),
+    /// Not all tasks of a cluster that is not known have said what they are.
+    #[error("tasks of cluster '{cluster}' have not said what they are: {}; try again in a few seconds", list(.tasks))]
+    NotIdentified {
+        /// Which cluster.
+        cluster: ClusterName,
+        /// Which tasks.
+        tasks: Vec<TaskId>,
+    },
     /// The request itself is bad.
     #[error(transparent)]
     Invalid(#[from] SpecError),
@@ -44,6 +55,10 @@ pub enum CommandError {
     Stopped,
 }
 
+fn list(tasks: &[TaskId]) -> String {
+    tasks.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 impl Fleet {
     /// Asks for a new cluster.
     ///
@@ -59,6 +74,9 @@ impl Fleet {
         }
         if self.slots.contains_key(&name) {
             return Err(CommandError::Exists(name));
+        }
+        if self.has_unknown(&name) {
+            return Err(CommandError::Unknown(name));
         }
         let (timing, order, first) = (Arc::clone(&self.config.timing), self.next_order, self.state.first_member);
         let mut cluster = Cluster::create(timing, &self.config.limits, spec, order, first, self.nonce_base(), now)?;

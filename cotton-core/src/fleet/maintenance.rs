@@ -7,6 +7,7 @@
 //!
 //! Only what goes soon counts: a maintenance of next week is no reason to move, nor to keep another agent from going.
 
+use super::unknown;
 use super::{Effect, Fleet};
 use crate::cluster::{Cluster, SAME_START_MS};
 use crate::placement::MAINTENANCE_AHEAD_MS;
@@ -76,8 +77,9 @@ impl Fleet {
         self.maintenance.notices.insert(agent.clone(), Notice { starts, counts_at, until: now.after(ASKED_MS) });
         let (soon, used) = (starts_in_ms <= MAINTENANCE_AHEAD_MS, self.has_members_on(agent));
         let ready = !used || soon && self.can_do_without(now, agent);
-        // Where those of damaged clusters are is heard after the start, and that before anybody asks twice.
-        let nobody_else = self.damaged.is_empty() || asked_before && !self.left_alone.values().any(|at| at == agent);
+        // Where tasks are that no record accounts for is heard after the start, and that before anybody asks twice.
+        let is_unknown = unknown::agents(self.unknown.values()).contains(agent);
+        let nobody_else = !is_unknown && (self.damaged.is_empty() || asked_before);
         let ready = ready && nobody_else;
         let news =
             if ready && used { self.state.let_go.insert(agent.clone()) } else { self.state.let_go.remove(agent) };

@@ -4,6 +4,7 @@
 //! send, or a deadline are kept in indexes, and nothing else is looked at.
 
 mod accept;
+mod adoption;
 mod command;
 mod describe;
 mod effect;
@@ -13,11 +14,13 @@ mod offers;
 mod reconciliation;
 mod slot;
 pub mod state;
+mod unknown;
 mod volumes;
 
 pub use command::CommandError;
 pub use describe::Counters;
 pub use effect::{Checkpoint, Effect, Record};
+pub use unknown::{UnknownTask, WhyUnknown};
 
 use crate::cluster::state::{Member, State};
 use crate::cluster::{self, Cluster, Timing};
@@ -25,7 +28,7 @@ use crate::placement::{PlacementPolicy, Spread};
 use crate::ports::mesos::{Launch, MesosCall, MesosEvent, Storage};
 use crate::ports::state_store::StateKey;
 use crate::protocol;
-use crate::{AgentId, ClusterName, EventKind, Limits, MemberId, Millis, Resources, Revision, TaskId, VolumeId};
+use crate::{ClusterName, EventKind, Limits, MemberId, Millis, Resources, Revision, TaskId, VolumeId};
 use accept::{Accepts, Gathered};
 use maintenance::Maintenance;
 use offers::OfferFlow;
@@ -34,6 +37,7 @@ use slot::Slot;
 use state::FleetState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use unknown::Unknown;
 use volumes::Releasing;
 
 /// How a fleet works.
@@ -89,8 +93,10 @@ pub struct Fleet {
     next_order: u64,
     /// Clusters whose stored state could not be read. Their tasks are left alone.
     damaged: BTreeSet<ClusterName>,
-    /// Those tasks, as far as they were heard of, and where they are.
-    left_alone: BTreeMap<TaskId, AgentId>,
+    /// Tasks that no record accounts for, as far as they were heard of, where they are, and why.
+    unknown: BTreeMap<TaskId, Unknown>,
+    /// Since when there has been a subscription.
+    subscribed_since: Millis,
     /// In the order of creation: who wants members.
     wanting: BTreeSet<(u64, ClusterName)>,
     to_save: BTreeSet<ClusterName>,
@@ -117,6 +123,7 @@ impl Fleet {
     ) -> Self {
         let mut state = stored.unwrap_or_default();
         state.runs += 1;
+        state.pass_damaged(&damaged, clusters.iter().map(|cluster| cluster.next_member).max());
         let maintenance = Maintenance::recover(&state.let_go, now);
         let mut this = Self {
             config,
@@ -133,7 +140,8 @@ impl Fleet {
             order: BTreeSet::new(),
             next_order: 0,
             damaged,
-            left_alone: BTreeMap::new(),
+            unknown: BTreeMap::new(),
+            subscribed_since: now,
             wanting: BTreeSet::new(),
             to_save: BTreeSet::new(),
             to_run: BTreeSet::new(),
@@ -238,6 +246,7 @@ impl Fleet {
                 self.persisted = self.persisted.max(revision);
                 if self.persisted == self.revision {
                     self.calls.extend(std::mem::take(&mut self.withheld).into_iter().map(Effect::Withdraw));
+                    self.judge_all_unknown(now);
                 }
             }
             StateKey::Cluster(name) => {
@@ -356,6 +365,7 @@ impl Fleet {
         if fewer {
             self.cancel_forgotten(name);
         }
+        self.judge_unknown(self.now, name);
     }
 
     /// What was forgotten before its launch was durable never has one; its offer must not wait for that.
@@ -453,7 +463,7 @@ impl Fleet {
     /// Lets no later cluster use the numbers below `next`. Durable before the record of the cluster that used them is
     /// removed, since the withdrawal that goes before waits for it.
     fn retire_numbers(&mut self, name: &ClusterName, next: MemberId) {
-        let deleted = self.config.volumes && self.state.remember_deleted(name, next);
+        let deleted = self.state.remember_deleted(name, next);
         if self.state.first_member < next || deleted {
             self.state.first_member = self.state.first_member.max(next);
             self.revision.0 += 1;

@@ -6,6 +6,9 @@ use crate::ports::mesos::{MesosCall, MesosEvent, TaskState, TaskStatus};
 use crate::protocol::{self, Report};
 use crate::{ClusterName, FrameworkId, Millis, TaskId};
 
+/// How long agents may take to register with a master that has just been elected, in milliseconds: Mesos' own default.
+const AGENTS_BACK_MS: u64 = 600_000;
+
 impl Fleet {
     pub(super) fn on_mesos(&mut self, now: Millis, event: MesosEvent) {
         match event {
@@ -32,6 +35,7 @@ impl Fleet {
 
     fn on_subscribed(&mut self, now: Millis, framework: FrameworkId) {
         self.connected = true;
+        self.subscribed_since = now;
         self.resume_maintenance(now);
         if self.config.volumes {
             self.releasing.connected(now);
@@ -56,8 +60,11 @@ impl Fleet {
     }
 
     fn on_status(&mut self, now: Millis, status: TaskStatus) {
-        self.reconciliation.answered(&status.task);
         let TaskStatus { task, agent, state, message, uuid } = status;
+        let state = self.believe(now, state);
+        if state != TaskState::Unknown {
+            self.reconciliation.answered(&task);
+        }
         let acknowledgement = match (&agent, uuid) {
             (Some(agent), Some(uuid)) => {
                 Some(MesosCall::Acknowledge { task: task.clone(), agent: agent.clone(), uuid })
@@ -90,21 +97,24 @@ impl Fleet {
             }
             None => self.calls.extend(acknowledgement.map(Effect::Mesos)),
         }
-        if owner.is_some_and(|(name, ..)| self.damaged.contains(&name)) {
-            self.left_alone.remove(&task);
-            self.left_alone.extend(agent.filter(|_| !state.is_terminal()).map(|agent| (task, agent)));
-        } else if let Some(agent) = agent.filter(|_| !state.is_terminal()) {
-            // Ours, but nobody wants it: it need not wait for a successor.
-            let data = protocol::encode(&protocol::ToExecutor::LetGo).into();
-            let message = MesosCall::Message { task: task.clone(), agent: agent.clone(), data };
-            self.calls.extend([message, MesosCall::Kill { task, agent }].map(Effect::Mesos));
+        if state.is_terminal() {
+            self.forget_unknown(now, &task);
+        } else if let Some(agent) = agent.filter(|_| state != TaskState::Unknown) {
+            self.on_unknown(now, task, agent, state);
         }
+    }
+
+    /// A master that was started without what it knew before says so of every task until its agents are back. A task that
+    /// is not known longer than agents take for that has ended, with its agent.
+    fn believe(&self, now: Millis, state: TaskState) -> TaskState {
+        let agents_are_back = now.since(self.subscribed_since) >= AGENTS_BACK_MS;
+        if state == TaskState::Unknown && agents_are_back { TaskState::Lost } else { state }
     }
 
     fn on_message(&mut self, now: Millis, task: &TaskId, data: &[u8]) {
         let Ok((name, member, run)) = task.parse() else { return };
         if self.run_of(&name, member) != Some(run) {
-            return;
+            return self.on_unknown_message(task, data);
         }
         match protocol::decode::<Report>(data) {
             Ok(report) => {
@@ -124,7 +134,7 @@ impl Fleet {
             S::Unreachable | S::Gone | S::Lost | S::Dropped => &mut self.counters.tasks_lost,
             S::Finished => &mut self.counters.tasks_finished,
             S::Killed => &mut self.counters.tasks_killed,
-            S::Staging | S::Starting | S::Running | S::Killing => return,
+            S::Staging | S::Starting | S::Running | S::Killing | S::Unknown => return,
         };
         *counter += 1;
     }

@@ -24,11 +24,17 @@ pub struct FleetState {
     /// nobody. (A cluster that is merely not known may have lost its record.)
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deleted: Vec<(ClusterName, MemberId)>,
+    /// Clusters whose records were found damaged: what is left of them may be anywhere, so that no later cluster of that name
+    /// uses their numbers.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub damaged: BTreeSet<ClusterName>,
     /// Agents of which it was agreed that they are taken down.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub let_go: BTreeSet<AgentId>,
 }
 
+/// Far more members than one cluster has while its record is lost.
+const DAMAGED_NUMBERS: u64 = 1_000;
 /// Most deleted clusters that are remembered; what is left of older ones is left alone.
 const DELETED_MAX: usize = 1_000;
 
@@ -47,6 +53,16 @@ impl FleetState {
         true
     }
 
+    /// Lets no later cluster use the numbers of one whose record is damaged, which nobody knows. `highest` is the highest next
+    /// number of all clusters that are known.
+    pub(super) fn pass_damaged(&mut self, damaged: &BTreeSet<ClusterName>, highest: Option<MemberId>) {
+        if !damaged.is_subset(&self.damaged) {
+            let known = highest.unwrap_or_default().max(self.first_member);
+            self.first_member = MemberId(known.0 + DAMAGED_NUMBERS);
+        }
+        self.damaged.clone_from(damaged);
+    }
+
     /// Whether this member's cluster was deleted.
     pub(super) fn was_deleted(&self, name: &ClusterName, member: MemberId) -> bool {
         self.deleted.iter().any(|(known, below)| known == name && member < *below)
@@ -61,6 +77,7 @@ impl Default for FleetState {
             runs: 0,
             first_member: MemberId(0),
             deleted: Vec::new(),
+            damaged: BTreeSet::new(),
             let_go: BTreeSet::new(),
         }
     }

@@ -81,6 +81,8 @@ enum Owner {
     Nobody,
     /// A resting member's.
     Resting(ClusterName, MemberId),
+    /// Nobody's as soon as its cluster has enough complete copies without it.
+    Awaited,
     /// In use, on its way to be, or not ours to judge.
     Other,
 }
@@ -91,10 +93,14 @@ impl Fleet {
         let mut uses = BTreeMap::new();
         for offer in offers {
             for held in std::mem::take(&mut offer.held) {
-                let owner = self.owner(&held.volume);
+                let owner = self.owner(now, &held);
                 let task = match &owner {
                     Owner::Nobody => None,
                     Owner::Resting(name, member) if held.exists => self.bring_back(now, name, *member, offer, &held),
+                    Owner::Awaited => {
+                        self.look_later(now, held.volume);
+                        continue;
+                    }
                     Owner::Resting(..) | Owner::Other => continue,
                 };
                 if task.is_none() && !matches!(owner, Owner::Nobody) {
@@ -110,14 +116,15 @@ impl Fleet {
         uses
     }
 
-    fn owner(&self, volume: &VolumeId) -> Owner {
+    fn owner(&self, now: Millis, held: &Held) -> Owner {
+        let volume = &held.volume;
         let Ok((name, member)) = volume.parse() else { return Owner::Other };
         if self.damaged.contains(&name) {
             return Owner::Other;
         }
-        let Some(slot) = self.slots.get(&name) else {
-            let deleted = self.state.was_deleted(&name, member) && self.persisted == self.revision;
-            return if deleted { Owner::Nobody } else { Owner::Other };
+        let slot = self.slots.get(&name).filter(|slot| member >= slot.cluster.state().first_member);
+        let Some(slot) = slot else {
+            return if self.was_deleted(&name, member) { Owner::Nobody } else { Owner::Other };
         };
         let (cluster, state) = (&slot.cluster, slot.cluster.state());
         if cluster.returning(volume).is_some() {
@@ -125,7 +132,14 @@ impl Fleet {
         }
         let durable = cluster.persisted() == cluster.revision();
         let known = state.members.contains_key(&member) || state.kept.contains(&member) || member >= state.next_member;
-        if durable && !known && cluster.can_spare_data(self.now) { Owner::Nobody } else { Owner::Other }
+        // Without data, or without a need for it, there is nothing to wait for.
+        let never_opened = !state.opened && !state.outdated;
+        let nothing_lost = !held.exists || state.deleting || never_opened;
+        match (durable && !known, nothing_lost || cluster.can_spare_data(now)) {
+            (true, true) => Owner::Nobody,
+            (true, false) => Owner::Awaited,
+            (false, _) => Owner::Other,
+        }
     }
 
     /// Runs a resting member again with what is held for it and what else it needs of the offer.
@@ -162,6 +176,11 @@ impl Fleet {
         slot.cluster.resume(now, id, placed);
         self.settle(name);
         self.task_of(name, id)
+    }
+
+    /// Looks for a volume again that could not be released yet.
+    fn look_later(&mut self, now: Millis, volume: VolumeId) {
+        self.releasing.volumes.insert(volume, now.after(RELEASE_MS));
     }
 
     /// A member with a volume is gone for good, durably: looks for its volume.

@@ -81,6 +81,9 @@ pub enum TaskState {
     Killing,
     /// Its agent cannot be reached; it may still run.
     Unreachable,
+    /// The master knows neither the task nor its agent. It may have been started without what it knew before, and hear of
+    /// them later.
+    Unknown,
     /// Ended by itself without an error.
     Finished,
     /// Ended by a kill.

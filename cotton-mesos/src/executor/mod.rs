@@ -165,7 +165,12 @@ impl ExecutorLink for HttpExecutorLink {
             TaskState::Finished => WireState::TaskFinished,
             TaskState::Killed => WireState::TaskKilled,
             TaskState::Failed => WireState::TaskFailed,
-            TaskState::Staging | TaskState::Unreachable | TaskState::Dropped | TaskState::Lost | TaskState::Gone => {
+            TaskState::Staging
+            | TaskState::Unreachable
+            | TaskState::Unknown
+            | TaskState::Dropped
+            | TaskState::Lost
+            | TaskState::Gone => {
                 return Err(refuse(LinkError::NotForExecutors(state)));
             }
         };

@@ -185,7 +185,7 @@ fn every_state_of_mesos_means_something() {
         ("TASK_LOST", TaskState::Lost),
         ("TASK_GONE", TaskState::Lost),
         ("TASK_GONE_BY_OPERATOR", TaskState::Gone),
-        ("TASK_UNKNOWN", TaskState::Lost),
+        ("TASK_UNKNOWN", TaskState::Unknown),
     ] {
         let status = serde_json::json!({ "task_id": { "value": "t" }, "state": name, "uuid": "" });
         let status = translate::status(serde_json::from_value(status).expect("a status"));

@@ -32,7 +32,8 @@ pub(super) fn status(status: WireStatus) -> TaskStatus {
 
 /// - `TASK_LOST` is not sent to frameworks that are partition-aware; it is terminal for those that get it.
 /// - `TASK_UNKNOWN` answers the question for a task on an agent that the master has never heard of, or has forgotten.
-///   While a master that has just been elected waits for its agents, it does not answer at all.
+///   While a master that has just been elected waits for the agents in its registry, it does not answer at all; one whose
+///   registry was lost answers so until they have registered, so it is not the end of a task.
 /// - `TASK_GONE` says that a task did not survive the restart of an agent that could not be reached meanwhile: its
 ///   volume may have. After `TASK_GONE_BY_OPERATOR`, nothing of the agent comes back.
 /// - `TASK_ERROR` says that the task makes no sense, and was not started.
@@ -47,7 +48,8 @@ fn state(state: WireState) -> TaskState {
         WireState::TaskKilled => TaskState::Killed,
         WireState::TaskFailed => TaskState::Failed,
         WireState::TaskDropped | WireState::TaskError => TaskState::Dropped,
-        WireState::TaskLost | WireState::TaskGone | WireState::TaskUnknown => TaskState::Lost,
+        WireState::TaskLost | WireState::TaskGone => TaskState::Lost,
+        WireState::TaskUnknown => TaskState::Unknown,
         WireState::TaskGoneByOperator => TaskState::Gone,
     }
 }

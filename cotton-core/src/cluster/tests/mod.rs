@@ -4,6 +4,7 @@
 mod accounts;
 mod acks;
 mod asynchronous;
+mod copies;
 mod deletion;
 mod failover;
 mod first_start;

@@ -66,7 +66,7 @@ fn an_agent_with_a_task_of_a_damaged_cluster_stays() {
     let mut bench = Bench::recover(Vec::new(), &["lost"]).connect();
     assert_eq!(answer(&ask(&mut bench, "agent-o1")), Some(false), "its tasks may not have been heard of yet");
     bench.status("mysos-lost-1", TaskState::Running);
-    let agent = bench.fleet.left_alone.values().next().expect("that task").to_string();
+    let agent = bench.fleet.unknown().next().expect("that task").agent.to_string();
     assert_eq!(answer(&ask(&mut bench, &agent)), Some(false));
     assert_eq!(answer(&ask(&mut bench, &agent)), Some(false), "it may be a primary");
     assert_eq!(answer(&ask(&mut bench, "agent-o1")), Some(true), "nobody is there");

@@ -1,6 +1,7 @@
 //! Tests of the fleet: offers, launches, task states, records.
 
 mod maintenance;
+mod unknown;
 mod volumes;
 
 use super::{Checkpoint, CommandError, Config, Counters, Effect, Fleet, Input, Record};
@@ -428,29 +429,6 @@ fn a_task_whose_agent_cannot_be_reached_is_lost_once() {
         bench.status("mysos-a-0", state);
         assert_eq!(bench.fleet.counters().tasks_lost, lost, "{state:?}");
     }
-}
-
-#[test]
-fn unknown_tasks_are_killed_and_those_of_damaged_clusters_left_alone() {
-    let mut bench = Bench::recover(Vec::new(), &["d"]);
-    bench.mesos(MesosEvent::Subscribed(FrameworkId::from("f")));
-    bench.calls();
-    bench.status("mysos-x-0", TaskState::Running);
-    assert_eq!(names(&bench.calls()), ["acknowledge", "message", "kill"]);
-    bench.status("mysos-x-0", TaskState::Killed);
-    assert_eq!(names(&bench.calls()), ["acknowledge"]);
-    bench.status("nonsense", TaskState::Running);
-    assert_eq!(
-        names(&bench.calls()),
-        ["acknowledge", "message", "kill"],
-        "it is a task of this framework all the same"
-    );
-    bench.status("mysos-d-0", TaskState::Running);
-    assert_eq!(names(&bench.calls()), ["acknowledge"]);
-    assert_eq!(bench.create("d", 1), Err(CommandError::Damaged(name("d"))));
-    assert_eq!(bench.fleet.delete(bench.now, &name("d")), Err(CommandError::Damaged(name("d"))));
-    assert_eq!(bench.fleet.scale(bench.now, &name("d"), 2), Err(CommandError::Damaged(name("d"))));
-    assert_eq!(bench.fleet.delete(bench.now, &name("e")), Err(CommandError::NotFound(name("e"))));
 }
 
 #[test]

@@ -103,6 +103,29 @@ fn only_volumes_of_members_that_were_given_up_are_destroyed() {
     assert_eq!(offered(&mut bench, vec![("t", 9, held("mysos-c-1", true))]), [], "it never was deleted");
 }
 
+/// It may be the last copy.
+#[test]
+fn the_volume_of_a_member_that_was_given_up_stays_while_no_primary_is_open() {
+    let mut stored = state(&open());
+    stored.next_member = MemberId(2); // member 1 was given up
+    let mut bench = with_volumes(vec![stored.clone()], &[]);
+    assert_eq!(offered(&mut bench, vec![("o", 9, held("mysos-a-1", true))]), [], "nothing is known of the primary");
+    bench.now = bench.now.after(1);
+    bench.report("mysos-a-0", MemberRole::Primary, 1);
+    bench.calls();
+    let released = [("p".to_owned(), vec!["release mysos-a-1".to_owned()])];
+    assert_eq!(offered(&mut bench, vec![("p", 9, held("mysos-a-1", true))]), released);
+    bench.pass(10_000); // silent
+    assert_eq!(offered(&mut bench, vec![("q", 9, held("mysos-a-1", true))]), []);
+    stored.first_member = MemberId(2);
+    stored.next_member = MemberId(3);
+    let mut bench = with_volumes(vec![stored], &[]);
+    bench.now = bench.now.after(1);
+    bench.report("mysos-a-0", MemberRole::Primary, 1);
+    bench.calls();
+    assert_eq!(offered(&mut bench, vec![("o", 9, held("mysos-a-1", true))]), [], "it is an earlier cluster's");
+}
+
 #[test]
 fn offers_are_asked_for_until_the_volume_is_released() {
     let mut bench = open();

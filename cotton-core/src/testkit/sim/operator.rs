@@ -83,7 +83,7 @@ impl World {
                 let revision = revision.unwrap_or_default();
                 self.after(1, Event::Confirm { index, run, revision });
             }
-            Err(CommandError::NotConnected) => self.after(300, Event::Order { index }),
+            Err(CommandError::NotConnected | CommandError::Unknown(_)) => self.after(300, Event::Order { index }),
             Err(CommandError::Exists(_)) => {
                 let mine = self.life_of(&name) == Some(life);
                 let leaving = self.fleet().and_then(|f| f.cluster(&name)).is_some_and(|c| c.state().deleting);

@@ -125,10 +125,14 @@ impl World {
         self.members[task].volume.as_ref().is_some_and(|id| self.volumes.contains_key(id))
     }
 
-    /// R6: nothing stays reserved for members that are gone.
+    /// R6: nothing stays reserved for members that are gone, but data while their cluster waits for what it has lost.
     pub(super) fn check_volumes(&self) -> Verdict {
-        for id in self.volumes.keys() {
+        for (id, volume) in &self.volumes {
             let (name, member) = id.parse().map_err(|error| format!("R6: '{id}': {error}"))?;
+            let waits = |life: usize| self.lives[life].bereft;
+            if volume.made && self.life_of(&name).is_some_and(waits) {
+                continue;
+            }
             if !self.stored(&name).is_some_and(|s| s.members.contains_key(&member) || s.kept.contains(&member)) {
                 return Err(format!("R6: volume '{id}' is nobody's and still there"));
             }
