@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 /// How long the executor may take to look around.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
+const CHECK_TIMEOUT: Duration = Duration::from_mins(1);
 /// Most clusters that an error names.
 const NAMES_MAX: usize = 5;
 

@@ -102,10 +102,10 @@ async fn who_does_not_read_has_to_leave() {
 #[tokio::test]
 async fn when_all_are_being_answered_others_are_told_to_come_again() {
     let (tell, told) = watch::channel(false);
-    let (begin, mut begun) = watch::channel(false);
+    let (answering, mut begun) = watch::channel(false);
     let waiting = move || {
         let mut told = told.clone();
-        begin.send_replace(true);
+        answering.send_replace(true);
         async move {
             let _ = told.wait_for(|told| *told).await;
             "late"

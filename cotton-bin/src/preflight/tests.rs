@@ -36,6 +36,7 @@ fn with_member(mut state: State) -> State {
         endpoint: Endpoint::new("127.0.0.1", 30_000),
         zone: None,
         joined: true,
+        received: None,
         attached: Epoch(1),
         volume: false,
         resting: false,

@@ -354,7 +354,7 @@ impl Inner {
                         tracing::error!(error = %error.chain(), "could not kill an executor");
                     }
                 }
-                Action::End { agent, record } => this.end(&agent, *record),
+                Action::End { agent, record } => this.end(&agent, &record),
                 Action::Remove { agent, record } => this.remove(&agent, record),
             });
         }
@@ -424,20 +424,20 @@ impl Inner {
         });
     }
 
-    fn end(self: &Arc<Self>, agent: &AgentId, record: TaskRecord) {
+    fn end(self: &Arc<Self>, agent: &AgentId, record: &TaskRecord) {
         let _one_at_a_time = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         if self.world().phase == Phase::Closed {
             return;
         }
         let (keep, keep_for) = (self.config.sandboxes_kept, self.config.sandboxes_kept_for);
         let task = &record.task;
-        let kept = self.store.keep_data(agent, &record);
+        let kept = self.store.keep_data(agent, record);
         let put_away = kept.and_then(|kept| self.store.end_task(agent, task, keep, keep_for).map(|()| kept));
         match put_away {
-            Ok(kept) => self.run(|world, _| world.put_away(agent, &record, kept)),
+            Ok(kept) => self.run(|world, _| world.put_away(agent, record, kept)),
             Err(error) => {
                 tracing::error!(%task, error = %error.chain(), "could not put an ended task away");
-                self.run(|world, _| world.put_away(agent, &record, None));
+                self.run(|world, _| world.put_away(agent, record, None));
             }
         }
     }

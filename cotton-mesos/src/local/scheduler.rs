@@ -38,7 +38,7 @@ impl World {
     pub(super) fn call(&mut self, now: Instant, call: MesosCall) {
         match call {
             MesosCall::Accept { offer, agent, launches, releases } => {
-                self.on_accept(&offer, &agent, launches, releases)
+                self.on_accept(&offer, &agent, launches, releases);
             }
             MesosCall::Decline { offers, filter_ms } => self.on_decline(now, &offers, filter_ms),
             MesosCall::Kill { task, agent } => self.on_kill(now, &task, &agent),

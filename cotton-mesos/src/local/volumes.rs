@@ -56,9 +56,8 @@ impl Agent {
         let wanted = launch.task_resources.plus(&launch.executor_resources);
         let port = launch.endpoint.port;
         match &launch.storage {
-            Storage::Sandbox => Ok((wanted, false)),
             Storage::NewVolume(id) if self.volumes.contains_key(id) => Err("there is a volume of that name already"),
-            Storage::NewVolume(_) => Ok((wanted, false)),
+            Storage::Sandbox | Storage::NewVolume(_) => Ok((wanted, false)),
             Storage::Volume(id) => {
                 let held = offered.held.iter().find(|held| held.volume == *id);
                 let held = held.filter(|_| self.volumes.get(id).is_some_and(|volume| volume.idle));
