@@ -70,7 +70,7 @@ async fn a_wrong_start_is_refused_and_touches_nothing() -> Outcome {
     assert!(!key.exists(), "no other key was made");
     unchanged(&cotton, "no key");
 
-    std::fs::write(&key, [9; 32])?;
+    std::fs::write(&key, [b'k'; 32])?;
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600))?;
     let said = cotton.refused_with(&[]).await?;
     assert!(said.contains("does not open the passwords of all 2 clusters ('one', 'three')"), "{said}");
