@@ -109,7 +109,8 @@ async fn a_wrong_start_is_refused_and_touches_nothing() -> Outcome {
     // Records of a later version.
     let record = dir.join("state/clusters/one.json");
     let good = std::fs::read_to_string(&record)?;
-    std::fs::write(&record, good.replacen("\"version\":1", "\"version\":2", 1))?;
+    assert!(good.contains("\"version\": 1"), "{good}");
+    std::fs::write(&record, good.replacen("\"version\": 1", "\"version\": 2", 1))?;
     let said = cotton.refused_with(&[]).await?;
     assert!(said.contains("cluster 'one' is of version 2") && said.contains("versions up to 1"), "{said}");
     assert!(record.exists() && cotton.members_processes().is_empty());
