@@ -61,7 +61,7 @@ async fn tables_without_transactions_are_refused(servers: Servers) {
         return;
     }
     let copied = code(client.query_drop("CREATE TABLE app.x2 LIKE mysql.general_log").await);
-    assert!(REFUSALS.contains(&copied), "{copied}");
+    assert!(REFUSALS.contains(&copied) || copied == 1142, "{copied}"); // users cannot even read that
     // as dumps do
     client.query_drop("SET sql_mode = ''").await.expect("a client's own business");
     client.query_drop("CREATE TABLE app.y (a INT) ENGINE = MyISAM").await.expect("with another engine");
