@@ -107,7 +107,8 @@ async fn znodes(stock: &Stock) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
     all.retain(|path, _| !path.starts_with("/mysos/leader/"));
     for data in all.values_mut() {
         if let Ok(Value::Object(mut record)) = serde_json::from_slice::<Value>(data)
-            && record.remove("first_member").is_some()
+            // what is remembered of clusters that were deleted: their tasks may still be somewhere
+            && (record.remove("deleted").is_some() | record.remove("first_member").is_some())
         {
             *data = json!(record).to_string().into_bytes();
         }

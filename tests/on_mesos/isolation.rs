@@ -17,14 +17,17 @@ async fn confined() -> Result<Option<Stock>, Failure> {
 /// Fills the memory of the primary, as any user of it can, until its server is gone.
 async fn overfill(client: &Client, cluster: &Cluster) -> Outcome {
     let mut conn = client.connect(&cluster.primary()?.endpoint).await?;
-    conn.query_drop("SET SESSION max_heap_table_size = 4294967296").await?;
-    conn.query_drop("CREATE TEMPORARY TABLE cotton_test.big (text CHAR(250)) ENGINE=MEMORY").await?;
-    let fill = "INSERT INTO cotton_test.big SELECT REPEAT('x', 250) FROM cotton_test.seq_1_to_2000000";
-    match tokio::time::timeout(STEP, conn.query_drop(fill)).await {
-        Ok(Err(mysql_async::Error::Server(refused))) => Err(Failure::new(format!("the server refused: {refused}"))),
-        Ok(Ok(())) => Err(Failure::new("2 GB fit into the member")),
-        Ok(Err(_)) | Err(_) => Ok(()), // the connection broke, or the server is stopped while it is out of memory
+    for variable in 0..130 {
+        let fill = format!("SET @v{variable} = REPEAT('x', 16000000)");
+        match tokio::time::timeout(STEP, conn.query_drop(fill)).await {
+            Ok(Err(mysql_async::Error::Server(refused))) => {
+                return Err(Failure::new(format!("the server refused: {refused}")));
+            }
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => return Ok(()), // the connection broke, or the server is stopped while it is out of memory
+        }
     }
+    Err(Failure::new("2 GB fit into the member"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

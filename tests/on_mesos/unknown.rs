@@ -38,7 +38,17 @@ async fn a_cluster_without_its_record_runs_on_and_is_adopted_or_discarded() -> O
     let (status, said) = api.send(Method::POST, adopt, password("wrong").as_ref()).await?;
     assert_eq!(status, StatusCode::FORBIDDEN, "{said}");
     let right = password(writer.password());
-    let (status, said): (StatusCode, Value) = api.send(Method::POST, adopt, right.as_ref()).await?;
+    // They are asked what they are when they report, which they do every few seconds.
+    let accepted = async {
+        loop {
+            let (status, said): (StatusCode, Value) = api.send(Method::POST, adopt, right.as_ref()).await?;
+            if said["code"] != "not_identified" {
+                return Ok::<_, cotton_tests::Failure>((status, said));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await; // the API has no event for it
+        }
+    };
+    let (status, said) = cotton_tests::within(STEP, "they say what they are", accepted).await??;
     assert_eq!(status, StatusCode::ACCEPTED, "{said}");
     let seen = api.until_healthy("a", STEP).await?;
     assert_eq!((seen.epoch, seen.primary, tasks(&seen)), (1, first.primary, tasks(&first)), "nobody was disturbed");
