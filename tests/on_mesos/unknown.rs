@@ -1,7 +1,7 @@
 //! Tasks of which there is no record, as after an older `ZooKeeper` was restored: they are left alone, and a person decides.
 
 use crate::{Outcome, SOME, STEP, checks, loaded};
-use cotton_tests::{Cluster, Failure, Stock};
+use cotton_tests::{Cluster, Failure, Stock, within};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -43,12 +43,12 @@ async fn a_cluster_without_its_record_runs_on_and_is_adopted_or_discarded() -> O
         loop {
             let (status, said): (StatusCode, Value) = api.send(Method::POST, adopt, right.as_ref()).await?;
             if said["code"] != "not_identified" {
-                return Ok::<_, cotton_tests::Failure>((status, said));
+                return Ok::<_, Failure>((status, said));
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await; // the API has no event for it
         }
     };
-    let (status, said) = cotton_tests::within(STEP, "they say what they are", accepted).await??;
+    let (status, said) = within(STEP, "they say what they are", accepted).await??;
     assert_eq!(status, StatusCode::ACCEPTED, "{said}");
     let seen = api.until_healthy("a", STEP).await?;
     assert_eq!((seen.epoch, seen.primary, tasks(&seen)), (1, first.primary, tasks(&first)), "nobody was disturbed");

@@ -1,7 +1,7 @@
 //! The HTTP server in front of whatever answers at the moment: a scheduler, or a standby that points to the leader.
 //!
 //! It never takes more connections than it has seats, so that state, Mesos and databases always find a descriptor. When
-//! all seats are taken, whoever does nothing leaves for whoever comes (see [`seats`]): a herd of idle connections
+//! all seats are taken, whoever does nothing leaves for whoever comes (see `seats`): a herd of idle connections
 //! keeps nobody out.
 
 mod seats;
