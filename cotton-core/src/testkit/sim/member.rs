@@ -206,6 +206,7 @@ impl World {
                 let mut report = report;
                 if self.mutation == Some(Mutation::StartsNotCounted) {
                     report.boot = 1;
+                    report.kept_since = None;
                 }
                 let member = &self.members[task];
                 trace!(
