@@ -363,8 +363,9 @@ impl Campaign {
         };
         let why = if let End::Lost(why) = &end { why.as_str() } else { "it resigned" };
         warn!("leads no more: {why}");
-        ending.send_replace(Some(why.to_owned()));
+        // In this order: who learns of the loss and then looks where this scheduler stands must not find the lost term.
         self.tell(Standing::Apart { why: why.to_owned() });
+        ending.send_replace(Some(why.to_owned()));
         end
     }
 
