@@ -27,10 +27,15 @@ bench: ## measure, print a table, write target/bench/results.json
 	cargo build --release --locked -p cotton-bin -p cotton-tests --bins
 	@target/release/cotton-bench
 
+chaos: ## faults and hostile users by seed, after each round all is compared: MINUTES=3 [SEED=s] [SERVER=mysql] [ON=mesos]
+	@scripts/setup --all
+	cargo build --locked -p cotton-bin -p cotton-tests --bins
+	@target/debug/cotton-chaos --minutes $(or $(MINUTES),3) --seed "$(SEED)" --server $(or $(SERVER),mariadb) --on $(or $(ON),local)
+
 dist: ## programs for delivery, stripped and with checksums, in dist/
 	@scripts/dist
 
 doc: ## the libraries' documentation
 	cargo doc --locked --workspace --no-deps --all-features
 
-.PHONY: help setup demo test lint bench dist doc
+.PHONY: help setup demo test lint bench chaos dist doc
