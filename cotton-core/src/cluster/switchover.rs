@@ -7,7 +7,8 @@
 //!    primary has stepped down is needed to be gentle and to lose nobody's transaction, never to be safe.
 //!
 //! Whatever goes wrong before 3 ends with another turn of the same epoch: the old primary is told to open again. Nobody
-//! else can have opened, because that takes an epoch of its own. A scheduler that is restarted does the same.
+//! else can have opened, because that takes an epoch of its own. A scheduler that is restarted does the same. When none is
+//! there to say so, the primary opens again by itself after a while (`executor/turn.rs`).
 
 use super::Cluster;
 use super::event::EventKind;
@@ -238,6 +239,9 @@ impl Cluster {
             let why = report.and_then(|r| r.trouble.as_ref()).map(|t| format!(": {t}")).unwrap_or_default();
             return self.take_back(now, &format!("member {from} did not step down in time{why}"));
         };
+        if self.observed.get(&from).and_then(|o| o.report_in(epoch)).is_some_and(|r| r.role == MemberRole::Primary) {
+            return self.take_back(now, &format!("member {from} has opened again by itself"));
+        }
         let report = self.observed.get(&to).and_then(|o| o.report_in(epoch));
         let complete = report.is_some_and(|r| r.unapplied == 0 && r.position.contains(&position));
         if complete {

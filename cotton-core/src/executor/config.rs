@@ -41,6 +41,10 @@ pub struct ExecutorConfig {
     /// How long a crashed semi-synchronous primary stays down for the order to follow its successor, so that it can
     /// drop what nobody acknowledged. Without that order it starts with all it has: an election may need it.
     pub restart_hold_ms: u64,
+    /// A primary that was told to step down, and whose reports nobody answers for so long, opens again.
+    pub take_back_ms: u64,
+    /// So long after that order it opens again in any case, when no later one has come.
+    pub take_back_ms_max: u64,
     /// How much of the time that a kill grants is kept for a clean stop; a primary waits for its successor during the rest.
     pub stop_reserve_ms: u64,
     /// How long the last task state waits for its acknowledgement before the executor ends anyway.
@@ -68,6 +72,8 @@ impl Default for ExecutorConfig {
             applier_failures_max: 5,
             applier_window_ms: 60_000,
             restart_hold_ms: 1_500,
+            take_back_ms: 8_000,
+            take_back_ms_max: 60_000,
             stop_reserve_ms: 5_000,
             farewell_ms: 5_000,
             disk_free_bytes_min: 64 * MIB,

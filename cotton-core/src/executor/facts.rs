@@ -168,7 +168,7 @@ impl Executor {
                 // Belongs to the start on which this member was promoted, or to none.
                 let promoted = self.goal.as_ref().filter(|goal| goal.rank.epoch == rank.epoch && goal.is_primary());
                 let boot = promoted.and_then(|goal| goal.boot);
-                self.goal = Some(Goal { rank, order, boot });
+                self.goal = Some(Goal { rank, order, boot, since: self.now });
                 self.forget_trouble();
             }
             Some(_) | None => {
@@ -177,7 +177,7 @@ impl Executor {
                 let is_new = self.ranks.back().is_some_and(|(_, new)| *new == rank);
                 let is_here = self.server.is_up() && self.server.seen.is_some() && self.killing.is_none();
                 let boot = (is_new && is_here).then_some(self.server.boot);
-                self.goal = Some(Goal { rank, order, boot });
+                self.goal = Some(Goal { rank, order, boot, since: self.now });
                 self.forget_trouble();
             }
         }
@@ -327,6 +327,7 @@ impl Executor {
             }
             (Operation::Promote { epoch, promotion }, Outcome::Promoted(Promoted::Writable(position))) => {
                 self.server.gate = Gate::Open(epoch);
+                self.server.opened_by = Some(promotion.clone());
                 self.server.standing = Standing::Primary { epoch, promotion, closed: false };
                 self.server.on_position(position, 0, running.nonce); // all was applied first
                 self.next_probe = self.now; // how many replicas are connected matters to a lease

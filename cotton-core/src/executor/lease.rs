@@ -37,6 +37,11 @@ impl Lease {
         sent.is_some()
     }
 
+    /// When the newest report that was answered had left.
+    pub(super) const fn answered(&self) -> Option<Millis> {
+        self.answered
+    }
+
     /// How many replicas must be connected for nobody else to be primary, when the lease has run out: whoever is elected
     /// has left its primary before. Fewer would do only if it were known which ones they are; more than there were show
     /// that what is known is old.

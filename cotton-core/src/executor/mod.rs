@@ -15,6 +15,7 @@
 //! - A server that may be writable under an older order is never demoted: it is killed (SIGKILL) and started again
 //!   read-only, because switching semi-sync off would answer sessions that wait for an acknowledgement. The one
 //!   exception is an order to step down that was carried out to its end: no session waits then.
+//! - A primary that has stepped down opens again by itself when no scheduler decides anything in time (see `turn`).
 //! - A primary that is killed while it serves goes on until it is replaced or let go, as far as its time allows.
 //! - Killing waits for nothing: no checkpoint, no running operation. Nor does the report that a server is down.
 //! - `Down` is only reported when the process is gone.
@@ -38,6 +39,7 @@ mod server;
 mod state;
 #[cfg(test)]
 mod tests;
+mod turn;
 
 pub use config::ExecutorConfig;
 pub use effect::{Effect, ExitReason, Operation};
@@ -85,6 +87,8 @@ pub struct Executor {
 
     goal: Option<Goal>,
     goal_trouble: Option<Trouble>,
+    /// The order to step down that was not followed by another in time, so that the primary is to be open all the same.
+    taken_back: Option<Rank>,
     /// What is wrong with the disk.
     storage: Option<String>,
     /// How often the server failed, when that was too often and it rests.
@@ -126,6 +130,8 @@ struct Goal {
     /// The running boot when a promotion arrived, also in the turns that follow it; `None` when nothing was running.
     /// Unused by other orders.
     boot: Option<u64>,
+    /// When it was first heard.
+    since: Millis,
 }
 
 impl Goal {
@@ -208,6 +214,7 @@ impl Executor {
             over: false,
             goal: None,
             goal_trouble: None,
+            taken_back: None,
             storage: None,
             unstable: None,
             lease: Lease::default(),

@@ -73,15 +73,16 @@ impl Executor {
 
     fn guard_open(&mut self, open: Epoch) {
         let (rank, lease_ms, boot) = match &self.goal {
-            Some(Goal { rank, order: Order::Promote { lease_ms, .. }, boot }) if rank.stage == Stage::Decided => {
+            Some(Goal { rank, order: Order::Promote { lease_ms, .. }, boot, .. }) if rank.stage == Stage::Decided => {
                 (rank, *lease_ms, boot)
             }
             // A turn is about the epoch in which it is open, and the start on which it was opened.
-            Some(Goal { rank, order: Order::Promote { lease_ms, .. } | Order::StepDown { lease_ms, .. }, boot })
-                if rank.epoch == open && *boot == Some(self.server.boot) =>
-            {
-                (rank, *lease_ms, boot)
-            }
+            Some(Goal {
+                rank,
+                order: Order::Promote { lease_ms, .. } | Order::StepDown { lease_ms, .. },
+                boot,
+                ..
+            }) if rank.epoch == open && *boot == Some(self.server.boot) => (rank, *lease_ms, boot),
             Some(_) | None => {
                 return self.kill_server(format!("it was primary of epoch {open} and is not any more"), true);
             }
@@ -95,12 +96,17 @@ impl Executor {
         if !self.has_come(until) {
             return;
         }
-        // With all replicas connected, nobody else can have been elected from them; each probe asks again.
-        let known = !self.has_come(self.server.looked.after(self.config.replicas_known_ms));
-        let answering = self.server.status.as_ref().filter(|_| known && self.server.probe_failures == 0);
-        if answering.is_none_or(|status| status.replicas != self.lease.loyal()) {
+        if !self.has_all_replicas() {
             self.kill_server("its lease has run out and not all replicas are connected", true);
         }
+    }
+
+    /// Whether all replicas were connected a moment ago: then nobody else can have been elected from them. Each probe asks
+    /// again.
+    pub(super) fn has_all_replicas(&mut self) -> bool {
+        let known = !self.has_come(self.server.looked.after(self.config.replicas_known_ms));
+        let answering = self.server.status.as_ref().filter(|_| known && self.server.probe_failures == 0);
+        answering.is_some_and(|status| status.replicas == self.lease.loyal())
     }
 
     fn advance(&mut self) {
@@ -150,13 +156,10 @@ impl Executor {
             }
             Order::Promote { must_contain, acks, lease_ms } => {
                 let promotion = Promotion { must_contain, acks };
-                self.obey_promote(epoch, promotion, lease_ms);
+                let holds = lease_ms.is_none_or(|ms| self.lease.holds(ms, self.now));
+                self.obey_promote(epoch, promotion, lease_ms, holds);
             }
-            Order::StepDown { grace_ms, .. } => {
-                if self.server.standing != Standing::SteppedDown(rank) {
-                    self.obey_by(Operation::StepDown { rank, grace_ms });
-                }
-            }
+            Order::StepDown { grace_ms, lease_ms, .. } => self.obey_step_down(rank, goal.since, grace_ms, lease_ms),
             Order::Reopen { .. } => unreachable!("a goal says so by a promotion of its own turn"),
             Order::Follow { primary, semi_sync, donors, .. } => {
                 self.obey_follow(epoch, Following { primary, semi_sync }, &donors);
@@ -173,7 +176,8 @@ impl Executor {
         }
     }
 
-    fn obey_promote(&mut self, epoch: Epoch, promotion: Promotion, lease_ms: Option<u64>) {
+    /// `holds`: whether nobody else can have been elected meanwhile.
+    pub(super) fn obey_promote(&mut self, epoch: Epoch, promotion: Promotion, lease_ms: Option<u64>, holds: bool) {
         if let Standing::Primary { epoch: open, promotion: done, closed } = &self.server.standing {
             if *open == epoch && *done == promotion && !closed {
                 return;
@@ -183,7 +187,6 @@ impl Executor {
                 self.goal_trouble.get_or_insert(Trouble::Failing { detail });
             }
         }
-        let holds = lease_ms.is_none_or(|ms| self.lease.holds(ms, self.now));
         if !holds && self.server.gate == Gate::Closed {
             return; // it is reported to be promoting; the answer to that begins a lease
         }
@@ -215,7 +218,7 @@ impl Executor {
     }
 
     /// Wants an operation that obeys the goal, as soon as its rank is durable and the pause after a failure is over.
-    fn obey_by(&mut self, operation: Operation) {
+    pub(super) fn obey_by(&mut self, operation: Operation) {
         if self.has_come(self.retry.not_before()) {
             self.operate_after(self.rank_revision(), operation);
         }

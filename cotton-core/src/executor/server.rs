@@ -96,6 +96,8 @@ pub(super) struct Server {
     /// Counts its starts.
     pub(super) boot: u64,
     pub(super) gate: Gate,
+    /// The promotion that opened this start for writes.
+    pub(super) opened_by: Option<Promotion>,
     /// Acknowledgements that a commit needs since the last promotion.
     pub(super) acks: u32,
     /// Whether this start may have replicated or been opened.
@@ -129,6 +131,7 @@ impl Server {
             process: Process::Absent,
             boot: 0,
             gate: Gate::Closed,
+            opened_by: None,
             acks: 0,
             attached: false,
             unattached: BTreeSet::new(),
@@ -298,6 +301,7 @@ impl Server {
         }
         self.process = process;
         self.gate = Gate::Closed;
+        self.opened_by = None;
         self.standing = Standing::Idle;
         self.seen = None;
         self.status = None;

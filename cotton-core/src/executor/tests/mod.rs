@@ -144,8 +144,15 @@ impl Bench {
     }
 
     fn primary(epoch: u64) -> Self {
+        Self::primary_by(epoch, promote())
+    }
+
+    /// Open for writes by that order, and heard of.
+    fn primary_by(epoch: u64, order: Order) -> Self {
         let mut bench = Self::up();
-        bench.feed(directive(epoch, promote()));
+        bench.feed(directive(epoch, order));
+        let seq = bench.report().seq;
+        bench.feed(heard(1, seq, 0, false));
         bench.finish("promote", Outcome::Promoted(Promoted::Writable(gtids("0-1-5"))));
         bench.probe(primary_status(1));
         assert_eq!(bench.report().role, MemberRole::Primary);

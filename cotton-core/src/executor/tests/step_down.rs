@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::executor::state::Rank;
-use crate::ports::mysql::Followed;
+use crate::ports::mysql::{Followed, Promotion};
 use crate::protocol::Stage;
 
 fn let_go() -> Input {
@@ -100,6 +100,66 @@ fn it_opens_again_in_the_same_epoch_and_start_only() {
     bench.feed(directive(2, reopen(2)));
     assert!(!bench.has("promote"), "a server that was restarted needs an election: {:?}", bench.names());
     assert_eq!(bench.report().role, MemberRole::Idle);
+}
+
+#[test]
+fn it_opens_again_by_itself_when_nobody_decides_what_comes_next() {
+    let mut bench = stepped_down();
+    bench.effects.clear();
+    bench.pass(7_000);
+    assert!(!bench.has("promote"), "a scheduler may still take over: {:?}", bench.names());
+    bench.pass(1_100);
+    let operation = bench.finish("promote", Outcome::Promoted(Promoted::Writable(gtids("0-1-9"))));
+    let promotion = Promotion { must_contain: GtidSet::Empty, acks: 1 };
+    assert_eq!(operation, Operation::Promote { epoch: Epoch(2), promotion });
+    let report = bench.report();
+    assert_eq!((report.role, report.stage, report.boot), (MemberRole::Primary, Some(Stage::Decided), 1));
+    bench.effects.clear();
+    bench.feed(directive(2, step_down(1)));
+    assert!(!bench.has("step_down"), "that step is taken back for good: {:?}", bench.names());
+    bench.feed(directive(2, reopen(2)));
+    assert!(!bench.has("promote"), "it is open: {:?}", bench.names());
+    let report = bench.report();
+    assert_eq!((report.role, report.stage), (MemberRole::Primary, Some(Stage::Turn(2))));
+    bench.effects.clear();
+    bench.feed(directive(2, step_down(3)));
+    assert!(bench.has("step_down"), "another one is not: {:?}", bench.names());
+}
+
+#[test]
+fn it_waits_for_a_scheduler_that_answers_but_not_for_ever() {
+    let mut bench = stepped_down();
+    bench.effects.clear();
+    for second in 0..59 {
+        bench.pass(1_000);
+        assert!(!bench.has("promote"), "after {second} s: {:?}", bench.names());
+        let seq = bench.report().seq;
+        bench.feed(heard(1, seq, 0, false));
+    }
+    bench.pass(1_100);
+    assert!(bench.has("promote"), "{:?}", bench.names());
+}
+
+#[test]
+fn with_a_lease_it_opens_again_only_while_nobody_can_have_taken_its_place() {
+    let steps_down = Order::StepDown { turn: 1, grace_ms: 2_000, lease_ms: Some(5_000) };
+    let stepped_down = || {
+        let mut bench = Bench::primary_by(2, leased());
+        bench.feed(directive(2, steps_down.clone()));
+        bench.finish("step_down", frozen("0-1-9"));
+        bench.effects.clear();
+        bench
+    };
+    let mut bench = stepped_down();
+    bench.pass(9_000);
+    assert!(!bench.has("promote"), "a replica may have been elected: {:?}", bench.names());
+    bench.probe(ServerStatus { replicas: 1, ..status() });
+    assert!(!bench.has("promote"), "that answer was long under way: {:?}", bench.names());
+    bench.probe(ServerStatus { replicas: 1, ..status() });
+    assert!(bench.has("promote"), "the one that there is has not left: {:?}", bench.names());
+    bench.effects.clear();
+    bench.pass(2_500);
+    assert!(bench.has("kill"), "it is not known any more whether it has: {:?}", bench.names());
 }
 
 #[test]
