@@ -49,4 +49,5 @@ mod process;
 mod received;
 mod replication;
 mod step_down;
+mod time_zones;
 mod users;
