@@ -78,7 +78,7 @@ pub mod testkit;
 pub mod time;
 
 pub use cluster::event::{Event, EventKind, Timeline};
-pub use cluster::view::{ClusterStatus, ClusterView, MemberView, Reason, RefusedOffer};
+pub use cluster::view::{ApplyingView, ClusterStatus, ClusterView, MemberView, PerSecond, Reason, RefusedOffer};
 pub use endpoint::Endpoint;
 pub use error::{ErrorKind, ErrorStatus, PortError};
 pub use fleet::CommandError;

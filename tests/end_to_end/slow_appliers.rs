@@ -2,7 +2,10 @@
 //! Nothing that was acknowledged may be lost by that, however long it takes.
 
 use crate::{Outcome, STEP};
+
+use cotton_core::Endpoint;
 use cotton_tests::{Client, Cluster, Failure, Flavour, Options, RealCotton, Wanted};
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use std::time::{Duration, Instant};
 
@@ -29,6 +32,17 @@ async fn start(flavour: Flavour, size: u32) -> Result<Option<(RealCotton, Client
     Ok(Some((cotton, client, seen)))
 }
 
+/// Makes a table without a key, and fills it; the session is given back.
+async fn fill_without_a_key(client: &Client, primary: &Endpoint) -> Result<Conn, Failure> {
+    client.run(primary, "CREATE TABLE s.l (a INT, b VARCHAR(40), c INT)").await?;
+    let mut conn = client.connect(primary).await?;
+    for first in (0..ROWS).step_by(1_000) {
+        let rows: Vec<String> = (first..first + 1_000).map(|n| format!("({n},'row {n}',0)")).collect();
+        conn.query_drop(format!("INSERT INTO s.l VALUES {}", rows.join(","))).await?;
+    }
+    Ok(conn)
+}
+
 async fn is_there(client: &Client, seen: &Cluster) -> Outcome {
     for member in &seen.members {
         client.until_has(&member.endpoint, "SELECT id FROM s.k", &[1, 2].into(), 2 * STEP).await?;
@@ -48,12 +62,7 @@ async fn lose_primary(cotton: &RealCotton, seen: &Cluster) -> Outcome {
 async fn update_without_a_key(flavour: Flavour) -> Outcome {
     let Some((cotton, client, seen)) = start(flavour, 3).await? else { return Ok(()) };
     let primary = seen.primary()?.endpoint.clone();
-    client.run(&primary, "CREATE TABLE s.l (a INT, b VARCHAR(40), c INT)").await?;
-    let mut conn = client.connect(&primary).await?;
-    for first in (0..ROWS).step_by(1_000) {
-        let rows: Vec<String> = (first..first + 1_000).map(|n| format!("({n},'row {n}',0)")).collect();
-        conn.query_drop(format!("INSERT INTO s.l VALUES {}", rows.join(","))).await?;
-    }
+    let mut conn = fill_without_a_key(&client, &primary).await?;
     conn.query_drop("INSERT INTO s.k VALUES (1, 0)").await?;
     for replica in seen.replicas() {
         client.until_has(&replica.endpoint, "SELECT id FROM s.k", &[1].into(), 2 * STEP).await?;
@@ -76,6 +85,42 @@ async fn mariadb_applies_an_update_without_a_key() -> Outcome {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mysql_applies_an_update_without_a_key() -> Outcome {
     update_without_a_key(Flavour::MySql97).await
+}
+
+/// Each of many updates takes the replicas much longer than the primary: how many are left and how fast it goes is told
+/// while they are behind, and again when one of them is to open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_to_apply_and_how_fast_is_told() -> Outcome {
+    const UPDATES: u64 = 60;
+    let Some((cotton, client, seen)) = start(Flavour::MariaDb, 3).await? else { return Ok(()) };
+    let api = cotton.api();
+    let primary = seen.primary()?.endpoint.clone();
+    let mut conn = fill_without_a_key(&client, &primary).await?;
+    conn.query_drop("INSERT INTO s.k VALUES (1, 0)").await?;
+    for replica in seen.replicas() {
+        client.until_has(&replica.endpoint, "SELECT id FROM s.k", &[1].into(), 2 * STEP).await?;
+    }
+    for _ in 0..UPDATES {
+        conn.query_drop(format!("UPDATE s.l SET c = c + 1 WHERE a >= {}", ROWS - 100)).await?;
+    }
+    conn.query_drop("INSERT INTO s.k VALUES (2, 0)").await?; // acknowledged
+    let knows_the_rate = |member: &cotton_tests::Member| {
+        member.applying.as_ref().is_some_and(|it| {
+            let behind = it.left > 0 && it.left <= UPDATES + 1;
+            behind && it.per_second.is_some_and(|rate| rate > 0.0) && it.rest_s.is_some()
+        })
+    };
+    let told = api.until("a", 2 * STEP, "telling its rate", |c| c.replicas().any(knows_the_rate)).await?;
+    assert!(told.primary()?.applying.is_none(), "{told:?}");
+    lose_primary(&cotton, &seen).await?;
+    let mut events = api.stream("a", Some(0)).await?;
+    let begins = events.until(STEP, "a winner that applies", |event| event.kind == "applying").await?;
+    assert!(begins.fields["left"].as_u64().is_some_and(|left| left > 0), "{begins:?}");
+    // The old primary may be back before, and open in its place.
+    let seen = api.until("a", 6 * STEP, "whole again", |c| c.epoch > 1 && c.is_healthy()).await?;
+    is_there(&client, &seen).await?;
+    api.until("a", 2 * STEP, "through", |c| c.members.iter().all(|member| member.applying.is_none())).await?;
+    Ok(())
 }
 
 /// Idle readers on both replicas hold a change of a table back; they are ended within two seconds.
@@ -121,12 +166,7 @@ async fn who_opens_has_all_that_was_received() -> Outcome {
     let Some((cotton, client, seen)) = start(Flavour::MariaDb, 2).await? else { return Ok(()) };
     let primary = seen.primary()?.endpoint.clone();
     let replica = seen.replicas().next().expect("it has one").clone();
-    client.run(&primary, "CREATE TABLE s.l (a INT, b VARCHAR(40), c INT)").await?;
-    let mut conn = client.connect(&primary).await?;
-    for first in (0..ROWS).step_by(1_000) {
-        let rows: Vec<String> = (first..first + 1_000).map(|n| format!("({n},'row {n}',0)")).collect();
-        conn.query_drop(format!("INSERT INTO s.l VALUES {}", rows.join(","))).await?;
-    }
+    let mut conn = fill_without_a_key(&client, &primary).await?;
     conn.query_drop("INSERT INTO s.k VALUES (1, 0)").await?;
     client.until_has(&replica.endpoint, "SELECT id FROM s.k", &[1].into(), 2 * STEP).await?;
     conn.query_drop("UPDATE s.l SET c = c + 1 ORDER BY a").await?;

@@ -107,8 +107,21 @@ pub struct Member {
     pub leaving: bool,
     /// What it has.
     pub gtids: String,
+    /// How it goes with applying what it has received, while something is left.
+    pub applying: Option<Applying>,
     /// Why it is not what it shall be.
     pub trouble: Option<String>,
+}
+
+/// What a member has left to apply, as the API shows it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Applying {
+    /// Transactions left.
+    pub left: u64,
+    /// Transactions applied in a second.
+    pub per_second: Option<f64>,
+    /// Seconds until it is over.
+    pub rest_s: Option<u64>,
 }
 
 impl Cluster {

@@ -20,7 +20,7 @@ mod stock;
 mod writer;
 mod zookeeper;
 
-pub use api::{Api, Cluster, Created, Event, EventStream, Member, Reason, Wanted};
+pub use api::{Api, Applying, Cluster, Created, Event, EventStream, Member, Reason, Wanted};
 pub use binaries::program;
 pub use cotton::{Options, RealCotton};
 pub use directory::Directory;

@@ -44,10 +44,20 @@ pub(super) struct Member {
     pub(super) gtids: String,
     pub(super) lag_s: Option<u64>,
     #[serde(default)]
+    pub(super) applying: Option<Applying>,
+    #[serde(default)]
     pub(super) errant: Option<String>,
     pub(super) silent_ms: Option<u64>,
     pub(super) server_version: String,
     pub(super) trouble: Option<String>,
+}
+
+/// What a member has left to apply, and how fast it goes.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Applying {
+    pub(super) left: u64,
+    pub(super) per_second: Option<f64>,
+    pub(super) rest_s: Option<u64>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -1,6 +1,6 @@
 //! Clusters in words and tables, for people.
 
-use super::answers::{Cluster, Event, Failover, Member, Resources, Switchover};
+use super::answers::{Applying, Cluster, Event, Failover, Member, Resources, Switchover};
 use super::table::table;
 
 const SILENCE_SHOWN_MS: u64 = 10_000; // reports come every few seconds
@@ -42,7 +42,10 @@ pub(super) fn show(cluster: &Cluster) -> String {
     }
     let rows: Vec<_> = cluster.members.iter().map(member_row).collect();
     lines.push(String::new());
-    lines.push(table(&["MEMBER", "ROLE", "HEALTH", "LAG", "ENDPOINT", "AGENT", "SERVER", "POSITION"], &rows));
+    lines.push(table(
+        &["MEMBER", "ROLE", "HEALTH", "LAG", "TO APPLY", "ENDPOINT", "AGENT", "SERVER", "POSITION"],
+        &rows,
+    ));
     if !cluster.refusals.is_empty() {
         let rows: Vec<_> = cluster.refusals.iter().map(|offer| vec![offer.host.clone(), offer.text.clone()]).collect();
         lines.push(String::new());
@@ -100,11 +103,19 @@ fn member_row(member: &Member) -> Vec<String> {
         member.role.clone(),
         health,
         member.lag_s.map_or_else(|| "-".to_owned(), |lag| format!("{lag} s")),
+        member.applying.as_ref().map_or_else(|| "-".to_owned(), applying),
         member.endpoint.to_string(),
         member.agent.clone(),
         if member.server_version.is_empty() { "-".to_owned() } else { member.server_version.clone() },
         member.gtids.clone(),
     ]
+}
+
+/// `40001, 643.2/s, 62 s`: how many, how many in a second, and when that is over, as far as it is known.
+fn applying(applying: &Applying) -> String {
+    let rate = applying.per_second.map_or_else(String::new, |rate| format!(", {rate:.1}/s"));
+    let rest = applying.rest_s.map_or_else(String::new, |seconds| format!(", {seconds} s"));
+    format!("{}{rate}{rest}", applying.left)
 }
 
 fn resources(resources: &Resources) -> String {
@@ -138,6 +149,7 @@ mod tests {
             json!({
                 "id": id, "agent": format!("agent-{id}"), "endpoint": {"host": "127.0.0.1", "port": 31000 + id},
                 "role": role, "healthy": healthy, "leaving": false, "gtids": "0-1-42", "lag_s": (id > 0).then_some(0),
+                "applying": (id == 1).then(|| json!({"left": 40001, "per_second": 643.25, "rest_s": 62})),
                 "silent_ms": if healthy { 15 } else { 12_345 }, "server_version": "10.11.14-MariaDB", "trouble": trouble,
             })
         };
@@ -170,10 +182,14 @@ mod tests {
              each            1.500 cpus, 512 MiB memory, 2048 MiB disk\ndurability      semi_sync\nepoch           2\n\
              last failover   from member 2 to member 0, writable after 40 ms, first replica after 60 ms\n\
              last switchover from member 0 to member 1, failed: member 1 is 9 s behind\n\n\
-             MEMBER  ROLE     HEALTH           LAG  ENDPOINT         AGENT    SERVER            POSITION\n\
-             0       primary  healthy          -    127.0.0.1:31000  agent-0  10.11.14-MariaDB  0-1-42\n\
-             1       replica  silent for 12 s  0 s  127.0.0.1:31001  agent-1  10.11.14-MariaDB  0-1-42\n\
-             2       down     signal 9         0 s  127.0.0.1:31002  agent-2  10.11.14-MariaDB  0-1-42\n\n\
+             MEMBER  ROLE     HEALTH           LAG  TO APPLY              ENDPOINT         AGENT    SERVER            \
+             POSITION\n\
+             0       primary  healthy          -    -                     127.0.0.1:31000  agent-0  10.11.14-MariaDB  \
+             0-1-42\n\
+             1       replica  silent for 12 s  0 s  40001, 643.2/s, 62 s  127.0.0.1:31001  agent-1  10.11.14-MariaDB  \
+             0-1-42\n\
+             2       down     signal 9         0 s  -                     127.0.0.1:31002  agent-2  10.11.14-MariaDB  \
+             0-1-42\n\n\
              OFFER NOT USED  WHY\n\
              h3              no port left"
         );

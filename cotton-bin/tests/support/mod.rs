@@ -11,8 +11,8 @@ use cotton_core::driver::{LoggedEvent, Metrics};
 use cotton_core::fleet::UnknownTask;
 use cotton_core::spec::{Limits, validate_size};
 use cotton_core::{
-    AgentId, ClusterName, ClusterSpec, ClusterStatus, ClusterView, CommandError, Endpoint, Epoch, Event, EventKind,
-    MemberId, MemberView, Millis, Reason, RefusedOffer, Resources, TaskId, Timeline,
+    AgentId, ApplyingView, ClusterName, ClusterSpec, ClusterStatus, ClusterView, CommandError, Endpoint, Epoch, Event,
+    EventKind, MemberId, MemberView, Millis, PerSecond, Reason, RefusedOffer, Resources, TaskId, Timeline,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -225,6 +225,13 @@ fn view((spec, deleting): &(ClusterSpec, bool)) -> ClusterView {
         gtids: format!("0-1-{}", 42 - id),
         lag_s: id.checked_sub(1),
         unapplied: id / 2,
+        applying: (id / 2 > 0).then_some(ApplyingView {
+            left: id / 2,
+            per_second: Some(PerSecond { milli: 1_500 }),
+            rest_s: Some(1),
+            since_ms: 4_000,
+            advanced_ms: 300,
+        }),
         errant: None,
         silent_ms: Some(12),
         server_version: "10.11.14-MariaDB".into(),

@@ -51,6 +51,7 @@ impl Cluster {
             gtids: report.map(|r| r.position.to_string()).unwrap_or_default(),
             lag_s: self.lag_s(id),
             unapplied: report.map(|r| r.unapplied).unwrap_or_default(),
+            applying: self.applying(now, id),
             errant: self.errant(id).map(ToString::to_string),
             silent_ms: observed.filter(|o| o.report.is_some()).map(|o| o.silent_ms(now)),
             server_version: report.map(|r| r.server_version.clone()).unwrap_or_default(),
@@ -98,7 +99,9 @@ impl Cluster {
         } else if self.reopening_since.is_some() {
             tell("switchover", "a switchover failed, and the primary is to open again".to_owned());
         } else if self.state.epoch.0 > 0 && !self.is_open() {
-            tell("promotion", "the elected primary is not open for writes yet".to_owned());
+            let applying = self.state.primary.and_then(|id| Some((id, self.applying(now, id)?)));
+            let why = applying.map_or_else(String::new, |(id, applying)| format!(": member {id} has {applying}"));
+            tell("promotion", format!("the elected primary is not open for writes yet{why}"));
         }
         if let Some(text) = self.why_blocked() {
             tell("waiting_for_ack", text);
@@ -141,11 +144,11 @@ impl Cluster {
                 tell("member_errant", format!("member {id}: {text} {gtids}"));
             }
             let Some(observed) = self.observed.get(id) else { continue };
-            let unapplied = observed.report.as_ref().map_or(0, |report| report.unapplied);
+            let applying = self.applying(now, *id);
             if self.is_healthy(now, *id, observed) {
                 if let Some(lag_s) = self.lag_s(*id).filter(|_| self.is_lagging(*id)) {
-                    let text = format!("member {id}: it is {lag_s} s behind the primary, and has {unapplied} to apply");
-                    tell("member_lagging", text);
+                    let left = applying.map_or_else(String::new, |applying| format!(", and has {applying}"));
+                    tell("member_lagging", format!("member {id}: it is {lag_s} s behind the primary{left}"));
                 }
                 continue;
             }
@@ -160,17 +163,18 @@ impl Cluster {
                 }
                 None => "it is being started".to_owned(),
                 Some(_) if silent => format!("it has not been heard of for {} s", observed.silent_ms(now) / 1000),
-                Some(report) => match (&report.trouble, &report.role) {
-                    (Some(trouble), _) => trouble.to_string(),
-                    (None, MemberRole::Down { reason }) => format!("its server is down: {reason}"),
-                    (None, MemberRole::Following { connected: true }) if unapplied > 0 => {
-                        format!("it is catching up, and has {unapplied} transactions to apply")
+                Some(report) => match (&report.trouble, &report.role, applying) {
+                    (Some(trouble), ..) => trouble.to_string(),
+                    (None, MemberRole::Down { reason }, _) => format!("its server is down: {reason}"),
+                    (None, MemberRole::Following { connected: true }, Some(applying)) => {
+                        format!("it is catching up, and has {applying}")
                     }
-                    (None, MemberRole::Following { connected: true }) => "it is catching up".to_owned(),
-                    (None, MemberRole::Following { connected: false }) => {
+                    (None, MemberRole::Following { connected: true }, None) => "it is catching up".to_owned(),
+                    (None, MemberRole::Following { connected: false }, _) => {
                         "it is not connected to the primary".to_owned()
                     }
-                    (None, role) => format!("it is {}", role.name()),
+                    (None, role, Some(applying)) => format!("it is {}, and has {applying}", role.name()),
+                    (None, role, None) => format!("it is {}", role.name()),
                 },
             };
             tell("member_unhealthy", format!("member {id}: {text}"));

@@ -1,5 +1,6 @@
 //! What happened to a cluster, for people to read: a log beside the machine, never an input to it.
 
+use super::view::PerSecond;
 use crate::{AgentId, Endpoint, Epoch, MemberId, Millis, TaskId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -123,6 +124,35 @@ pub enum EventKind {
         /// Its position.
         gtids: String,
     },
+    /// The new primary applies what it has received, before it opens.
+    Applying {
+        /// Which member.
+        member: MemberId,
+        /// Transactions left.
+        left: u64,
+    },
+    /// The new primary still does. Told after ten seconds, and each time again when it has taken twice as long.
+    ApplyingSlowly {
+        /// Which member.
+        member: MemberId,
+        /// Transactions left.
+        left: u64,
+        /// For how long, in milliseconds.
+        ms: u64,
+        /// How many it applies in a second, as far as that is known.
+        per_second: Option<PerSecond>,
+        /// Seconds until all is applied if it goes on like this, as far as that can be said.
+        rest_s: Option<u64>,
+    },
+    /// The new primary has applied all that it had received.
+    Applied {
+        /// Which member.
+        member: MemberId,
+        /// Transactions that were left when it began.
+        transactions: u64,
+        /// How long that took, in milliseconds.
+        ms: u64,
+    },
     /// The new primary is open for writes.
     Promoted {
         /// Which member.
@@ -194,6 +224,12 @@ pub enum EventKind {
         member: MemberId,
         /// By how much.
         lag_s: u64,
+        /// Transactions that it has received and not applied.
+        #[serde(default)]
+        left: u64,
+        /// How many it applies in a second, as far as that is known.
+        #[serde(default)]
+        per_second: Option<PerSecond>,
     },
     /// A replica that was far behind is not any more.
     CaughtUp {
@@ -294,6 +330,17 @@ impl fmt::Display for EventKind {
                 write!(f, "member {member} is elected, with no data yet")
             }
             Self::Elected { member, gtids } => write!(f, "member {member} is elected at {gtids}"),
+            Self::Applying { member, left } => {
+                write!(f, "member {member} applies what it has received before it opens for writes: {left} left")
+            }
+            Self::ApplyingSlowly { member, left, ms, per_second, rest_s } => {
+                write!(f, "member {member} has been applying for {} s:", ms / 1_000)?;
+                applying(f, "", *left, *per_second, *rest_s)
+            }
+            Self::Applied { member, transactions, ms } => {
+                let (s, ms) = (ms / 1_000, ms % 1_000 / 100);
+                write!(f, "member {member} has applied all that it had received, {transactions} in {s}.{ms} s")
+            }
             Self::Promoted { member, endpoint } => {
                 write!(f, "member {member} is primary, open for writes at {endpoint}")
             }
@@ -316,7 +363,10 @@ impl fmt::Display for EventKind {
             Self::HeardAgain { member, ms } => {
                 write!(f, "member {member} is heard of again, after {} s", ms / 1_000)
             }
-            Self::Lagging { member, lag_s } => write!(f, "member {member} is {lag_s} s behind the primary"),
+            Self::Lagging { member, lag_s, left, per_second } => {
+                write!(f, "member {member} is {lag_s} s behind the primary")?;
+                applying(f, ", with", *left, *per_second, None)
+            }
             Self::CaughtUp { member } => write!(f, "member {member} is not far behind the primary any more"),
             Self::CommitsWait { reason } => f.write_str(reason),
             Self::CommitsGoOn { ms } => {
@@ -344,6 +394,23 @@ impl fmt::Display for Timeline {
         )?;
         self.replica_ms.map_or(Ok(()), |ms| write!(f, ", first replica connected at {ms} ms"))
     }
+}
+
+fn applying(
+    f: &mut fmt::Formatter<'_>,
+    begin: &str,
+    left: u64,
+    rate: Option<PerSecond>,
+    rest_s: Option<u64>,
+) -> fmt::Result {
+    if left == 0 {
+        return Ok(());
+    }
+    write!(f, "{begin} {left} transaction{} left to apply", if left == 1 { "" } else { "s" })?;
+    if let Some(rate) = rate {
+        write!(f, ", {rate} a second")?;
+    }
+    rest_s.map_or(Ok(()), |seconds| write!(f, ", about {seconds} s to go"))
 }
 
 fn list<T: fmt::Display>(items: &[T]) -> String {

@@ -67,13 +67,15 @@ impl Cluster {
 
     /// Tells people once when a replica falls too far behind, and once when it is back.
     fn tell_lag(&mut self, now: Millis, member: MemberId) {
+        let applying = self.applying(now, member);
         let lag_ms = self.lag_s(member).unwrap_or_default().saturating_mul(1_000);
         let warning = self.timing.lag_warning_ms;
         let joined = self.state.members.get(&member).is_some_and(|member| member.joined);
         let Some(observed) = self.observed.get_mut(&member) else { return };
         if !observed.told.lag && joined && lag_ms > warning {
             observed.told.lag = true;
-            self.log(now, EventKind::Lagging { member, lag_s: lag_ms / 1_000 });
+            let (left, per_second) = applying.map_or((0, None), |applying| (applying.left, applying.per_second));
+            self.log(now, EventKind::Lagging { member, lag_s: lag_ms / 1_000, left, per_second });
         } else if observed.told.lag && lag_ms <= warning / 2 {
             observed.told.lag = false;
             self.log(now, EventKind::CaughtUp { member });

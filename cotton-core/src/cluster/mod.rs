@@ -9,6 +9,7 @@
 
 mod accounts;
 mod acks;
+mod applying;
 mod copies;
 mod describe;
 mod directives;
@@ -40,6 +41,7 @@ use crate::ports::mesos::TaskState;
 use crate::protocol::{MemberTask, Report, ToExecutor};
 use crate::{AgentId, ClusterName, ClusterSpec, Limits, MemberId, Millis, Resources, Revision, SpecError, spec};
 use acks::Retirement;
+use applying::Applying;
 use event::Timeline;
 use failover::Election;
 use lag::Marks;
@@ -536,7 +538,12 @@ impl Cluster {
         }
         let observed = self.observed.entry(id).or_insert_with(|| Box::new(Observed::new(now)));
         let silent_ms = observed.silent_ms(now);
+        let before = observed.report.clone().filter(|before| before.unapplied > 0 || report.unapplied > 0);
         let Some(news) = observed.take(now, report) else { return };
+        if let Some(after) = &observed.report {
+            let known = observed.applying.take().map(|applying| *applying);
+            observed.applying = Applying::note(known, now, before.as_deref(), after).map(Box::new);
+        }
         let is_back = std::mem::take(&mut observed.told.silent);
         self.heard_since.get_or_insert(now);
         for kind in news.into_events(id) {

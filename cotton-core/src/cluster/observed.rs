@@ -1,5 +1,6 @@
 //! What is known of one member at the moment; forgotten with the process.
 
+use super::applying::{Applying, ToldApplying};
 use super::errant::Errant;
 use super::event::EventKind;
 use super::joining::Joining;
@@ -28,6 +29,8 @@ pub(super) struct Observed {
     /// What it has beyond the primary.
     pub(super) errant: Option<Box<Errant>>,
     pub(super) told: Told,
+    /// How far it is with applying what it has received.
+    pub(super) applying: Option<Box<Applying>>,
     /// Since when its task is missed; until it has reported again.
     pub(super) missed_since: Option<Millis>,
     /// When something was last sent that renews the lease of an asynchronous primary.
@@ -41,6 +44,8 @@ pub(super) struct Told {
     pub(super) silent: bool,
     /// That it is far behind.
     pub(super) lag: bool,
+    /// That it applies what it has received before it opens.
+    pub(super) applying: Option<ToldApplying>,
 }
 
 /// What a report changed.
@@ -64,7 +69,8 @@ impl Observed {
             sent: None,
             joining: None,
             errant: None,
-            told: Told { silent: false, lag: false },
+            told: Told { silent: false, lag: false, applying: None },
+            applying: None,
             missed_since: None,
             lease_renewed: None,
         }

@@ -27,6 +27,7 @@ impl Cluster {
         self.direct(now);
         self.publish(now);
         self.reconcile_leaving(now);
+        self.reconcile_applying(now);
         self.reconcile_blocked(now);
         self.reconcile_silence(now);
     }

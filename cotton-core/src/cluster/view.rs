@@ -2,7 +2,7 @@
 
 use crate::cluster::event::Timeline;
 use crate::{AgentId, ClusterName, Durability, Endpoint, Epoch, MemberId, Preference, Resources, TaskId};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How a cluster is, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -74,6 +74,8 @@ pub struct MemberView {
     pub lag_s: Option<u64>,
     /// Transactions received and not applied yet.
     pub unapplied: u64,
+    /// How it goes with applying them, while there are some.
+    pub applying: Option<ApplyingView>,
     /// Transactions that it has and the primary lacks, in the server's own notation.
     pub errant: Option<String>,
     /// Milliseconds since it was last heard of.
@@ -84,6 +86,77 @@ pub struct MemberView {
     pub disk_free_bytes: Option<u64>,
     /// Why it is not what it shall be.
     pub trouble: Option<String>,
+}
+
+/// What a member has left to apply of what it has received, and how fast it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ApplyingView {
+    /// Transactions left.
+    pub left: u64,
+    /// Transactions applied in a second, over the last half minute; `None` until that is known.
+    pub per_second: Option<PerSecond>,
+    /// Seconds until all is applied if it goes on like this; `None` when it does not get less.
+    pub rest_s: Option<u64>,
+    /// For how long it has had something to apply, in milliseconds.
+    pub since_ms: u64,
+    /// How long ago the end of a transaction was last seen, in milliseconds.
+    pub advanced_ms: u64,
+}
+
+impl ApplyingView {
+    /// After how long without the end of a transaction that is worth a word.
+    const STANDS_MS: u64 = 5_000;
+}
+
+impl std::fmt::Display for ApplyingView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { left, per_second, rest_s, advanced_ms, .. } = self;
+        write!(f, "{left} transaction{} left to apply", if *left == 1 { "" } else { "s" })?;
+        if *advanced_ms >= Self::STANDS_MS {
+            return write!(f, ", none of them finished for {} s", advanced_ms / 1_000);
+        }
+        if let Some(rate) = per_second.filter(|rate| rate.milli > 0) {
+            write!(f, ", {rate} a second")?;
+        }
+        rest_s.map_or(Ok(()), |seconds| write!(f, ", about {seconds} s to go"))
+    }
+}
+
+/// How many in a second, with three decimal places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PerSecond {
+    /// Thousandths.
+    pub milli: u64,
+}
+
+impl PerSecond {
+    /// So many in so many milliseconds; of no time at all, none.
+    pub fn of(count: u64, ms: u64) -> Self {
+        let milli = (u128::from(count) * 1_000_000).checked_div(u128::from(ms)).unwrap_or(0);
+        Self { milli: u64::try_from(milli).unwrap_or(u64::MAX) }
+    }
+}
+
+impl std::fmt::Display for PerSecond {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (whole, milli) = (self.milli / 1_000, self.milli % 1_000);
+        if whole >= 10 { write!(f, "{whole}") } else { write!(f, "{whole}.{}", milli / 100) }
+    }
+}
+
+impl Serialize for PerSecond {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[expect(clippy::cast_precision_loss, reason = "a rate of more than 2^52 a second there is not")]
+        serializer.serialize_f64(self.milli as f64 / 1_000.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for PerSecond {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let rate = f64::deserialize(deserializer)?;
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast that saturates")]
+        Ok(Self { milli: (rate * 1_000.0).round() as u64 })
+    }
 }
 
 /// The latest planned change of the primary that the scheduler knows of.

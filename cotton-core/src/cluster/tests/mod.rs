@@ -3,6 +3,7 @@
 
 mod accounts;
 mod acks;
+mod applying;
 mod asynchronous;
 mod copies;
 mod deletion;

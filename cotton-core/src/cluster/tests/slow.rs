@@ -10,7 +10,7 @@ fn chosen(world: &World) -> Option<u64> {
 }
 
 /// The primary's server is lost for good, and the winner does not come to an end with applying.
-fn applying() -> World {
+pub(super) fn applying() -> World {
     let mut world = World::running(3);
     for id in [1, 2] {
         world.toy(id).slow = true;
