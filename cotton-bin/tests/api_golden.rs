@@ -274,6 +274,10 @@ async fn routes_of_v1() {
     story.ask("PATCH /api/v1/clusters/a", &known, r#"{"size": 2}"#).await;
     story.json("POST /api/v1/clusters/nothing/switchover", "{}").await;
 
+    story.title("explaining");
+    story.get("/api/v1/clusters/c/explain").await;
+    story.get("/api/v1/clusters/nothing/explain").await;
+
     story.title("further accounts");
     story.json("POST /api/v1/clusters/b/users/report", r#"{"kind": "read-only"}"#).await;
     for (user, body) in [

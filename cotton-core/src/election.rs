@@ -114,6 +114,21 @@ pub enum Undecided {
     Split(MemberId, MemberId),
 }
 
+impl Undecided {
+    /// For programs.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::NoCandidate => "no_candidate",
+            Self::NoQuorum { .. } => "no_quorum",
+            Self::BelowFloor { .. } => "below_floor",
+            Self::MayWrite(_) => "may_write",
+            Self::Outdated(_) => "outdated",
+            Self::Unknown => "unknown_tasks",
+            Self::Split(..) => "split_brain",
+        }
+    }
+}
+
 /// Members, for messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberList(pub BTreeSet<MemberId>);
@@ -177,7 +192,77 @@ fn best(ballots: &[Ballot]) -> Result<&Ballot, Undecided> {
         }
     }
     let equals = ballots.iter().filter(|b| b.position.contains(&best.position));
-    Ok(equals.min_by_key(|b| (b.leaving, b.stuck, b.errant, !b.preferred, b.unapplied, b.member)).unwrap_or(best))
+    Ok(equals.min_by_key(|ballot| Merit::ALL.map(|merit| merit.of(ballot))).unwrap_or(best))
+}
+
+/// What decides between members that have the same data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merit {
+    /// It is to stay, and its storage works.
+    Stays,
+    /// It can apply what it has received.
+    CanApply,
+    /// It wrote nothing when it was not the one to write.
+    WroteNothing,
+    /// It shall win if others have no more than it.
+    Preferred,
+    /// It has least to apply.
+    LeastToApply,
+    /// It has the lowest number.
+    LowestNumber,
+}
+
+impl Merit {
+    /// In the order in which they count.
+    pub const ALL: [Self; 6] =
+        [Self::Stays, Self::CanApply, Self::WroteNothing, Self::Preferred, Self::LeastToApply, Self::LowestNumber];
+
+    /// Less is better.
+    fn of(self, ballot: &Ballot) -> u64 {
+        match self {
+            Self::Stays => u64::from(ballot.leaving),
+            Self::CanApply => u64::from(ballot.stuck),
+            Self::WroteNothing => u64::from(ballot.errant),
+            Self::Preferred => u64::from(!ballot.preferred),
+            Self::LeastToApply => ballot.unapplied,
+            Self::LowestNumber => ballot.member.0,
+        }
+    }
+}
+
+/// Why a frozen member does not win against the one that does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhyNot {
+    /// It never had a complete copy, so nobody knows what it lacks.
+    NotJoined,
+    /// It lacks so many transactions that the winner has.
+    Lacks(u64),
+    /// It holds what the winner lacks, and lacks what the winner has; nobody acknowledged what it holds.
+    Diverged,
+    /// It has the same data, and the winner is better in this.
+    Less(Merit),
+}
+
+/// Why a member does not win against the one that [`elect`] has chosen, everything that speaks against it.
+pub fn why_not(ballot: &Ballot, winner: &Ballot) -> Vec<WhyNot> {
+    let mut why = Vec::new();
+    if !ballot.joined {
+        why.push(WhyNot::NotJoined);
+    }
+    if !ballot.position.contains(&winner.position) {
+        let is_part = winner.position.contains(&ballot.position);
+        let lacks = WhyNot::Lacks(winner.position.count_beyond(&ballot.position));
+        why.push(if is_part { lacks } else { WhyNot::Diverged });
+    }
+    let less = |merit: &Merit| merit.of(ballot) > merit.of(winner);
+    let less = Merit::ALL.into_iter().filter(less).map(WhyNot::Less);
+    // A higher number says something only where nothing else does.
+    why.extend(less.filter(|less| *less != WhyNot::Less(Merit::LowestNumber)));
+    if why.is_empty() {
+        why.push(WhyNot::Less(Merit::LowestNumber));
+    }
+    why
 }
 
 #[cfg(test)]

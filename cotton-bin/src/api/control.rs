@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use cotton_core::account::{Account, AccountChange};
+use cotton_core::cluster::explain::Explanation;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{Handle, LoggedEvent, Metrics};
 use cotton_core::fleet::UnknownTask;
@@ -34,6 +35,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     async fn unknown(&self) -> Result<Vec<UnknownTask>, Stopped>;
     /// See [`Handle::view`].
     async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped>;
+    /// See [`Handle::explain`].
+    async fn explain(&self, name: &ClusterName) -> Result<Option<Box<Explanation>>, Stopped>;
     /// See [`Handle::list`].
     async fn list(&self) -> Result<Vec<ClusterView>, Stopped>;
     /// See [`Handle::damaged`].
@@ -79,6 +82,9 @@ impl ControlPlane for Handle {
     }
     async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped> {
         Self::view(self, name).await
+    }
+    async fn explain(&self, name: &ClusterName) -> Result<Option<Box<Explanation>>, Stopped> {
+        Self::explain(self, name).await
     }
     async fn list(&self) -> Result<Vec<ClusterView>, Stopped> {
         Self::list(self).await

@@ -7,6 +7,7 @@ mod body;
 mod compat;
 mod control;
 mod error;
+mod explain;
 mod hosts;
 mod metrics;
 mod page;
@@ -98,6 +99,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
         ("/api/v1/clusters/{name}/users", get(users::list)),
         ("/api/v1/clusters/{name}/users/{user}", post(users::create).delete(users::drop_user)),
         ("/api/v1/clusters/{name}/users/{user}/rotate", post(users::rotate)),
+        ("/api/v1/clusters/{name}/explain", get(explain::explain)),
         ("/api/v1/clusters/{name}/events", get(v1::cluster_events)),
         ("/api/v1/unknown", get(unknown::list)),
         ("/api/v1/unknown/{name}", delete(unknown::discard)),

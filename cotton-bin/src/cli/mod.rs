@@ -5,6 +5,7 @@ mod answers;
 mod client;
 mod commands;
 mod events;
+mod explain;
 mod local;
 mod mysql_client;
 mod passwords;
@@ -61,6 +62,11 @@ enum Command {
     List,
     /// Show one cluster
     Show {
+        /// Name of the cluster
+        name: String,
+    },
+    /// Explain a cluster: who would be promoted, why not the others, what it waits for, and what you can do
+    Explain {
         /// Name of the cluster
         name: String,
     },
@@ -171,6 +177,7 @@ impl Cli {
             Command::Create(create) => commands::create(&client()?, create, json).await,
             Command::List => commands::list(&client()?, json).await,
             Command::Show { name } => commands::show(&client()?, &name, json).await,
+            Command::Explain { name } => explain::explain(&client()?, &name, json).await,
             Command::Scale(scale) => commands::scale(&client()?, scale, json).await,
             Command::Switchover(switchover) => commands::switchover(&client()?, switchover, json).await,
             Command::User(user) => users::run(&client()?, user, json).await,

@@ -5,6 +5,7 @@
 use async_trait::async_trait;
 use cotton_bin::api::ControlPlane;
 use cotton_core::account::{Account, AccountChange, AccountError, validate_account};
+use cotton_core::cluster::explain::{Explanation, LeverView, MemberExplanation, Succession, Wait};
 use cotton_core::cluster::switchover::SwitchoverError;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{LoggedEvent, Metrics};
@@ -183,6 +184,10 @@ impl ControlPlane for Fake {
         Ok(self.running()?.clusters.get(name).map(view))
     }
 
+    async fn explain(&self, name: &ClusterName) -> Result<Option<Box<Explanation>>, Stopped> {
+        Ok(self.view(name).await?.map(|view| Box::new(explain(view))))
+    }
+
     async fn list(&self) -> Result<Vec<ClusterView>, Stopped> {
         Ok(self.running()?.clusters.values().map(view).collect())
     }
@@ -209,6 +214,52 @@ impl ControlPlane for Fake {
             ("unheard_of", 1),
             ("uptime", 5),
         ]))
+    }
+}
+
+fn explain(view: ClusterView) -> Explanation {
+    let winner = (view.size > 1).then_some(MemberId(1));
+    let member = |member: &MemberView| MemberExplanation {
+        id: member.id,
+        role: member.role,
+        wins: winner == Some(member.id),
+        why_not: match member.id.0 {
+            0 => vec![Reason { code: "is_primary", member: Some(member.id), text: "it is the primary".into() }],
+            1 => vec![],
+            _ => vec![Reason { code: "silent", member: Some(member.id), text: "it is silent".into() }],
+        },
+    };
+    Explanation {
+        members: view.members.iter().map(member).collect(),
+        succession: Succession {
+            under_way: false,
+            winner,
+            code: if winner.is_some() { "decided" } else { "no_candidate" },
+            text: "if primary 0 were lost now with its data, ...".into(),
+            applying: None,
+            loses: "no acknowledged commit".into(),
+        },
+        waits: view
+            .reasons
+            .iter()
+            .map(|reason| Wait {
+                code: reason.code,
+                member: reason.member,
+                text: reason.text.clone(),
+                since_ms: Some(61_500),
+                until_ms: None,
+            })
+            .collect(),
+        levers: vec![LeverView {
+            command: format!("cotton switchover {}", view.name),
+            possible: winner.is_some(),
+            text: winner.map_or("the cluster has no other member", |_| "member 0 hands over to member 1").into(),
+            loses: "no commit".into(),
+        }],
+        name: view.name,
+        status: view.status,
+        epoch: view.epoch,
+        primary: view.primary,
     }
 }
 
@@ -249,7 +300,11 @@ fn view((spec, deleting): &(ClusterSpec, bool)) -> ClusterView {
             (false, false) => ClusterStatus::Healthy,
         },
         reasons: if troubled {
-            vec![Reason { code: "member_trouble", text: "member 2 is in trouble: <access> denied".into() }]
+            vec![Reason {
+                code: "member_unhealthy",
+                member: Some(MemberId(2)),
+                text: "member 2: could not follow: <access> denied".into(),
+            }]
         } else {
             vec![]
         },

@@ -77,6 +77,11 @@ impl Applying {
         Some(this)
     }
 
+    /// When it began.
+    pub(super) const fn since(&self) -> Millis {
+        self.since
+    }
+
     pub(super) fn view(&self, now: Millis) -> ApplyingView {
         let (first, last) = (self.samples.front(), self.samples.back());
         let left = last.map_or(0, |last| last.left);

@@ -82,13 +82,14 @@ impl Cluster {
 
     fn reasons(&self, now: Millis) -> Vec<Reason> {
         let mut reasons = Vec::new();
-        let mut tell = |code, text: String| reasons.push(Reason { code, text });
         if self.state.deleting {
             for id in self.state.members.keys() {
-                tell("member_ending", format!("member {id} is being stopped"));
+                let text = format!("member {id} is being stopped");
+                reasons.push(Reason { code: "member_ending", member: Some(*id), text });
             }
             return reasons;
         }
+        let mut tell = |code, text: String| reasons.push(Reason { code, member: None, text });
         if let Some(election) = &self.election {
             match &election.waiting {
                 Some(undecided) => tell("election_waits", undecided.to_string()),
@@ -117,6 +118,7 @@ impl Cluster {
             tell("launch_failed", format!("the last launch failed, trying again soon: {reason}"));
         }
         for (id, member) in &self.state.members {
+            let mut tell = |code, text: String| reasons.push(Reason { code, member: Some(*id), text });
             if let Some(leaving) = member.leaving {
                 let spared = self.is_spared(*id, member);
                 let text = match leaving {

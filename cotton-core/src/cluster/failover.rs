@@ -4,7 +4,7 @@ use super::Cluster;
 use super::event::{EventKind, Timeline};
 use super::observed::Observed;
 use crate::election::{self, Ballot, Rules, Undecided};
-use crate::protocol::{MemberRole, Stage, Trouble};
+use crate::protocol::{MemberRole, Report, Stage, Trouble};
 use crate::{Durability, Epoch, GtidSet, MemberId, Millis, Preference, Revision};
 use std::collections::BTreeSet;
 
@@ -319,10 +319,7 @@ impl Cluster {
         if let Some(until) = self.may_be_unnoticed(now, &ballots, lease_until) {
             return self.wake_at(until);
         }
-        let force = expired && self.state.spec.preference == Preference::Availability;
-        let state = &self.state;
-        let rules = Rules { ackers: &state.ackers, acks, floor: &state.floor, witnesses: &state.witnesses, force };
-        match election::elect(&ballots, &rules) {
+        match election::elect(&ballots, &self.rules(expired)) {
             Ok(winner) => {
                 let position = ballots.into_iter().find(|b| b.member == winner).map(|b| b.position).unwrap_or_default();
                 self.appoint(now, winner, position);
@@ -418,12 +415,31 @@ impl Cluster {
         wake.is_some()
     }
 
+    /// What an election must respect, before or after its deadline.
+    pub(super) fn rules(&self, expired: bool) -> Rules<'_> {
+        let state = &self.state;
+        let force = expired && state.spec.preference == Preference::Availability;
+        let acks = state.spec.durability.acks();
+        Rules { ackers: &state.ackers, acks, floor: &state.floor, witnesses: &state.witnesses, force }
+    }
+
+    /// What those bring to the election who are frozen in its epoch.
     pub(super) fn ballots(&self, now: Millis) -> Vec<Ballot> {
-        let (epoch, silence) = (self.state.epoch, self.timing.silence_ms);
+        let epoch = self.state.epoch;
+        self.ballots_of(now, |_, observed| observed.report_in(epoch).filter(|r| r.role == MemberRole::Frozen))
+    }
+
+    /// What members bring to an election, those that can be heard and of whom `answer` gives an answer.
+    pub(super) fn ballots_of(
+        &self,
+        now: Millis,
+        answer: impl for<'a> Fn(MemberId, &'a Observed) -> Option<&'a Report>,
+    ) -> Vec<Ballot> {
+        let silence = self.timing.silence_ms;
         let preferred = self.election.as_ref().and_then(|election| election.preferred);
         let ballot = |(id, member): (&MemberId, &super::state::Member)| {
             let observed = self.observed.get(id).filter(|o| o.silent_ms(now) < silence)?;
-            let report = observed.report_in(epoch).filter(|r| r.role == MemberRole::Frozen)?;
+            let report = answer(*id, observed)?;
             // The last primary may have opened without our hearing of it: it has then what it had to contain, and counts as
             // attached to itself. Otherwise what it wrote and nobody acknowledged would look like a split brain.
             let decided = Some(*id) == self.state.last_primary && report.position.contains(&self.state.floor);

@@ -92,10 +92,17 @@ impl Cluster {
         if self.marks.epoch != self.state.epoch || self.marks.marks.is_empty() {
             return report.lag_s;
         }
-        match self.marks.behind(observed.heard, report) {
+        match self.behind_since(id) {
             Some(at) => Some((observed.heard.since(at) / 1_000).max(report.lag_s.unwrap_or_default())),
             None => Some(0), // what the server tells then is about what it has done already
         }
+    }
+
+    /// Since when the primary has had what a replica has not applied.
+    pub(super) fn behind_since(&self, id: MemberId) -> Option<Millis> {
+        let observed = self.observed.get(&id)?;
+        let report = observed.report_in(self.state.epoch).filter(|report| is_replica(report))?;
+        self.marks.behind(observed.heard, report).filter(|_| self.marks.epoch == self.state.epoch)
     }
 
     /// Whether a replica is behind by more than the cluster may bear without a word.

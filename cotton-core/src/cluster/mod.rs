@@ -10,6 +10,7 @@
 mod accounts;
 mod acks;
 mod applying;
+mod codes;
 mod copies;
 mod describe;
 mod directives;
@@ -17,6 +18,7 @@ mod discovery;
 mod effect;
 mod errant;
 pub mod event;
+pub mod explain;
 mod failover;
 mod input;
 mod joining;
@@ -33,6 +35,7 @@ mod vacate;
 pub mod view;
 mod volume;
 
+use codes::codes;
 pub use effect::Effect;
 pub use input::{Input, Placed};
 

@@ -67,34 +67,36 @@ impl Cluster {
         if self.election.is_none() {
             return; // none is needed: its primary is open
         }
+        match self.outdated_verdict(now) {
+            Ok((winner, position)) => self.appoint(now, winner, position),
+            Err(undecided) => self.wait(now, undecided),
+        }
+    }
+
+    /// Who is to be elected under a record that cannot be trusted.
+    pub(super) fn outdated_verdict(&self, now: Millis) -> Result<(MemberId, GtidSet), Undecided> {
         if self.has_unknown {
-            return self.wait(now, Undecided::Unknown);
+            return Err(Undecided::Unknown);
         }
         let epoch = self.state.epoch;
         let is_frozen = |id: &MemberId| {
-            let report = self.observed.get(id).and_then(|observed| observed.report_in(epoch));
+            let observed = self.observed.get(id).filter(|observed| observed.silent_ms(now) < self.timing.silence_ms);
+            let report = observed.and_then(|observed| observed.report_in(epoch));
             report.is_some_and(|report| report.role == MemberRole::Frozen)
         };
         let missing: BTreeSet<MemberId> = self.state.members.keys().copied().filter(|id| !is_frozen(id)).collect();
         if !missing.is_empty() {
-            return self.wait(now, Undecided::Outdated(MemberList(missing)));
+            return Err(Undecided::Outdated(MemberList(missing)));
         }
         let mut ballots = self.ballots(now);
-        if ballots.len() < self.state.members.len() {
-            return; // one of them has just fallen silent
-        }
         for ballot in &mut ballots {
             // Whom they were attached to, and whether they are complete, may have changed since.
             (ballot.attached, ballot.joined) = (Epoch(0), true);
         }
         let (ackers, witnesses) = (BTreeSet::new(), BTreeSet::new());
         let rules = Rules { ackers: &ackers, acks: 0, floor: &GtidSet::Empty, witnesses: &witnesses, force: false };
-        match election::elect(&ballots, &rules) {
-            Ok(winner) => {
-                let position = ballots.into_iter().find(|b| b.member == winner).map(|b| b.position).unwrap_or_default();
-                self.appoint(now, winner, position);
-            }
-            Err(undecided) => self.wait(now, undecided),
-        }
+        let winner = election::elect(&ballots, &rules)?;
+        let position = ballots.into_iter().find(|b| b.member == winner).map(|b| b.position).unwrap_or_default();
+        Ok((winner, position))
     }
 }

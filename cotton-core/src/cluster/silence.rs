@@ -98,6 +98,11 @@ impl Cluster {
         }
     }
 
+    /// Since when commits wait.
+    pub(super) fn blocked_since(&self) -> Option<Millis> {
+        self.blocked.map(|blocked| blocked.since)
+    }
+
     /// Why the primary, which is open, cannot have commits acknowledged, if it cannot.
     pub(super) fn why_blocked(&self) -> Option<String> {
         let epoch = self.state.epoch;

@@ -78,6 +78,19 @@ impl Cluster {
     /// # Errors
     /// Why that cannot be begun.
     pub fn switchover(&mut self, now: Millis, to: Option<MemberId>) -> Result<(MemberId, MemberId), SwitchoverError> {
+        let (from, to) = self.who_takes_over(now, to)?;
+        self.pause = Pause::default();
+        self.begin_switchover(now, from, to, "it was asked for");
+        self.reconcile(now);
+        Ok((from, to))
+    }
+
+    /// Who would hand over to whom if that was asked for now.
+    pub(super) fn who_takes_over(
+        &self,
+        now: Millis,
+        to: Option<MemberId>,
+    ) -> Result<(MemberId, MemberId), SwitchoverError> {
         let from = self.may_hand_over()?;
         let to = match to {
             Some(to) if !self.state.members.contains_key(&to) => return Err(SwitchoverError::NoMember(to)),
@@ -88,9 +101,6 @@ impl Cluster {
             },
             None => self.best_successor(now, from, None)?,
         };
-        self.pause = Pause::default();
-        self.begin_switchover(now, from, to, "it was asked for");
-        self.reconcile(now);
         Ok((from, to))
     }
 

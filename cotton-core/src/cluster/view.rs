@@ -44,6 +44,9 @@ impl ClusterStatus {
 pub struct Reason {
     /// Stable, for programs: `member_missing`, `waiting_for_ack`, ...
     pub code: &'static str,
+    /// Which member it is about, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<MemberId>,
     /// For people.
     pub text: String,
 }

@@ -2,6 +2,7 @@
 
 use crate::account::{Account, AccountChange};
 use crate::cluster::event::Event;
+use crate::cluster::explain::Explanation;
 use crate::cluster::view::ClusterView;
 use crate::fleet::{CommandError, UnknownTask};
 use crate::{ClusterName, ClusterSpec, MemberId};
@@ -40,6 +41,7 @@ pub(crate) enum Request {
     Discard(ClusterName, oneshot::Sender<Result<(), CommandError>>),
     Unknown(oneshot::Sender<Vec<UnknownTask>>),
     View(ClusterName, oneshot::Sender<Option<ClusterView>>),
+    Explain(ClusterName, oneshot::Sender<Option<Box<Explanation>>>),
     List(oneshot::Sender<Vec<ClusterView>>),
     Damaged(oneshot::Sender<BTreeSet<ClusterName>>),
     Spec(ClusterName, oneshot::Sender<Option<ClusterSpec>>),
@@ -157,6 +159,14 @@ impl Handle {
     /// When the scheduler stopped.
     pub async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped> {
         self.ask(|answer| Request::View(name.clone(), answer)).await
+    }
+
+    /// Explains one cluster to a person who has to decide.
+    ///
+    /// # Errors
+    /// When the scheduler stopped.
+    pub async fn explain(&self, name: &ClusterName) -> Result<Option<Box<Explanation>>, Stopped> {
+        self.ask(|answer| Request::Explain(name.clone(), answer)).await
     }
 
     /// Snapshots of all clusters, in the order of their creation.

@@ -373,6 +373,9 @@ impl Running {
             }
             Request::Unknown(answer) => drop(answer.send(self.fleet.unknown().collect())),
             Request::View(name, answer) => drop(answer.send(self.fleet.view(now, &name))),
+            Request::Explain(name, answer) => {
+                drop(answer.send(self.fleet.explain(now, &name).map(Box::new)));
+            }
             Request::List(answer) => {
                 let names: Vec<ClusterName> = self.fleet.clusters().map(|c| c.name().clone()).collect();
                 drop(answer.send(names.iter().filter_map(|name| self.fleet.view(now, name)).collect()));

@@ -2,6 +2,7 @@
 
 use super::Fleet;
 use crate::cluster::Cluster;
+use crate::cluster::explain::Explanation;
 use crate::{ClusterName, ClusterView, FrameworkId, Millis, Reason, Resources};
 use std::collections::BTreeSet;
 
@@ -52,12 +53,22 @@ impl Fleet {
         let refusals = slot.refused.iter().filter(|_| slot.wanting).flat_map(|refused| &refused.refusals);
         view.refusals = refusals.map(Into::into).collect();
         if let Some(refused) = slot.refused.as_ref().filter(|_| slot.wanting) {
-            view.reasons.push(Reason { code: "not_placed", text: refused.to_string() });
+            view.reasons.push(Reason { code: "not_placed", member: None, text: refused.to_string() });
         }
         let stay = self.why_agents_stay(now, &slot.cluster);
-        view.reasons.extend(stay.into_iter().map(|text| Reason { code: "maintenance", text }));
-        view.reasons.extend(slot.cannot_return.clone().map(|text| Reason { code: "cannot_return", text }));
+        view.reasons.extend(stay.into_iter().map(|text| Reason { code: "maintenance", member: None, text }));
+        view.reasons.extend(slot.cannot_return.clone().map(|text| Reason {
+            code: "cannot_return",
+            member: None,
+            text,
+        }));
         Some(view)
+    }
+
+    /// Explains one cluster to a person who has to decide.
+    pub fn explain(&self, now: Millis, name: &ClusterName) -> Option<Explanation> {
+        let view = self.view(now, name)?;
+        Some(self.cluster(name)?.explain_view(now, view))
     }
 
     /// Whether Mesos can be talked to at the moment.

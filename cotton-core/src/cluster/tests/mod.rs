@@ -7,6 +7,7 @@ mod applying;
 mod asynchronous;
 mod copies;
 mod deletion;
+mod explain;
 mod failover;
 mod first_start;
 mod health;
