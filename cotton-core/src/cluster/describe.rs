@@ -80,6 +80,13 @@ impl Cluster {
         }
     }
 
+    /// Why the primary that was elected is not open yet.
+    fn promotion(&self, now: Millis) -> String {
+        let applying = self.state.primary.and_then(|id| Some((id, self.applying(now, id)?)));
+        let why = applying.map_or_else(String::new, |(id, applying)| format!(": member {id} has {applying}"));
+        format!("the elected primary is not open for writes yet{why}")
+    }
+
     fn reasons(&self, now: Millis) -> Vec<Reason> {
         let mut reasons = Vec::new();
         if self.state.deleting {
@@ -100,9 +107,7 @@ impl Cluster {
         } else if self.reopening_since.is_some() {
             tell("switchover", "a switchover failed, and the primary is to open again".to_owned());
         } else if self.state.epoch.0 > 0 && !self.is_open() {
-            let applying = self.state.primary.and_then(|id| Some((id, self.applying(now, id)?)));
-            let why = applying.map_or_else(String::new, |(id, applying)| format!(": member {id} has {applying}"));
-            tell("promotion", format!("the elected primary is not open for writes yet{why}"));
+            tell("promotion", self.promotion(now));
         }
         if let Some(text) = self.why_blocked() {
             tell("waiting_for_ack", text);

@@ -339,7 +339,14 @@ impl Cluster {
         match &report.role {
             MemberRole::Down { reason } => (NotPromoted::Down, format!("its server is down: {reason}")),
             MemberRole::Starting => (NotPromoted::Starting, "its server is being set up".to_owned()),
-            role => (NotPromoted::NotFrozen, format!("it has not stopped receiving yet: it is {}", role.name())),
+            role @ (MemberRole::Idle
+            | MemberRole::Frozen
+            | MemberRole::Promoting
+            | MemberRole::Following { .. }
+            | MemberRole::Primary
+            | MemberRole::SteppedDown) => {
+                (NotPromoted::NotFrozen, format!("it has not stopped receiving yet: it is {}", role.name()))
+            }
         }
     }
 
