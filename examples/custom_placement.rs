@@ -48,7 +48,13 @@ fn offer(number: u16, disk: &str) -> Offer {
 #[expect(clippy::print_stdout, reason = "an example shows what it does")]
 fn main() -> Result<(), Box<dyn Error>> {
     let cluster: ClusterName = "orders".parse()?;
-    let wanted = Wanted { count: 3, first: MemberId(0), resources: Resources::DEFAULT, occupied: vec![] };
+    let wanted = Wanted {
+        count: 3,
+        first: MemberId(0),
+        resources: Resources::DEFAULT,
+        occupied: vec![],
+        avoid: BTreeMap::new(),
+    };
     let wants = [Want { cluster: &cluster, wanted: &wanted }];
     let offers = [offer(1, "ssd"), offer(2, "rotating"), offer(3, "ssd")];
 

@@ -177,6 +177,8 @@ fn idle() -> Report {
         asked_to_leave: false,
         server_version: "toy".to_owned(),
         trouble: None,
+        failed_copies: 0,
+        next_copy_ms: None,
     }
 }
 

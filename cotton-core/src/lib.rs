@@ -57,6 +57,7 @@
 //! The driver does these steps for many clusters at once; an embedder gives it ports of his own, see the examples.
 
 pub mod account;
+mod backoff;
 pub mod cluster;
 #[cfg(feature = "driver")]
 pub mod driver;
@@ -78,7 +79,9 @@ pub mod testkit;
 pub mod time;
 
 pub use cluster::event::{Event, EventKind, Timeline};
-pub use cluster::view::{ApplyingView, ClusterStatus, ClusterView, MemberView, PerSecond, Reason, RefusedOffer};
+pub use cluster::view::{
+    ApplyingView, ClusterStatus, ClusterView, MemberView, PerSecond, Reason, RefusedOffer, RetryView,
+};
 pub use endpoint::Endpoint;
 pub use error::{ErrorKind, ErrorStatus, PortError};
 pub use fleet::CommandError;

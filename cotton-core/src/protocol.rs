@@ -60,6 +60,11 @@ const fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+const fn is_zero_u32(number: &u32) -> bool {
+    *number == 0
+}
+
 /// Reads a message.
 ///
 /// # Errors
@@ -413,6 +418,12 @@ pub struct Report {
     /// Why it is not what it shall be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
+    /// How many copies of the data failed in a row.
+    #[serde(default, skip_serializing_if = "is_zero_u32")]
+    pub failed_copies: u32,
+    /// In how many milliseconds the next one is made, after one that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_copy_ms: Option<u64>,
 }
 
 impl Report {

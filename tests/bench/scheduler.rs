@@ -192,6 +192,8 @@ fn report(task: &TaskId) -> Report {
         asked_to_leave: false,
         server_version: "10.11.14-MariaDB-0+deb12u2-log".to_owned(),
         trouble: None,
+        failed_copies: 0,
+        next_copy_ms: None,
     }
 }
 

@@ -65,6 +65,9 @@ pub struct Cluster {
     pub status: String,
     /// Why it is not healthy.
     pub reasons: Vec<Reason>,
+    /// What has failed and is tried again.
+    #[serde(default)]
+    pub retries: Vec<Retry>,
     /// Members wanted.
     pub size: u32,
     /// Current epoch.
@@ -86,6 +89,21 @@ pub struct Reason {
     pub code: String,
     /// For people.
     pub text: String,
+}
+
+/// What has failed and is tried again.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Retry {
+    /// `launch`, `return`, `copy` or `agent`.
+    pub what: String,
+    /// Where it failed.
+    pub agent: Option<String>,
+    /// How often in a row.
+    pub failures: u32,
+    /// When it is tried again, in milliseconds.
+    pub in_ms: u64,
+    /// How it failed.
+    pub reason: String,
 }
 
 /// A member, as the API shows it.

@@ -56,8 +56,16 @@ impl RealCotton {
     /// # Errors
     /// When it does not start.
     pub async fn start(options: Options) -> Result<Self, Failure> {
+        Self::start_in(options, Directory::new()?).await
+    }
+
+    /// Starts one on a directory with something in it, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_in(options: Options, directory: Directory) -> Result<Self, Failure> {
         let place = place().await;
-        let mut this = Self { options, port: 0, process: None, directory: Directory::new()?, _place: place };
+        let mut this = Self { options, port: 0, process: None, directory, _place: place };
         this.start_again().await?;
         Ok(this)
     }

@@ -77,6 +77,17 @@ pub(super) struct Switchover {
     pub(super) reason: Option<String>,
 }
 
+/// What failed and is tried again.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Retry {
+    pub(super) what: String,
+    pub(super) member: Option<u64>,
+    pub(super) agent: Option<String>,
+    pub(super) failures: u32,
+    pub(super) in_ms: u64,
+    pub(super) reason: String,
+}
+
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct RefusedOffer {
     pub(super) host: String,
@@ -89,6 +100,8 @@ pub(super) struct Cluster {
     pub(super) user: String,
     pub(super) status: String,
     pub(super) reasons: Vec<Reason>,
+    #[serde(default)]
+    pub(super) retries: Vec<Retry>,
     #[serde(default)]
     pub(super) refusals: Vec<RefusedOffer>,
     pub(super) size: u64,

@@ -1,6 +1,6 @@
 //! Clusters in words and tables, for people.
 
-use super::answers::{Applying, Cluster, Event, Failover, Member, Resources, Switchover};
+use super::answers::{Applying, Cluster, Event, Failover, Member, Resources, Retry, Switchover};
 use super::table::table;
 
 const SILENCE_SHOWN_MS: u64 = 10_000; // reports come every few seconds
@@ -46,6 +46,11 @@ pub(super) fn show(cluster: &Cluster) -> String {
         &["MEMBER", "ROLE", "HEALTH", "LAG", "TO APPLY", "ENDPOINT", "AGENT", "SERVER", "POSITION"],
         &rows,
     ));
+    if !cluster.retries.is_empty() {
+        let rows: Vec<_> = cluster.retries.iter().map(retry_row).collect();
+        lines.push(String::new());
+        lines.push(table(&["TRIED AGAIN", "AGENT", "FAILED", "NEXT TRY", "WHY"], &rows));
+    }
     if !cluster.refusals.is_empty() {
         let rows: Vec<_> = cluster.refusals.iter().map(|offer| vec![offer.host.clone(), offer.text.clone()]).collect();
         lines.push(String::new());
@@ -118,6 +123,17 @@ fn applying(applying: &Applying) -> String {
     format!("{}{rate}{rest}", applying.left)
 }
 
+fn retry_row(retry: &Retry) -> Vec<String> {
+    let times = if retry.failures == 1 { "once".to_owned() } else { format!("{} times", retry.failures) };
+    vec![
+        retry.member.map_or_else(|| retry.what.clone(), |member| format!("{} of member {member}", retry.what)),
+        retry.agent.clone().unwrap_or_else(|| "-".to_owned()),
+        times,
+        if retry.in_ms == 0 { "now".to_owned() } else { format!("in {} s", retry.in_ms.div_ceil(1_000)) },
+        retry.reason.clone(),
+    ]
+}
+
 fn resources(resources: &Resources) -> String {
     let (whole, milli) = (resources.cpus_milli / 1000, resources.cpus_milli % 1000);
     let cpus = if milli == 0 { whole.to_string() } else { format!("{whole}.{milli:03}") };
@@ -155,6 +171,8 @@ mod tests {
         };
         serde_json::from_value(json!({
             "name": "demo", "user": "jane", "status": "failing_over", "size": 3, "durability": "semi_sync", "epoch": 2,
+            "retries": [{"what": "copy", "member": 2, "agent": "agent-2", "failures": 3, "in_ms": 3_500, "reason": "no space"},
+                        {"what": "agent", "agent": "agent-3", "failures": 1, "in_ms": 0, "reason": "no server"}],
             "refusals": [{"agent": "a", "host": "h3", "code": "no_port", "text": "no port left"}],
             "reasons": [{"code": "x", "text": "the primary is lost"}], "preference": "consistency", "primary": null,
             "resources": {"cpus_milli": 1500, "mem_bytes": 536_870_912, "disk_bytes": 2_147_483_648_u64},
@@ -190,6 +208,9 @@ mod tests {
              0-1-42\n\
              2       down     signal 9         0 s  -                     127.0.0.1:31002  agent-2  10.11.14-MariaDB  \
              0-1-42\n\n\
+             TRIED AGAIN       AGENT    FAILED   NEXT TRY  WHY\n\
+             copy of member 2  agent-2  3 times  in 4 s    no space\n\
+             agent             agent-3  once     now       no server\n\n\
              OFFER NOT USED  WHY\n\
              h3              no port left"
         );

@@ -13,7 +13,7 @@ use cotton_core::fleet::UnknownTask;
 use cotton_core::spec::{Limits, validate_size};
 use cotton_core::{
     AgentId, ApplyingView, ClusterName, ClusterSpec, ClusterStatus, ClusterView, CommandError, Endpoint, Epoch, Event,
-    EventKind, MemberId, MemberView, Millis, PerSecond, Reason, RefusedOffer, Resources, TaskId, Timeline,
+    EventKind, MemberId, MemberView, Millis, PerSecond, Reason, RefusedOffer, Resources, RetryView, TaskId, Timeline,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -305,6 +305,13 @@ fn view((spec, deleting): &(ClusterSpec, bool)) -> ClusterView {
                 member: Some(MemberId(2)),
                 text: "member 2: could not follow: <access> denied".into(),
             }]
+        } else {
+            vec![]
+        },
+        retries: if troubled {
+            let reason = "no space left on device".to_owned();
+            let agent = Some(AgentId::new("agent-3"));
+            vec![RetryView { what: "agent", member: None, agent, failures: 2, in_ms: 2_000, reason }]
         } else {
             vec![]
         },

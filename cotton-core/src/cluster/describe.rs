@@ -2,7 +2,7 @@
 
 use super::Cluster;
 use super::state::{Leaving, Member};
-use super::view::{ClusterStatus, ClusterView, MemberView, Reason};
+use super::view::{ClusterStatus, ClusterView, MemberView, Reason, RetryView};
 use crate::protocol::MemberRole;
 use crate::{MemberId, Millis, TaskId};
 
@@ -30,6 +30,7 @@ impl Cluster {
             last_failover: self.last_failover.clone(),
             switchover: self.latest_switchover.as_deref().cloned(),
             reasons,
+            retries: self.retries(now),
             refusals: Vec::new(), // the fleet knows them
         }
     }
@@ -58,6 +59,29 @@ impl Cluster {
             disk_free_bytes: report.and_then(|r| r.disk_free_bytes),
             trouble: report.and_then(|r| r.trouble.as_ref()).map(ToString::to_string),
         }
+    }
+
+    fn retries(&self, now: Millis) -> Vec<RetryView> {
+        let copy = |(id, member): (&MemberId, &Member)| {
+            let observed = self.observed.get(id)?;
+            let report = observed.report.as_ref().filter(|report| report.failed_copies > 0)?;
+            Some(RetryView {
+                what: "copy",
+                member: Some(*id),
+                agent: Some(member.agent.clone()),
+                failures: report.failed_copies,
+                in_ms: report.next_copy_ms.unwrap_or_default().saturating_sub(observed.silent_ms(now)),
+                reason: report.trouble.as_ref().map(ToString::to_string).unwrap_or_default(),
+            })
+        };
+        let copies = self.state.members.iter().filter_map(copy);
+        self.failed_launches(now).into_iter().chain(copies).collect()
+    }
+
+    fn failed_launches(&self, now: Millis) -> Vec<RetryView> {
+        let staying = || self.state.staying();
+        let wanted = staying().count() < self.state.spec.size as usize || staying().any(|(_, member)| !member.joined);
+        self.relaunch.views(now, wanted)
     }
 
     fn status(&self, now: Millis, reasons: &[Reason]) -> ClusterStatus {
@@ -117,31 +141,13 @@ impl Cluster {
         if staying < size {
             tell("member_missing", format!("{staying} of {size} members are placed"));
         }
-        if (staying < size || self.state.staying().any(|(_, member)| member.resting))
-            && let Some(reason) = &self.relaunch.reason
-        {
-            tell("launch_failed", format!("the last launch failed, trying again soon: {reason}"));
+        for retry in self.failed_launches(now) {
+            tell("launch_failed", retry.to_string());
         }
         for (id, member) in &self.state.members {
             let mut tell = |code, text: String| reasons.push(Reason { code, member: Some(*id), text });
             if let Some(leaving) = member.leaving {
-                let spared = self.is_spared(*id, member);
-                let text = match leaving {
-                    Leaving::Unreachable | Leaving::Missing if spared => {
-                        format!("{}; it is being replaced, and stays if it is back before", leaving.reason())
-                    }
-                    Leaving::Unreachable => {
-                        "its agent cannot be reached; it has been replaced, and is stopped when its agent is back"
-                            .into()
-                    }
-                    Leaving::ScaleDown
-                    | Leaving::Errant
-                    | Leaving::Unstable
-                    | Leaving::Broken
-                    | Leaving::Stuck
-                    | Leaving::Missing
-                    | Leaving::Deleted => format!("it is leaving: {}", leaving.reason()),
-                };
+                let text = self.why_it_leaves(*id, member, leaving);
                 let code = if leaving == Leaving::Unreachable { UNREACHABLE } else { "member_leaving" };
                 tell(code, format!("member {id}: {text}"));
                 continue;
@@ -187,5 +193,29 @@ impl Cluster {
             tell("member_unhealthy", format!("member {id}: {text}"));
         }
         reasons
+    }
+
+    /// Why a member leaves, and whether it goes on for now.
+    fn why_it_leaves(&self, id: MemberId, member: &Member, leaving: Leaving) -> String {
+        let spared = self.is_spared(id, member);
+        let needed = self.is_needed(id, member);
+        match leaving {
+            Leaving::Errant | Leaving::Broken if needed => {
+                format!("it is being replaced: {}; it stays until another replica is complete", leaving.reason())
+            }
+            Leaving::Unreachable | Leaving::Missing if spared => {
+                format!("{}; it is being replaced, and stays if it is back before", leaving.reason())
+            }
+            Leaving::Unreachable => {
+                "its agent cannot be reached; it has been replaced, and is stopped when its agent is back".into()
+            }
+            Leaving::ScaleDown
+            | Leaving::Errant
+            | Leaving::Unstable
+            | Leaving::Broken
+            | Leaving::Stuck
+            | Leaving::Missing
+            | Leaving::Deleted => format!("it is leaving: {}", leaving.reason()),
+        }
     }
 }

@@ -63,7 +63,7 @@ impl Cluster {
             }
             // A former primary may drop what nobody acknowledged when it follows: not before its successor has it all.
             Some(_) if self.state.witnesses.contains(&id) && self.state.spec.durability.acks() > 0 => return None,
-            Some(_) if member.leaving.is_some() && !self.is_spared(id, member) => {
+            Some(_) if member.leaving.is_some() && !self.is_held(id, member) => {
                 (Stage::Detach, current && report.stage == Some(Stage::Detach))
             }
             // It would count as one that may acknowledge, and could not be asked whether it did.
@@ -118,7 +118,9 @@ impl Cluster {
     fn donors(&self, id: MemberId, primary: &Endpoint) -> Vec<Endpoint> {
         let epoch = self.state.epoch;
         let complete = self.state.staying().filter(|(other, m)| {
-            *other != id && m.joined && self.observed.get(other).is_some_and(|o| o.following(epoch) == Some(true))
+            // what somebody wrote on a replica would go on in its copies
+            let sound = m.joined && self.errant(*other).is_none();
+            *other != id && sound && self.observed.get(other).is_some_and(|o| o.following(epoch) == Some(true))
         });
         complete.map(|(_, m)| m.endpoint.clone()).chain([primary.clone()]).collect()
     }

@@ -1,10 +1,11 @@
 //! Transactions that a replica has and the primary lacks, seen while all is well: somebody wrote on the replica. No client
-//! of the primary was ever told that they are done. A replica's report may be newer than the primary's, so what looks like
+//! of the primary was ever told that they are done. They decide no election; the member is replaced by a fresh copy, and goes on
+//! to acknowledge until another one can. A replica's report may be newer than the primary's, so what looks like
 //! that counts only when the primary, asked afterwards, still lacks it.
 
 use super::Cluster;
 use super::event::EventKind;
-use super::state::Leaving;
+use super::state::{Leaving, Member};
 use crate::{GtidSet, MemberId, Millis};
 use std::collections::BTreeSet;
 
@@ -62,21 +63,38 @@ impl Cluster {
         }
     }
 
-    /// Replaces replicas with errant transactions one after another: each only when all others are complete and stay, and
-    /// another one goes on to acknowledge.
-    pub(super) fn leave_seen_errant(&mut self, now: Millis) {
-        if !self.is_open_for_sure(now) {
+    /// Replaces replicas with errant transactions, one after another: first those that do not follow because of them
+    /// (`refused`), which nobody misses; then those that follow.
+    pub(super) fn leave_errant(&mut self, now: Millis, refused: &BTreeSet<MemberId>) {
+        let replaced = |member: &Member| member.leaving.is_some() && !member.is_away();
+        if !self.is_open_for_sure(now) || self.state.members.values().any(replaced) {
             return;
         }
-        let epoch = self.state.epoch;
-        let follows = |id: MemberId| self.observed.get(&id).and_then(|o| o.following(epoch)) == Some(true);
-        let Some(first) = self.state.staying().map(|(id, _)| id).find(|id| self.errant(*id).is_some()) else { return };
-        let whole =
-            self.state.members.values().all(|member| member.joined && !member.resting && member.leaving.is_none());
-        let others = self.state.staying().filter(|(id, _)| *id != first && follows(*id)).count();
-        if whole && others > 0 && self.state.staying().count() >= self.state.spec.size as usize {
-            self.leave(now, &BTreeSet::from([first]), Leaving::Errant);
+        // Another one that is being made a copy may need what is left of this one's time and place; it is done soon.
+        let is_there = |(id, member): (MemberId, &Member)| {
+            refused.contains(&id) || self.state.primary == Some(id) || (member.joined && !member.resting)
+        };
+        if !self.state.staying().all(is_there) {
+            return;
         }
+        let enough = self.state.staying().count() >= self.state.spec.size as usize;
+        let follows = self.state.staying().map(|(id, _)| id).find(|id| self.errant(*id).is_some()).filter(|_| enough);
+        if let Some(next) = refused.first().copied().or(follows) {
+            self.leave(now, &BTreeSet::from([next]), Leaving::Errant);
+        }
+    }
+
+    /// Whether a member that is to be replaced still follows, and no other replica could acknowledge in its stead: it goes
+    /// on until another one can. Without acknowledgements, it is the only other copy.
+    pub(super) fn is_needed(&self, id: MemberId, member: &Member) -> bool {
+        let replaced = matches!(member.leaving, Some(Leaving::Errant | Leaving::Broken));
+        let epoch = self.state.epoch;
+        if !replaced || self.observed.get(&id).and_then(|o| o.following(epoch)) != Some(true) || self.ends(id) {
+            return false;
+        }
+        let others = self.state.staying().filter(|(other, _)| self.state.primary != Some(*other));
+        let complete = others.filter(|(other, _)| self.is_complete_now(self.looked_at, *other)).count();
+        complete < self.state.spec.durability.acks().max(1) as usize
     }
 
     /// What a replica certainly has and the primary certainly lacks.

@@ -1,6 +1,7 @@
 //! What happened to a cluster, for people to read: a log beside the machine, never an input to it.
 
 use super::view::PerSecond;
+use crate::backoff::in_words;
 use crate::{AgentId, Endpoint, Epoch, MemberId, Millis, TaskId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -48,6 +49,28 @@ pub enum EventKind {
         member: MemberId,
         /// Why.
         reason: String,
+    },
+    /// A member has failed before it was a complete copy of the data.
+    LaunchFailed {
+        /// Which member.
+        member: MemberId,
+        /// How.
+        reason: String,
+        /// How many launches have failed in a row.
+        failures: u32,
+        /// In how many milliseconds the next one is made, at the earliest.
+        retry_ms: u64,
+    },
+    /// Members of this cluster failed on an agent, which is used last for a while.
+    AgentFailing {
+        /// Which agent.
+        agent: AgentId,
+        /// How, the last time.
+        reason: String,
+        /// How many have failed there in a row.
+        failures: u32,
+        /// For how many milliseconds no other member of this cluster is launched there.
+        retry_ms: u64,
     },
     /// A member's task has ended; the member is run again on its volume.
     Resting {
@@ -308,6 +331,14 @@ impl fmt::Display for EventKind {
             Self::Launching { member, agent } => write!(f, "member {member} is being launched on {agent}"),
             Self::Running { member, endpoint } => write!(f, "member {member} runs at {endpoint}"),
             Self::Ended { member, reason } => write!(f, "member {member} has ended: {reason}"),
+            Self::LaunchFailed { member, reason, failures, retry_ms } => {
+                let next = in_words(*retry_ms);
+                write!(f, "the launch of member {member} failed ({failures} in a row, next try in {next}): {reason}")
+            }
+            Self::AgentFailing { agent, reason, failures, retry_ms } => {
+                let next = in_words(*retry_ms);
+                write!(f, "agent {agent} is used last ({failures} failed there in a row, next try in {next}): {reason}")
+            }
             Self::Resting { member, reason } => {
                 write!(f, "the task of member {member} has ended, it comes back on its volume: {reason}")
             }

@@ -40,6 +40,7 @@ pub use effect::Effect;
 pub use input::{Input, Placed};
 
 use crate::cluster::event::{Event, EventKind};
+use crate::placement::Avoid;
 use crate::ports::mesos::TaskState;
 use crate::protocol::{MemberTask, Report, ToExecutor};
 use crate::{AgentId, ClusterName, ClusterSpec, Limits, MemberId, Millis, Resources, Revision, SpecError, spec};
@@ -50,6 +51,7 @@ use failover::Election;
 use lag::Marks;
 use observed::Observed;
 use relaunch::Relaunch;
+pub use relaunch::Verdict;
 use silence::{AckWait, Blocked};
 use stall::Stall;
 use state::{Leaving, Member, State};
@@ -146,6 +148,8 @@ pub struct Wanted {
     pub resources: Resources,
     /// Agents and zones that its members are on.
     pub occupied: Vec<(AgentId, Option<String>)>,
+    /// Agents on which members failed lately: they are used last, and some not yet.
+    pub avoid: BTreeMap<AgentId, Avoid>,
 }
 
 /// One MySQL cluster. See the [module's documentation](self).
@@ -343,6 +347,7 @@ impl Cluster {
             first: self.state.next_member,
             resources: self.state.spec.resources,
             occupied: there.map(|m| (m.agent.clone(), m.zone.clone())).collect(),
+            avoid: BTreeMap::new(), // the fleet knows them
         })
     }
 
@@ -504,15 +509,17 @@ impl Cluster {
         let observed = self.observed.entry(id).or_insert_with(|| Box::new(Observed::new(now)));
         if task.is_terminal() {
             let ran = observed.running || observed.report.as_ref().is_some_and(|r| r.role.is_up());
+            let useless = !observed.proven && member.leaving.is_none();
             let failed = matches!(task, TaskState::Failed | TaskState::Finished);
             let reason = if message.is_empty() { format!("{task:?}").to_lowercase() } else { message };
-            if failed && !ran {
-                self.relaunch.failed(now, reason.clone());
-            } else if task == TaskState::Dropped && !ran {
-                self.relaunch.dropped(now, reason.clone());
-            }
             // With the agent, its volumes are gone, too.
-            if task != TaskState::Gone && self.shall_return(now, id, member) {
+            let returns = task != TaskState::Gone && self.shall_return(now, id, member);
+            if failed && useless {
+                self.launch_failed(now, id, &reason);
+            } else if task == TaskState::Dropped && !ran {
+                self.launch_dropped(now, id, &reason);
+            }
+            if returns {
                 return self.rest(now, id, reason);
             }
             return self.forget(now, id, reason, task != TaskState::Gone);
@@ -526,7 +533,6 @@ impl Cluster {
         }
         if task == TaskState::Running && !observed.running {
             observed.running = true;
-            self.relaunch = Relaunch::default();
             let endpoint = member.endpoint.clone();
             self.log(now, EventKind::Running { member: id, endpoint });
         }
@@ -583,7 +589,7 @@ impl Cluster {
     /// How many more members are wanted: never more tasks than wanted plus the one that is being replaced. Those that are
     /// away do not count: when they end is not up to us, and others may have to be replaced before.
     pub(crate) fn missing(&self) -> u32 {
-        if self.state.deleting || self.state.outdated || self.relaunch.waits || self.lacks_data() {
+        if self.state.deleting || self.state.outdated || self.relaunch.waits() || self.lacks_data() {
             return 0;
         }
         let size = self.state.spec.size as usize;
@@ -605,6 +611,7 @@ impl Cluster {
     /// volume is released when there may be one.
     fn forget(&mut self, now: Millis, member: MemberId, reason: String, release: bool) {
         self.observed.remove(&member);
+        self.relaunch.forget(member);
         self.effects.retain(|(_, effect)| effect.member() != Some(member));
         let mut gone = None;
         self.change(|state| gone = state.members.remove(&member));
@@ -636,6 +643,7 @@ impl Cluster {
             }
             let keepsake = self.state.members.get(&member).map_or("", |member| member.keepsake(why));
             self.log(now, EventKind::Leaving { member, reason: format!("{}{keepsake}", why.reason()) });
+            self.note_hopeless(now, member, why);
         }
     }
 

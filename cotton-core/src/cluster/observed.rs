@@ -15,6 +15,8 @@ pub(super) struct Observed {
     /// When the latest report arrived; before the first, when the member came to be known.
     pub(super) heard: Millis,
     pub(super) running: bool,
+    /// Whether its present task was seen to run a healthy, complete copy.
+    pub(super) proven: bool,
     /// Its present task is older than this run of the scheduler.
     pub(super) is_from_record: bool,
     pub(super) unreachable_since: Option<Millis>,
@@ -61,6 +63,7 @@ impl Observed {
             report: None,
             heard: now,
             running: false,
+            proven: false,
             is_from_record: false,
             unreachable_since: None,
             leaving_since: None,

@@ -21,6 +21,7 @@ impl Cluster {
         }
         self.reconcile_primary(now);
         self.reconcile_joining(now);
+        self.note_successes(now);
         self.reconcile_ackers(now);
         self.reconcile_size(now);
         self.release_surplus(now);
@@ -58,8 +59,17 @@ impl Cluster {
 
     /// Whether a member was away and is given up, but no other has taken its place yet: its copy of the data may be needed.
     pub(super) fn is_spared(&self, id: MemberId, member: &Member) -> bool {
-        let ends = self.is_detached(id) || self.observed.get(&id).is_some_and(|observed| observed.killed_at.is_some());
-        member.is_away() && member.joined && !ends && !self.can_spare_data(self.looked_at)
+        member.is_away() && member.joined && !self.ends(id) && !self.can_spare_data(self.looked_at)
+    }
+
+    /// Whether a member that is to leave stays what it is for now.
+    pub(super) fn is_held(&self, id: MemberId, member: &Member) -> bool {
+        self.is_spared(id, member) || self.is_needed(id, member)
+    }
+
+    /// Whether the end of a member was begun.
+    pub(super) fn ends(&self, id: MemberId) -> bool {
+        self.is_detached(id) || self.observed.get(&id).is_some_and(|observed| observed.killed_at.is_some())
     }
 
     /// Whether a member was told to stop receiving, after which it follows nobody in this epoch.
@@ -101,7 +111,7 @@ impl Cluster {
         let open = self.is_open_for_sure(now);
         let (mut errant, mut unstable) = (BTreeSet::new(), BTreeSet::new());
         let mut detached = BTreeSet::new();
-        let (mut unreachable, mut stuck) = (BTreeSet::new(), BTreeSet::new());
+        let (mut unreachable, mut stuck, mut hopeless) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         let mut wake = None;
         for (id, _) in self.state.staying().filter(|(id, m)| Some(*id) != primary && !m.resting) {
             let Some(observed) = self.observed.get(&id) else { continue };
@@ -112,6 +122,8 @@ impl Cluster {
             let errant_now = observed.report_in(self.state.epoch).and_then(|r| r.trouble.as_ref());
             if open && matches!(errant_now, Some(Trouble::Errant { .. })) {
                 errant.insert(id);
+            } else if let Some(why) = self.why_hopeless(id).filter(|_| open || !self.state.opened) {
+                hopeless.push((id, why));
             } else if open && matches!(observed.trouble(), Some(Trouble::Unstable { .. })) {
                 unstable.insert((id, Leaving::Unstable));
             } else if open && matches!(observed.trouble(), Some(Trouble::Broken { .. })) {
@@ -138,11 +150,13 @@ impl Cluster {
         }
         self.timeout = crate::time::earliest(self.timeout, wake);
         self.leave(now, &detached, Leaving::Unreachable);
-        self.leave(now, &errant, Leaving::Errant);
+        self.leave_errant(now, &errant);
         self.leave_one_by_one(now, &unstable);
-        self.leave_seen_errant(now);
         self.leave_unreachable(now, &unreachable);
         self.leave(now, &stuck, Leaving::Stuck);
+        for (id, why) in hopeless {
+            self.leave(now, &BTreeSet::from([id]), why);
+        }
         // While there is no primary, every copy may be needed: scaling down waits.
         let surplus = self.state.staying().count().saturating_sub(self.state.spec.size as usize);
         if surplus > 0 && (open || !self.state.opened) {
@@ -219,7 +233,7 @@ impl Cluster {
         if self.state.outdated {
             return;
         }
-        let leaving = self.state.members.iter().filter(|(id, m)| m.leaving.is_some() && !self.is_spared(**id, m));
+        let leaving = self.state.members.iter().filter(|(id, m)| m.leaving.is_some() && !self.is_held(**id, m));
         let leaving: Vec<MemberId> = leaving.map(|(id, _)| *id).collect();
         for id in leaving {
             let Some(observed) = self.observed.get_mut(&id) else { continue };

@@ -203,7 +203,7 @@ pub enum Leaving {
     Broken,
     /// Its agent could not be reached for too long.
     Unreachable,
-    /// It did not start in time.
+    /// It did not start in time, or never got a copy of the data.
     Stuck,
     /// Its volume has not been offered for too long.
     Missing,
@@ -217,9 +217,15 @@ impl Member {
         matches!(self.leaving, Some(Leaving::Unreachable | Leaving::Missing))
     }
 
+    /// Whether it ever had a complete copy of the data, applied or only received.
+    pub const fn may_hold_data(&self) -> bool {
+        self.joined || self.received.is_some()
+    }
+
     /// What becomes of its data when it leaves for this reason, as far as that is worth saying.
     pub const fn keepsake(&self, why: Leaving) -> &'static str {
         match (why, self.volume) {
+            (Leaving::Errant | Leaving::Unstable | Leaving::Broken, _) if !self.may_hold_data() => "",
             (Leaving::Errant | Leaving::Unstable | Leaving::Broken, false) => "; its data is kept in its sandbox",
             (Leaving::Errant | Leaving::Unstable | Leaving::Broken, true) => "; its volume is kept",
             (
@@ -240,7 +246,7 @@ impl Leaving {
             Self::Broken => "it cannot apply what the primary sends",
             Self::Unreachable => "its agent could not be reached for too long",
             Self::Missing => "its volume has not been offered for too long",
-            Self::Stuck => "it did not start in time",
+            Self::Stuck => "it did not get ready",
             Self::Deleted => "the cluster is being deleted",
         }
     }

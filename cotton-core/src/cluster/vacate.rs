@@ -2,6 +2,7 @@
 //! fail; and whether a cluster can do without an agent.
 
 use super::{Cluster, Effect};
+use crate::backoff::Pauses;
 use crate::protocol::{MemberRole, ToExecutor, Trouble};
 use crate::{AgentId, MemberId, Millis};
 use std::collections::{BTreeMap, BTreeSet};
@@ -89,9 +90,9 @@ impl Cluster {
 
     /// After an attempt that failed, the next one that nobody asks for comes later each time.
     pub(super) fn pause_switchovers(&mut self, now: Millis) {
-        let doubled = self.pause.first_ms.saturating_mul(1 << self.pause.failures.min(10));
         self.pause.failures += 1;
-        self.pause.until = now.after(doubled.min(PAUSE_MS_MAX));
+        let pauses = Pauses { first_ms: self.pause.first_ms, max_ms: PAUSE_MS_MAX };
+        self.pause.until = now.after(pauses.after(self.pause.failures));
     }
 
     /// Why the primary should hand over without being asked to, in words as well, and how long to wait before the next

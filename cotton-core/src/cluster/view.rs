@@ -1,5 +1,6 @@
 //! What people and programs may see of a cluster: a snapshot, made on request, that decides nothing.
 
+use crate::backoff::in_words;
 use crate::cluster::event::Timeline;
 use crate::{AgentId, ClusterName, Durability, Endpoint, Epoch, MemberId, Preference, Resources, TaskId};
 use serde::{Deserialize, Serialize};
@@ -208,6 +209,42 @@ impl SwitchoverView {
     }
 }
 
+/// Something that has failed and is tried again, after longer and longer pauses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RetryView {
+    /// `launch` of a new member, `return` of a member to its volume, `copy` of the data to a member, or `agent`: members of
+    /// this cluster failed there, and it is used last.
+    pub what: &'static str,
+    /// Which member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member: Option<MemberId>,
+    /// Where it failed the last time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentId>,
+    /// How often it has failed in a row.
+    pub failures: u32,
+    /// In how many milliseconds it is tried again, at the earliest.
+    pub in_ms: u64,
+    /// How it failed the last time.
+    pub reason: String,
+}
+
+impl std::fmt::Display for RetryView {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { what, member, agent, failures, in_ms, reason } = self;
+        match (*what, member) {
+            ("launch", _) => f.write_str("the launch of a member has failed")?,
+            (_, Some(member)) => write!(f, "the {what} of member {member} has failed")?,
+            (_, None) => f.write_str("members have failed")?,
+        }
+        if let Some(agent) = agent {
+            write!(f, " on agent {agent}")?;
+        }
+        let times = if *failures == 1 { String::new() } else { format!(" {failures} times in a row") };
+        write!(f, "{times}; the next try is in {}: {reason}", in_words(*in_ms))
+    }
+}
+
 /// An offer that is not used for a member that is wanted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RefusedOffer {
@@ -232,6 +269,9 @@ pub struct ClusterView {
     pub status: ClusterStatus,
     /// Why it is not healthy; empty when it is.
     pub reasons: Vec<Reason>,
+    /// What has failed and is tried again later.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub retries: Vec<RetryView>,
     /// Offers of the latest rounds that were not used for it while it wants a member, at most
     /// [`REFUSALS_KEPT`](crate::placement::REFUSALS_KEPT).
     pub refusals: Vec<RefusedOffer>,

@@ -26,11 +26,18 @@ impl Cluster {
     /// The member that shall be run again on this volume, if it is one of a member that rests.
     pub fn returning(&self, volume: &VolumeId) -> Option<MemberId> {
         let (cluster, id) = volume.parse().ok()?;
-        if cluster != *self.name() || self.state.deleting || self.relaunch.waits {
+        if cluster != *self.name() || self.state.deleting || self.relaunch.is_held(id) {
             return None;
         }
         let member = self.state.members.get(&id)?;
-        (member.resting && (member.leaving.is_none() || self.is_spared(id, member))).then_some(id)
+        (member.resting && self.may_return(id, member)).then_some(id)
+    }
+
+    /// Whether a resting member is to be run again. While there is no primary, also one that is to leave: the election may
+    /// wait for what it has.
+    fn may_return(&self, id: MemberId, member: &Member) -> bool {
+        let needed = self.state.opened && self.state.primary.is_none();
+        member.leaving.is_none() || needed || self.is_spared(id, member)
     }
 
     /// Runs a resting member again, where its volume is; its launch comes out as an effect once that is durable.
@@ -59,7 +66,8 @@ impl Cluster {
 
     /// A member that had a volume is gone: releases that, or keeps it while it may hold what nobody else has.
     pub(super) fn let_go_of_volume(&mut self, id: MemberId, gone: &Member) {
-        let suspicious = matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable | Leaving::Broken));
+        let suspicious =
+            gone.may_hold_data() && matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable | Leaving::Broken));
         // One that probably holds nothing else does not push out one that certainly does.
         let doubtful = self.state.kept.len() < KEPT_MAX && self.is_uncompared(gone);
         if self.state.deleting || !(suspicious || doubtful) {
@@ -103,10 +111,13 @@ impl Cluster {
 
     /// How many members wait to be run again.
     pub(crate) fn returning_count(&self) -> u32 {
-        if self.state.deleting || self.relaunch.waits {
+        if self.state.deleting {
             return 0;
         }
-        let resting = self.state.staying().filter(|(_, member)| member.resting).count();
+        let returns = |(id, member): &(&MemberId, &Member)| {
+            member.resting && !self.relaunch.is_held(**id) && self.may_return(**id, member)
+        };
+        let resting = self.state.members.iter().filter(returns).count();
         u32::try_from(resting).unwrap_or(u32::MAX)
     }
 

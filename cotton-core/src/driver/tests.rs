@@ -193,6 +193,8 @@ impl Bench {
             asked_to_leave: false,
             server_version: String::new(),
             trouble: None,
+            failed_copies: 0,
+            next_copy_ms: None,
         };
         self.mesos.tell(MesosEvent::Message { task: task(text), data: protocol::encode(&report).into() });
     }

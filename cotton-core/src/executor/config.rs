@@ -24,6 +24,10 @@ pub struct ExecutorConfig {
     pub retry_ms_max: u64,
     /// Pause before a refusal that will hardly change by itself (errant, incomplete) is checked again.
     pub recheck_ms: u64,
+    /// Pause after the first copy of the data that failed; doubles with each further one in a row.
+    pub copy_pause_ms_min: u64,
+    /// Longest pause between two copies.
+    pub copy_pause_ms_max: u64,
     /// So many unplanned starts of the server within [`Self::restart_window_ms`]; one more, and the member is reported
     /// as unstable, and rests before each further start. A server that never ran at all is then given up.
     pub restarts_max: usize,
@@ -65,6 +69,8 @@ impl Default for ExecutorConfig {
             retry_ms_min: 50,
             retry_ms_max: 2_000,
             recheck_ms: 10_000,
+            copy_pause_ms_min: 1_000,
+            copy_pause_ms_max: 60_000,
             restarts_max: 5,
             restart_window_ms: 600_000,
             restart_pause_ms: 100,

@@ -213,18 +213,17 @@ impl Executor {
             (Operation::Start { boot, .. }, Outcome::Started(Started { kept })) => self.on_up(*boot, kept),
             (Operation::Provision, Outcome::Failed(failure)) => self.on_start_failed(failure, false),
             (Operation::Start { replaced, .. }, Outcome::Failed(failure)) => self.on_start_failed(failure, *replaced),
-            (Operation::CopyFrom { boot, .. }, Outcome::Done) => {
-                self.copies += 1;
+            (Operation::CopyFrom { boot, donor, .. }, Outcome::Done) => {
+                self.copies.made(donor);
                 self.history_missing = None;
                 self.on_up(*boot, false);
             }
             (Operation::CopyFrom { donor, .. }, Outcome::Failed(failure)) => {
-                self.copies += 1;
+                self.copies.failed(self.now, donor, &failure.detail, &self.config);
                 self.server.on_data_lost();
                 self.change(|state| state.kept_since = None);
-                let detail = format!("copy from {donor}: {}", failure.detail);
                 self.history_missing = None;
-                self.goal_trouble = Some(Trouble::HistoryMissing { detail });
+                self.goal_trouble = Some(self.why_no_copy(failure.detail));
                 self.retry.failed(self.now, &self.config);
             }
             (Operation::Stop { .. }, Outcome::Done | Outcome::Failed(_)) => {
@@ -355,7 +354,8 @@ impl Executor {
             (Operation::Follow { .. }, Outcome::Followed(Followed::HistoryMissing(detail))) => {
                 self.server.attached = running.attached;
                 self.history_missing = Some(detail.clone());
-                Some(Trouble::HistoryMissing { detail })
+                self.copies.history_missing(self.now, &self.config);
+                Some(self.why_no_copy(detail))
             }
             (operation, Outcome::Failed(failure)) => {
                 let detail = format!("{}: {}", operation.name(), failure.detail);
@@ -381,6 +381,11 @@ impl Executor {
             }
         }
         self.goal_trouble = trouble;
+    }
+
+    /// That a copy is needed, or what keeps it from being made, which matters more.
+    fn why_no_copy(&self, detail: String) -> Trouble {
+        Trouble::HistoryMissing { detail: self.copies.reason().map_or(detail, str::to_owned) }
     }
 
     fn on_probed(&mut self, id: CallId, result: Result<ServerStatus, Failure>) {
@@ -452,6 +457,7 @@ impl Executor {
                 }
                 self.goal_trouble.get_or_insert(Trouble::Failing { detail });
             } else if *connected && !self.applier.is_broken(self.now, &self.config) {
+                self.copies.succeeded();
                 self.forget_trouble();
             } else if let Some(pause) = ATTACH_PROBES_MS.get(self.attach_probes as usize + 1) {
                 self.attach_probes += 1;

@@ -53,7 +53,7 @@ use crate::{Millis, Revision, TaskId};
 use ending::{Ending, Farewell};
 use lease::Lease;
 use report::Reports;
-use retry::{Applier, Restarts, Retry};
+use retry::{Applier, Copies, Restarts, Retry};
 use server::{Gate, Server, Standing};
 use std::collections::VecDeque;
 
@@ -103,8 +103,7 @@ pub struct Executor {
     retry: Retry,
     restarts: Restarts,
     applier: Applier,
-    /// Copies that failed or did not help, for the choice of the next donor.
-    copies: usize,
+    copies: Copies,
     /// What the primary's binary logs lack; the next step is a copy.
     history_missing: Option<String>,
 
@@ -224,7 +223,7 @@ impl Executor {
             retry: Retry::default(),
             restarts: Restarts::default(),
             applier: Applier::default(),
-            copies: 0,
+            copies: Copies::default(),
             history_missing: None,
             calls: 0,
             running: None,

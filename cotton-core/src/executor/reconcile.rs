@@ -207,9 +207,12 @@ impl Executor {
             return;
         }
         if self.history_missing.is_some() {
-            if let Some(donor) = donors.get(self.copies % donors.len().max(1)) {
+            if let Some(donor) = self.copies.donor(donors) {
                 let boot = self.server.boot + 1;
-                return self.obey_by(Operation::CopyFrom { epoch, donor: donor.clone(), boot });
+                if self.has_come(self.copies.not_before()) {
+                    self.obey_by(Operation::CopyFrom { epoch, donor: donor.clone(), boot });
+                }
+                return;
             }
             self.history_missing = None;
             self.retry.failed(self.now, &self.config);

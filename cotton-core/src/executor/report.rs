@@ -151,6 +151,8 @@ impl Executor {
             asked_to_leave: headline.asked_to_leave,
             server_version: self.server.version().to_owned(),
             trouble: headline.trouble.clone(),
+            failed_copies: self.copies.failures(),
+            next_copy_ms: (self.copies.failures() > 0).then(|| self.copies.not_before().since(self.now)),
         }
     }
 

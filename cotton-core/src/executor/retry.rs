@@ -1,41 +1,105 @@
 //! When to try again.
 
 use super::config::ExecutorConfig;
-use crate::Millis;
+use crate::backoff::{Backoff, Pauses, in_words};
+use crate::{Endpoint, Millis};
 use std::collections::VecDeque;
 
 /// Pauses between the attempts at one goal: doubling, bounded, forgotten on success.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Retry {
-    failures: u32,
-    not_before: Millis,
-}
+pub(super) struct Retry(Backoff);
 
 impl Retry {
     pub(super) fn failed(&mut self, now: Millis, config: &ExecutorConfig) {
-        let pause = doubled(config.retry_ms_min, self.failures).min(config.retry_ms_max);
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = now.after(pause);
+        self.0.failed(now, Pauses { first_ms: config.retry_ms_min, max_ms: config.retry_ms_max });
     }
 
     /// Failed in a way that something else than waiting will mend.
     pub(super) const fn counted(&mut self) {
-        self.failures = self.failures.saturating_add(1);
+        self.0.count();
     }
 
     /// Failed in a way that time alone will hardly change.
-    pub(super) fn refused(&mut self, now: Millis, config: &ExecutorConfig) {
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = now.after(config.recheck_ms);
+    pub(super) const fn refused(&mut self, now: Millis, config: &ExecutorConfig) {
+        self.0.count();
+        self.0.pause(now, config.recheck_ms);
     }
 
     pub(super) const fn failures(&self) -> u32 {
-        self.failures
+        self.0.failures()
     }
 
     /// The earliest next attempt.
     pub(super) const fn not_before(&self) -> Millis {
-        self.not_before
+        self.0.until()
+    }
+}
+
+/// Copies of the data that failed or did not help. Survives new orders: a copy fails for reasons that an election does not
+/// mend. Forgotten once the member is connected to its primary.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    backoff: Backoff,
+    /// Attempts in this incarnation: the donors take turns.
+    attempts: usize,
+    /// Why the last one failed.
+    reason: Option<String>,
+    /// The donor of a finished copy that has not been followed on yet.
+    unproven: Option<Endpoint>,
+}
+
+impl Copies {
+    /// Who gives the next copy.
+    pub(super) fn donor<'a>(&self, donors: &'a [Endpoint]) -> Option<&'a Endpoint> {
+        donors.get(self.attempts % donors.len().max(1))
+    }
+
+    /// The earliest next attempt.
+    pub(super) const fn not_before(&self) -> Millis {
+        self.backoff.until()
+    }
+
+    /// A copy was made, and will show whether it helps.
+    pub(super) fn made(&mut self, donor: &Endpoint) {
+        self.attempts += 1;
+        self.unproven = Some(donor.clone());
+    }
+
+    /// A copy failed.
+    pub(super) fn failed(&mut self, now: Millis, donor: &Endpoint, detail: &str, config: &ExecutorConfig) {
+        self.attempts += 1;
+        self.note(now, donor, detail, config);
+    }
+
+    /// The primary's logs do not reach back to what this member has: whatever copy it has did not help.
+    pub(super) fn history_missing(&mut self, now: Millis, config: &ExecutorConfig) {
+        if let Some(donor) = self.unproven.take() {
+            self.note(now, &donor, "it is older than the primary's binary logs", config);
+        }
+    }
+
+    /// The member follows.
+    pub(super) fn succeeded(&mut self) {
+        (self.backoff, self.reason, self.unproven) = (Backoff::default(), None, None);
+    }
+
+    /// Failures in a row.
+    pub(super) const fn failures(&self) -> u32 {
+        self.backoff.failures()
+    }
+
+    /// Why the last one failed, and when the next is made.
+    pub(super) fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    fn note(&mut self, now: Millis, donor: &Endpoint, detail: &str, config: &ExecutorConfig) {
+        let pauses = Pauses { first_ms: config.copy_pause_ms_min, max_ms: config.copy_pause_ms_max };
+        let pause = in_words(self.backoff.failed(now, pauses));
+        let failures = self.backoff.failures();
+        self.reason = Some(format!(
+            "copy from {donor} failed ({failures} failed in a row, the next one is made after {pause}): {detail}"
+        ));
     }
 }
 
@@ -60,8 +124,8 @@ impl Restarts {
         }
         let earlier = u32::try_from(self.at.len()).unwrap_or(u32::MAX);
         self.at.push_back(now);
-        let pause = earlier.checked_sub(1).map_or(0, |n| doubled(config.restart_pause_ms, n));
-        self.not_before = now.after(pause);
+        let pauses = Pauses { first_ms: config.restart_pause_ms, max_ms: config.restart_rest_ms };
+        self.not_before = now.after(pauses.after(earlier));
         true
     }
 
@@ -97,10 +161,6 @@ impl Applier {
         let recent = |at: &&Millis| now.since(**at) < config.applier_window_ms;
         self.failed_at.iter().filter(recent).count() >= config.applier_failures_max
     }
-}
-
-fn doubled(ms: u64, times: u32) -> u64 {
-    ms.saturating_mul(1 << times.min(20))
 }
 
 #[cfg(test)]

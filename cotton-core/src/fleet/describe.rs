@@ -3,7 +3,7 @@
 use super::Fleet;
 use crate::cluster::Cluster;
 use crate::cluster::explain::Explanation;
-use crate::{ClusterName, ClusterView, FrameworkId, Millis, Reason, Resources};
+use crate::{ClusterName, ClusterView, FrameworkId, Millis, Reason, Resources, RetryView};
 use std::collections::BTreeSet;
 
 /// Counters that only grow, with Apache Cotton's names.
@@ -52,6 +52,15 @@ impl Fleet {
         let mut view = slot.cluster.view(now);
         let refusals = slot.refused.iter().filter(|_| slot.wanting).flat_map(|refused| &refused.refusals);
         view.refusals = refusals.map(Into::into).collect();
+        let failing = self.failing.of(now, name).into_iter();
+        view.retries.extend(failing.map(|(agent, failures, in_ms, reason)| RetryView {
+            what: "agent",
+            member: None,
+            agent: Some(agent.clone()),
+            failures,
+            in_ms,
+            reason: reason.to_owned(),
+        }));
         if let Some(refused) = slot.refused.as_ref().filter(|_| slot.wanting) {
             view.reasons.push(Reason { code: "not_placed", member: None, text: refused.to_string() });
         }

@@ -8,6 +8,7 @@ mod adoption;
 mod command;
 mod describe;
 mod effect;
+mod failing;
 mod maintenance;
 mod news;
 mod offers;
@@ -23,13 +24,14 @@ pub use effect::{Checkpoint, Effect, Record};
 pub use unknown::{UnknownTask, WhyUnknown};
 
 use crate::cluster::state::{Member, State};
-use crate::cluster::{self, Cluster, Timing};
+use crate::cluster::{self, Cluster, Timing, Verdict};
 use crate::placement::{PlacementPolicy, Spread};
 use crate::ports::mesos::{Launch, MesosCall, MesosEvent, Storage};
 use crate::ports::state_store::StateKey;
 use crate::protocol;
-use crate::{ClusterName, EventKind, Limits, MemberId, Millis, Resources, Revision, TaskId, VolumeId};
+use crate::{AgentId, ClusterName, EventKind, Limits, MemberId, Millis, Resources, Revision, TaskId, VolumeId};
 use accept::{Accepts, Gathered};
+use failing::Failing;
 use maintenance::Maintenance;
 use offers::OfferFlow;
 use reconciliation::Reconciliation;
@@ -106,6 +108,7 @@ pub struct Fleet {
     accepts: Accepts,
     flow: OfferFlow,
     releasing: Releasing,
+    failing: Failing,
     maintenance: Maintenance,
     reconciliation: Reconciliation,
     counters: Counters,
@@ -150,6 +153,7 @@ impl Fleet {
             accepts: Accepts::default(),
             flow: OfferFlow::default(),
             releasing: Releasing::default(),
+            failing: Failing::default(),
             maintenance,
             reconciliation: Reconciliation::default(),
             counters: Counters::default(),
@@ -356,6 +360,8 @@ impl Fleet {
             self.wanting.remove(&(order, name.clone()));
             (slot.refused, slot.cannot_return) = (None, None);
         }
+        let verdicts: Vec<_> = std::iter::from_fn(|| slot.cluster.poll_verdict()).collect();
+        let epoch = slot.cluster.state().epoch;
         if slot.has_work() {
             self.to_run.insert(name.clone());
         }
@@ -365,7 +371,22 @@ impl Fleet {
         if fewer {
             self.cancel_forgotten(name);
         }
+        for (agent, verdict) in verdicts {
+            self.judge_agent(name, epoch, agent, verdict);
+        }
         self.judge_unknown(self.now, name);
+    }
+
+    /// Takes note of how an agent has served a cluster.
+    fn judge_agent(&mut self, name: &ClusterName, epoch: crate::Epoch, agent: AgentId, verdict: Verdict) {
+        match verdict {
+            Verdict::Works => self.failing.works(&agent, name),
+            Verdict::Failed(reason) => {
+                let (failures, retry_ms) = self.failing.failed(self.now, &agent, name, reason.clone());
+                let kind = EventKind::AgentFailing { agent, reason, failures, retry_ms };
+                self.calls.push_back(Effect::Log(name.clone(), crate::Event { at: self.now, epoch, kind }));
+            }
+        }
     }
 
     /// What was forgotten before its launch was durable never has one; its offer must not wait for that.
@@ -390,6 +411,7 @@ impl Fleet {
         }
         self.to_run.remove(name);
         self.to_save.remove(name);
+        self.failing.forget_cluster(name);
         self.calls.extend(slot.acknowledgements().map(Effect::Mesos));
         let event = crate::Event { at: now, epoch, kind: EventKind::Deleted };
         self.calls.push_back(Effect::Log(name.clone(), event));

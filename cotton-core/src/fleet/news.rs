@@ -24,7 +24,10 @@ impl Fleet {
             }
             MesosEvent::Offers(offers) => self.on_offers(now, offers),
             MesosEvent::Volume { volume, outcome } => self.on_volume(now, &volume, outcome),
-            MesosEvent::AgentLost(agent) => self.end_maintenance(now, &agent), // the tasks' own states follow
+            MesosEvent::AgentLost(agent) => {
+                self.failing.forget_agent(&agent);
+                self.end_maintenance(now, &agent); // the tasks' own states follow
+            }
             MesosEvent::Maintenance { id, agent, starts_in_ms } => self.on_maintenance(now, id, &agent, starts_in_ms),
             // Every question is answered at once, so none is open.
             MesosEvent::Rescinded(_) | MesosEvent::MaintenanceRescinded(_) => {}

@@ -88,7 +88,11 @@ impl Fleet {
             self.decline(offers.iter().map(|offer| offer.id.clone()).collect());
             return self.ask_for_offers(now);
         }
-        let wanting = self.wanting.iter().filter_map(|(_, name)| Some((name, self.slots.get(name)?.cluster.wanted()?)));
+        let wanted_by = |name| {
+            let wanted = self.slots.get(name)?.cluster.wanted()?;
+            Some((name, Wanted { avoid: self.failing.avoided(now, name), ..wanted }))
+        };
+        let wanting = self.wanting.iter().filter_map(|(_, name)| wanted_by(name));
         let wanted: Vec<(&ClusterName, Wanted)> = wanting.collect();
         let wants: Vec<Want<'_>> = wanted.iter().map(|(cluster, wanted)| Want { cluster, wanted }).collect();
         let plan = self.config.placement.place(&wants, &offers);

@@ -8,7 +8,7 @@
 mod plan;
 mod spread;
 
-pub use plan::{Assignment, OfferRefusal, Plan, PlanError, REFUSALS_KEPT, Refusal, Tally, Unplaced};
+pub use plan::{Assignment, Avoid, OfferRefusal, Plan, PlanError, REFUSALS_KEPT, Refusal, Tally, Unplaced};
 pub(crate) use spread::MAINTENANCE_AHEAD_MS;
 pub use spread::Spread;
 

@@ -1,6 +1,7 @@
 //! What a placement policy answers: launches, unused offers, and a reason for every refusal.
 
 use super::Want;
+use crate::backoff::in_words;
 use crate::cluster::{Placed, Wanted};
 use crate::ports::mesos::Offer;
 use crate::resources::MIB;
@@ -33,6 +34,15 @@ pub struct Assignment {
     pub place: Placed,
 }
 
+/// That members failed on an agent lately.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Avoid {
+    /// In how many milliseconds it may be used again; if at once, then still after all others.
+    pub in_ms: u64,
+    /// How the last one failed.
+    pub reason: String,
+}
+
 /// Why an offer was not used for a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -55,6 +65,8 @@ pub enum Refusal {
         /// In how many milliseconds.
         in_ms: u64,
     },
+    /// A member of the cluster failed on this agent, and the pause after that is not over.
+    Failing(Avoid),
     /// A rule of another policy, in its own words.
     Rule(String),
 }
@@ -85,6 +97,8 @@ pub struct Tally {
     pub ports: u32,
     /// On agents that are about to be taken down.
     pub maintenance: u32,
+    /// On agents where members failed lately.
+    pub failing: u32,
     /// By a rule of another policy.
     pub rule: u32,
 }
@@ -223,6 +237,7 @@ impl Unplaced {
             Refusal::Lacks { kind: ResourceKind::Disk, .. } => &mut self.tally.disk,
             Refusal::NoPort => &mut self.tally.ports,
             Refusal::Maintenance { .. } => &mut self.tally.maintenance,
+            Refusal::Failing(_) => &mut self.tally.failing,
             Refusal::Rule(_) => &mut self.tally.rule,
         };
         *count += 1;
@@ -238,13 +253,13 @@ impl Unplaced {
 impl Tally {
     /// All refusals.
     pub const fn total(&self) -> u32 {
-        self.agent_taken + self.cpus + self.mem + self.disk + self.ports + self.maintenance + self.rule
+        self.agent_taken + self.cpus + self.mem + self.disk + self.ports + self.maintenance + self.failing + self.rule
     }
 }
 
 impl Refusal {
     /// A name for programs: `agent_taken`, `too_little_cpus`, `too_little_mem`, `too_little_disk`, `no_port`,
-    /// `maintenance` or `rule`.
+    /// `maintenance`, `failing` or `rule`.
     pub const fn code(&self) -> &'static str {
         match self {
             Self::AgentTaken => "agent_taken",
@@ -253,6 +268,7 @@ impl Refusal {
             Self::Lacks { kind: ResourceKind::Disk, .. } => "too_little_disk",
             Self::NoPort => "no_port",
             Self::Maintenance { .. } => "maintenance",
+            Self::Failing(_) => "failing",
             Self::Rule(_) => "rule",
         }
     }
@@ -282,6 +298,9 @@ impl fmt::Display for Refusal {
             Self::Maintenance { in_ms: 0 } => f.write_str("agent is to be taken down for maintenance now"),
             Self::Maintenance { in_ms } => {
                 write!(f, "agent is to be taken down for maintenance within {} minutes", in_ms / 60_000 + 1)
+            }
+            Self::Failing(Avoid { in_ms, reason }) => {
+                write!(f, "a member failed on this agent, it is tried again in {}: {reason}", in_words(*in_ms))
             }
             Self::Rule(rule) => f.write_str(rule),
         }
@@ -319,6 +338,7 @@ impl fmt::Display for Unplaced {
             (tally.agent_taken, "on agents that already hold a member"),
             (tally.ports, "without a free port"),
             (tally.maintenance, "on agents that are about to be taken down"),
+            (tally.failing, "on agents where a member has just failed"),
             (tally.rule, "refused by rule"),
         ];
         for (offers, what) in others.into_iter().filter(|(offers, _)| *offers > 0) {

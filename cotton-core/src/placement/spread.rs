@@ -1,5 +1,5 @@
 //! The default policy: first come, first served between clusters; the roomiest agent first, so that load is balanced;
-//! one member of a cluster per agent, always; different zones while there are enough.
+//! one member of a cluster per agent, always; different zones while there are enough; agents on which members failed last.
 //!
 //! Offers are kept in order of the room that is left, per zone, and zones in order of their roomiest offer. So a member
 //! costs a few steps in an ordered set, not a look at every offer. What did not fit anywhere is remembered: room only
@@ -24,9 +24,10 @@ pub(crate) const MAINTENANCE_AHEAD_MS: u64 = 3_600_000;
 /// ```
 /// use cotton_core::cluster::Wanted;
 /// use cotton_core::placement::{PlacementPolicy, Spread, Want};
+/// use std::collections::BTreeMap;
 /// use cotton_core::{ClusterName, MemberId, Resources};
 /// let cluster: ClusterName = "orders".parse()?;
-/// let wanted = Wanted { count: 3, first: MemberId(0), resources: Resources::DEFAULT, occupied: vec![] };
+/// let wanted = Wanted { count: 3, first: MemberId(0), resources: Resources::DEFAULT, occupied: vec![], avoid: BTreeMap::new() };
 /// let plan = Spread::default().place(&[Want { cluster: &cluster, wanted: &wanted }], &[]);
 /// assert_eq!(
 ///     plan.unplaced[0].to_string(),
@@ -74,6 +75,9 @@ struct Board<'a> {
     zone_index: BTreeMap<Option<&'a str>, usize>,
     /// By agent: the last cluster served that has a member there, as its number in the order of serving.
     holds: Vec<usize>,
+    /// By agent: the last cluster served that takes it only if no other will do, and the last that does not take it yet.
+    last: Vec<usize>,
+    refused: Vec<usize>,
     serving: usize,
     /// The largest amounts offered at all, against which room is measured.
     scale: Resources,
@@ -114,6 +118,8 @@ impl<'a> Board<'a> {
             agent_index: BTreeMap::new(),
             zone_index: BTreeMap::new(),
             holds: Vec::new(),
+            last: Vec::new(),
+            refused: Vec::new(),
             serving: 0,
             scale,
             hopeless: Vec::new(),
@@ -133,6 +139,7 @@ impl<'a> Board<'a> {
             board.open(index);
         }
         board.holds = vec![0; board.agent_index.len()];
+        (board.last, board.refused) = (board.holds.clone(), board.holds.clone());
         board
     }
 
@@ -148,9 +155,19 @@ impl<'a> Board<'a> {
                 self.zones[*zone].members += 1;
             }
         }
+        let mut some_last = false;
+        for (agent, avoid) in &want.wanted.avoid {
+            if let Some(agent) = self.agent_index.get(agent) {
+                let marks = if avoid.in_ms > 0 { &mut self.refused } else { &mut self.last };
+                marks[*agent] = self.serving;
+                some_last |= avoid.in_ms == 0;
+            }
+        }
         let count = want.wanted.count;
         for placed in 0..count {
-            let Some(index) = self.find(&want.wanted.resources) else {
+            let size = &want.wanted.resources;
+            let found = self.find(size, false).or_else(|| some_last.then(|| self.find(size, true)).flatten());
+            let Some(index) = found else {
                 return Some(self.explain(want, count - placed));
             };
             self.put(index, want, MemberId(want.wanted.first.0.saturating_add(u64::from(placed))));
@@ -158,8 +175,9 @@ impl<'a> Board<'a> {
         None
     }
 
-    /// The best offer for one more member: in the zone with fewest members, and there the one with most room.
-    fn find(&mut self, size: &Resources) -> Option<usize> {
+    /// The best offer for one more member: in the zone with fewest members, and there the one with most room. Agents that
+    /// come last are looked at only in the `last` resort.
+    fn find(&mut self, size: &Resources, last: bool) -> Option<usize> {
         if self.scale.lacks(size).is_some() || self.hopeless.iter().any(|smaller| size.lacks(smaller).is_none()) {
             return None;
         }
@@ -168,7 +186,7 @@ impl<'a> Board<'a> {
         for &(room, zone) in &self.order {
             match self.zones[zone].members {
                 0 => {
-                    let found = self.find_in(zone, size, &mut held);
+                    let found = self.find_in(zone, size, last, &mut held);
                     if found.is_some() {
                         return found;
                     }
@@ -177,19 +195,21 @@ impl<'a> Board<'a> {
             }
         }
         used.sort_unstable();
-        let found = used.into_iter().find_map(|(_, _, zone)| self.find_in(zone, size, &mut held));
-        // It would have fitted somewhere but for this cluster's own members: no reason to give up for others.
+        let found = used.into_iter().find_map(|(_, _, zone)| self.find_in(zone, size, last, &mut held));
+        // It would have fitted somewhere but for this cluster's own members or failures: no reason to give up for others.
         if found.is_none() && !held && self.hopeless.len() < HOPELESS_MAX {
             self.hopeless.push(*size);
         }
         found
     }
 
-    fn find_in(&self, zone: usize, size: &Resources, held: &mut bool) -> Option<usize> {
+    fn find_in(&self, zone: usize, size: &Resources, last: bool, held: &mut bool) -> Option<usize> {
         let mut fitting =
             self.zones[zone].open.iter().filter(|(_, index)| self.rooms[*index].left.lacks(size).is_none());
         let free = fitting.find(|(_, index)| {
-            let taken = self.holds[self.rooms[*index].agent] == self.serving;
+            let agent = self.rooms[*index].agent;
+            let marked = |marks: &[usize]| marks[agent] == self.serving;
+            let taken = marked(&self.holds) || marked(&self.refused) || (!last && marked(&self.last));
             *held |= taken;
             !taken
         });
@@ -255,6 +275,8 @@ impl<'a> Board<'a> {
                 Refusal::Maintenance { in_ms }
             } else if let Some(lacks) = Refusal::lacks(&room.left, &want.wanted.resources) {
                 lacks
+            } else if let Some(avoid) = want.wanted.avoid.get(&offer.agent).filter(|avoid| avoid.in_ms > 0) {
+                Refusal::Failing(avoid.clone())
             } else {
                 Refusal::NoPort
             };

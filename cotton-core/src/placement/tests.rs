@@ -33,7 +33,7 @@ type Owned = (ClusterName, Wanted);
 
 fn want(cluster: &str, count: u32, resources: Resources) -> Owned {
     let cluster = cluster.parse().expect("a valid name");
-    (cluster, Wanted { first: MemberId(0), count, resources, occupied: vec![] })
+    (cluster, Wanted { first: MemberId(0), count, resources, occupied: vec![], avoid: BTreeMap::new() })
 }
 
 impl Wanted {
@@ -48,6 +48,10 @@ fn plan_with(policy: &Spread, wants: &[Owned], offers: &[Offer]) -> Plan {
     let plan = policy.place(&wants, offers);
     assert_eq!(plan.verify(&wants, offers), Ok(()));
     plan
+}
+
+fn avoid_for(in_ms: u64) -> Avoid {
+    Avoid { in_ms, reason: "no space left".to_owned() }
 }
 
 /// Plans and verifies.
@@ -76,6 +80,32 @@ fn agents_that_are_about_to_go_get_no_new_member() {
     assert_eq!(texts[0], "host-a: agent is to be taken down for maintenance now");
     assert_eq!(texts[1], "host-b: agent is to be taken down for maintenance within 11 minutes");
     assert_eq!(unplaced.refusals[1].why.code(), "maintenance");
+}
+
+#[test]
+fn agents_on_which_members_failed_come_last_and_not_before_their_pause_is_over() {
+    let room = |agent: &str, cpus| offer(agent, size(cpus, 8000, 8000), &SMALL);
+    let offers = [room("a", 8), room("b", 2), room("c", 9), room("d", 1)];
+    let (cluster, wanted) = want("x", 4, size(1, 100, 100));
+    let avoid = [("a", 0), ("c", 60_000)].map(|(agent, in_ms)| (agent.into(), avoid_for(in_ms)));
+    let wants = [(cluster, Wanted { avoid: avoid.into(), ..wanted }), want("y", 1, size(9, 100, 100))];
+    let placed = places(&wants, &offers);
+    assert_eq!(placed, ["x/0@b:31000", "x/1@d:31001", "x/2@a:31000", "y/0@c:31000"], "others do not mind");
+    let unplaced = &plan(&wants[..1], &offers).unplaced[0];
+    assert_eq!(unplaced.tally.failing, 1, "{unplaced}");
+    let refused = unplaced.refusals.iter().find(|one| one.why.code() == "failing").expect("of agent c");
+    let text = "host-c: a member failed on this agent, it is tried again in 60 s: no space left";
+    assert_eq!(refused.to_string(), text);
+}
+
+/// A zone of its own is no reason to go where members fail.
+#[test]
+fn agents_on_which_members_failed_come_last_over_zones() {
+    let offers =
+        [zoned("a", "z1", size(8, 800, 800)), zoned("b", "z1", size(8, 800, 800)), zoned("c", "z2", size(8, 800, 800))];
+    let (cluster, wanted) = want("x", 2, size(1, 100, 100));
+    let wanted = Wanted { avoid: [("c".into(), avoid_for(0))].into(), ..wanted };
+    assert_eq!(places(&[(cluster, wanted)], &offers), ["x/0@a:31000", "x/1@b:31001"]);
 }
 
 #[test]
@@ -229,8 +259,8 @@ fn unsound_plans_are_found_out() {
 /// Cpus, memory, disk.
 type Triple = (u64, u64, u64);
 
-/// First id, count, size, and where members are.
-type Asked = (u64, u32, Triple, Vec<(u8, u8)>);
+/// First id, count, size, where members are, and what to avoid for how long.
+type Asked = (u64, u32, Triple, (Vec<(u8, u8)>, BTreeMap<u8, u64>));
 
 fn offers() -> impl Strategy<Value = Vec<Offer>> {
     let one = (0u8..8, 0u8..4, (0u64..6, 0u64..6, 0u64..6), (0u16..4, 0u16..4));
@@ -246,12 +276,15 @@ fn offers() -> impl Strategy<Value = Vec<Offer>> {
 
 fn wants() -> impl Strategy<Value = Vec<Owned>> {
     let occupied = proptest::collection::vec((0u8..10, 0u8..5), 0..4);
-    let one = (0u64..9, 0u32..5, (0u64..4, 0u64..4, 0u64..4), occupied);
+    let avoid = proptest::collection::btree_map(0u8..8, 0u64..2, 0..4);
+    let one = (0u64..9, 0u32..5, (0u64..4, 0u64..4, 0u64..4), (occupied, avoid));
     proptest::collection::vec(one, 0..10).prop_map(|all| {
-        let build = |(index, (first, count, (c, m, d), occupied)): (usize, Asked)| {
+        let build = |(index, (first, count, (c, m, d), (occupied, avoid))): (usize, Asked)| {
             let (name, wanted) = want(&format!("c{index}"), count, size(c, m, d));
             let place = |(agent, zone): &(u8, u8)| (agent.to_string().as_str().into(), Some(zone.to_string()));
-            (name, Wanted { first: MemberId(first), occupied: occupied.iter().map(place).collect(), ..wanted })
+            let avoided = |(agent, in_ms): (u8, u64)| (agent.to_string().as_str().into(), avoid_for(in_ms));
+            let (occupied, avoid) = (occupied.iter().map(place).collect(), avoid.into_iter().map(avoided).collect());
+            (name, Wanted { first: MemberId(first), occupied, avoid, ..wanted })
         };
         all.into_iter().enumerate().map(build).collect()
     })
@@ -277,6 +310,7 @@ proptest! {
                         let own = |one: &Assignment| one.cluster == *name && one.place.agent == offer.agent;
                         done.assignments.iter().any(own) || want.occupied.iter().any(|(agent, _)| *agent == offer.agent)
                     }
+                    Refusal::Failing(_) => want.avoid.get(&offer.agent).is_some_and(|avoid| avoid.in_ms > 0),
                     Refusal::Maintenance { .. } | Refusal::Rule(_) => false,
                 };
                 prop_assert!(holds, "{}", refusal);
@@ -294,7 +328,7 @@ proptest! {
             let better = |offer: &Offer| {
                 let zone = offer.attributes.get("zone");
                 let apart = near.iter().all(|(agent, other)| *agent != offer.agent && other.as_ref() != zone);
-                apart && offer.resources.lacks(&want.resources).is_none()
+                apart && !want.avoid.contains_key(&offer.agent) && offer.resources.lacks(&want.resources).is_none()
             };
             let doubled = near.iter().any(|(_, zone)| *zone == one.place.zone);
             prop_assert!(!doubled || !offers.iter().any(better));

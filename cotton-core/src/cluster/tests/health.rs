@@ -240,13 +240,15 @@ fn what_somebody_wrote_on_a_replica_is_seen_while_all_is_well() {
     world.rounds(5);
     let seen = |kind: &EventKind| matches!(kind, EventKind::ErrantSeen { member: MemberId(1), .. });
     assert_eq!((world.logged(seen), status(&world)), (1, ClusterStatus::Degraded));
-    assert_eq!(world.reasons(), ["member_errant"]);
+    assert!(world.reasons().contains(&"member_leaving"), "{:?}", world.reasons());
     let view = world.cluster.view(world.now);
     let errant = view.members[1].errant.clone().expect("seen");
     assert!(errant.ends_with("-000000000002:1") && view.members[0].errant.is_none(), "{errant}");
     assert!(!view.members[1].healthy && view.members[0].healthy);
-    assert!(!view.members[1].leaving, "the only replica stays until there is another");
-    world.cluster.scale(world.now, &Limits::default(), 3).expect("room");
+    let replaced = |world: &World| world.cluster.state().members[&MemberId(1)].leaving.is_some();
+    assert!(replaced(&world) && world.toys.contains_key(&MemberId(1)), "the only replica stays until there is another");
+    world.rounds(300);
+    assert!(world.toys.contains_key(&MemberId(1)), "where there is no place for another, that is for ever");
     world.mended(20);
     assert!(!world.toys.contains_key(&MemberId(1)));
     assert_eq!(world.logged(|kind| matches!(kind, EventKind::Leaving { member: MemberId(1), .. })), 1);
@@ -269,6 +271,54 @@ fn errant_replicas_are_replaced_one_after_another() {
     }
     assert!(!world.toys.contains_key(&MemberId(1)) && !world.toys.contains_key(&MemberId(2)));
     assert_eq!((world.reasons(), world.cluster.state().epoch), (vec![], crate::Epoch(1)));
+}
+
+/// With acknowledgements there is a commit only while somebody follows: the only replica goes on until another can.
+#[test]
+fn the_only_replica_is_replaced_and_commits_never_wait() {
+    let spec = crate::ClusterSpec { durability: crate::Durability::SemiSync, ..super::world::spec(2) };
+    let mut world = World::running_as(spec);
+    let toy = world.toy(1);
+    toy.still = true;
+    toy.data.insert(1, 1);
+    for _ in 0..40 {
+        world.mended(1);
+        assert!(world.write(), "{:?}", world.cluster.view(world.now).reasons);
+    }
+    assert_eq!(world.cluster.state().members.keys().map(|id| id.0).collect::<Vec<_>>(), [0, 2]);
+    assert_eq!((world.reasons(), world.cluster.state().epoch), (vec![], crate::Epoch(1)));
+}
+
+/// Found when they are told to follow another primary, after a failover.
+#[test]
+fn replicas_that_refuse_to_follow_are_replaced_one_after_another() {
+    let mut world = World::running(5);
+    for id in [2, 3, 4] {
+        world.toy(id).data.insert(id, 1);
+    }
+    let mut most = 0;
+    for _ in 0..60 {
+        let members = &world.cluster.state().members;
+        most = most.max(members.values().filter(|member| member.leaving.is_some()).count());
+        world.mended(1);
+        assert!(world.write(), "{:?}", world.cluster.view(world.now).reasons);
+    }
+    assert_eq!(most, 1);
+    assert_eq!(world.cluster.state().members.keys().map(|id| id.0).collect::<Vec<_>>(), [0, 1, 5, 6, 7]);
+    assert_eq!(world.reasons(), Vec::<&str>::new());
+}
+
+/// Nobody is there to acknowledge, and the only agents are taken: the first of them gives up its place.
+#[test]
+fn replicas_that_refuse_to_follow_do_not_wait_for_a_member_that_finds_no_place() {
+    let mut world = World::running(3);
+    world.kill(2);
+    world.hear_all();
+    world.toy(1).data.insert(1, 1);
+    world.rounds(15);
+    assert!(!world.cluster.state().members.contains_key(&MemberId(1)));
+    world.settle();
+    world.check_whole();
 }
 
 /// Replicas report before the primary does, and are ahead of its latest report.

@@ -14,6 +14,7 @@ mod health;
 mod publish;
 mod random;
 mod recovery;
+mod relaunch;
 mod scaling;
 mod slow;
 mod switchover;

@@ -71,6 +71,34 @@ fn one_that_does_not_detach_is_killed_in_the_end() {
     world.check_whole();
 }
 
+/// It answered when the member was to leave, and has been asked nothing since.
+#[test]
+fn an_answer_of_the_primary_lets_nobody_be_killed_much_later() {
+    let mut world = World::running(3);
+    scale(&mut world, 2);
+    world.persist();
+    world.effects();
+    world.down.retain(|(id, _)| *id == MemberId(0)); // the order to detach gets lost, each time
+    world.obey_all();
+    world.hear_all();
+    for _ in 0..12 {
+        world.persist();
+        let words = world.effects();
+        assert!(!words.contains(&"kill 2".to_owned()), "its answer is old: {words:?}");
+        world.down.clear(); // so do questions
+        world.say(MemberId(0));
+        world.hear_all();
+        world.pass(1_000);
+    }
+    world.persist();
+    world.effects();
+    world.obey_all();
+    world.hear_all();
+    assert!(world.wanted().contains(&"kill 2".to_owned()), "asked again, it answers");
+    world.settle();
+    world.check_whole();
+}
+
 /// It is the only copy then.
 #[test]
 fn one_that_is_to_leave_when_the_primary_has_just_died_takes_its_place() {

@@ -62,6 +62,8 @@ pub(super) struct Toy {
     pub(super) still: bool,
     /// Whether it does not manage to step down.
     pub(super) stays_open: bool,
+    /// How many copies to it have failed.
+    pub(super) failed_copies: u32,
     /// Whether scheduler and executor hear each other.
     pub(super) reachable: bool,
     /// Whether other servers reach this one.
@@ -92,6 +94,7 @@ impl Toy {
             lag_s: None,
             still: false,
             stays_open: false,
+            failed_copies: 0,
             reachable: true,
             linked: true,
         }
@@ -124,6 +127,8 @@ impl Toy {
             asked_to_leave: self.asked_to_leave,
             server_version: String::new(),
             trouble: self.trouble.clone(),
+            failed_copies: self.failed_copies,
+            next_copy_ms: None,
         }
     }
 

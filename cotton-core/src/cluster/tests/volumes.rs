@@ -317,6 +317,62 @@ fn volumes_of_those_that_diverged_are_kept_as_long_as_their_cluster_is() {
     assert!((0..5).filter(|id| *id != 2).all(released), "{effects:?}");
 }
 
+/// A third one that diverged is no reason to destroy what the first may have kept, while it is not sure that others have it.
+#[test]
+fn no_number_of_kept_volumes_destroys_one_before_enough_complete_copies_are_there() {
+    let mut world = running(3);
+    for round in 0..3 {
+        let errant = world.cluster.state().members.keys().copied().last().expect("three members");
+        world.toy(errant.0).data.insert(errant.0, 90 + round);
+        if round == 2 {
+            world.toy(1).linked = false; // and its copy is not complete now
+        }
+        let released = world.mended(60).iter().filter(|words| words.starts_with("release")).count();
+        assert!(!world.cluster.state().members.contains_key(&errant), "{:?}", world.reasons());
+        assert_eq!(released, 0);
+    }
+    assert_eq!(world.cluster.state().kept.iter().map(|id| id.0).collect::<Vec<_>>(), [2, 3, 4]);
+    world.toy(1).linked = true;
+    world.settle();
+    world.check_whole();
+    assert_eq!(world.cluster.state().kept.iter().map(|id| id.0).collect::<Vec<_>>(), [3, 4]);
+}
+
+/// Its machine is dead, and nobody knows that yet: what is to leave may be the last to have what was acknowledged.
+#[test]
+fn a_member_that_leaves_keeps_its_volume_when_its_task_ends_and_the_primary_does_not_answer() {
+    let mut world = running(3);
+    assert_eq!(world.cluster.scale(world.now, &Limits::default(), 2), Ok(()));
+    let leaving = world.cluster.state().members.iter().find(|(_, member)| member.leaving.is_some()).map(|(id, _)| id.0);
+    let leaving = leaving.expect("one is too many");
+    let other = [1, 2].into_iter().find(|id| *id != leaving).expect("the other replica");
+    world.toy(other).linked = false;
+    world.replicate();
+    assert!(world.write(), "only the one that is to leave has it");
+    world.toy(0).reachable = false;
+    world.toy(0).linked = false;
+    world.down.clear();
+    world.up.clear();
+    world.end_task(leaving);
+    world.hear_all();
+    let mut words = Vec::new();
+    for _ in 0..5 {
+        words.extend(world.wanted());
+        world.pass(1_000);
+    }
+    assert!(!words.contains(&format!("release {leaving}")), "{words:?}");
+    assert!(rests(&world, leaving));
+    world.kill(0);
+    world.hear_all();
+    world.toy(other).linked = true;
+    world.rounds(10);
+    assert!(world.reasons().contains(&"election_waits"), "{:?}", world.reasons());
+    assert!(world.offer_volume(leaving), "what the election waits for may come back");
+    world.mended(20);
+    assert_eq!(world.cluster.state().members[&MemberId(leaving)].run, 1);
+    assert!(world.toys.contains_key(&MemberId(leaving)), "and is not ended again");
+}
+
 #[test]
 fn launches_that_are_refused_again_and_again_are_made_less_often() {
     let mut world = World::new(spec(1));

@@ -576,10 +576,7 @@ impl World {
         let told = |id: &MemberId| !state.deleting && state.epoch > Epoch(0) && cluster.unobeyed(*id).is_some();
         let pending = state.members.keys().any(told)
             || (state.deleting && !cluster.is_gone())
-            || state
-                .members
-                .iter()
-                .any(|(id, m)| m.leaving.is_some() && !cluster.is_spared(*id, m) && cluster.is_open());
+            || state.members.iter().any(|(id, m)| m.leaving.is_some() && !cluster.is_held(*id, m) && cluster.is_open());
         assert!(timeout.is_some() || !pending, "stuck: {:#?}", self.cluster);
     }
 

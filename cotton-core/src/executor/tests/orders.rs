@@ -326,6 +326,74 @@ fn missing_history_is_copied_from_one_donor_after_the_other() {
 }
 
 #[test]
+fn copies_that_fail_are_made_less_and_less_often_by_one_donor_after_the_other() {
+    let missing = || Outcome::Followed(Followed::HistoryMissing("purged".into()));
+    let mut bench = Bench::up();
+    bench.feed(directive(2, follow_from(1, &[7, 8])));
+    bench.finish("follow", missing());
+    let (mut pauses, mut donors, mut failed_at) = (Vec::new(), Vec::new(), None);
+    for round in 1..=8 {
+        while !bench.has("copy") {
+            bench.pass(10);
+        }
+        pauses.extend(failed_at.map(|at| bench.now.since(at) / 100 * 100));
+        let Operation::CopyFrom { donor, .. } = bench.fail("copy") else { panic!("a copy is a copy") };
+        donors.push(donor.port);
+        failed_at = Some(bench.now);
+        let report = bench.report();
+        assert_eq!(report.failed_copies, round);
+        let next = report.next_copy_ms.expect("it says when");
+        bench.finish("provision", Outcome::Done);
+        bench.finish("start", started(false));
+        bench.probe(status());
+        while !bench.has("follow") {
+            bench.pass(10);
+        }
+        bench.finish("follow", missing());
+        let Some(Trouble::HistoryMissing { detail }) = bench.report().trouble else { panic!("it says why") };
+        let told = format!("copy from 127.0.0.1:{} failed ({round} failed in a row, ", donors.last().expect("one"));
+        assert!(detail.starts_with(&told) && detail.ends_with(": no luck"), "{detail}");
+        if round == 5 {
+            bench.feed(directive(3, freeze())); // an election mends nothing of it
+            bench.finish("freeze", frozen("0-1-5"));
+            bench.feed(directive(3, follow_from(1, &[7, 8])));
+            bench.finish("follow", missing());
+            assert!(!bench.has("copy"), "its pause of {next} ms goes on");
+        }
+    }
+    assert_eq!(pauses, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000]);
+    assert_eq!(donors, [7, 8, 7, 8, 7, 8, 7, 8]);
+}
+
+/// A donor that is as far behind as the member was gives the same useless copy each time.
+#[test]
+fn copies_that_do_not_help_count_as_failed_and_success_is_the_connection() {
+    let missing = || Outcome::Followed(Followed::HistoryMissing("purged".into()));
+    let mut bench = Bench::up();
+    bench.feed(directive(2, follow_from(1, &[7])));
+    bench.finish("follow", missing());
+    for round in 1..=3 {
+        while !bench.has("copy") {
+            bench.pass(10);
+        }
+        bench.finish("copy", Outcome::Done);
+        while !bench.has("follow") {
+            bench.pass(10);
+        }
+        bench.finish("follow", missing());
+        assert_eq!(bench.report().failed_copies, round, "at {}", bench.now);
+    }
+    bench.pass(4_000);
+    bench.finish("copy", Outcome::Done);
+    bench.pass(2_000);
+    attached(&mut bench);
+    bench.probe(status()); // began before that, and is not believed
+    bench.probe(following_status(LinkState::Connected));
+    let report = bench.report();
+    assert_eq!((report.trouble, report.failed_copies, report.next_copy_ms), (None, 0, None));
+}
+
+#[test]
 fn without_donors_missing_history_is_only_told() {
     let mut bench = Bench::up();
     bench.feed(directive(2, follow_from(1, &[])));

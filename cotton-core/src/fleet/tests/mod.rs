@@ -1,5 +1,6 @@
 //! Tests of the fleet: offers, launches, task states, records.
 
+mod failing;
 mod maintenance;
 mod unknown;
 mod volumes;
@@ -115,6 +116,8 @@ impl Bench {
             asked_to_leave: false,
             server_version: String::new(),
             trouble: None,
+            failed_copies: 0,
+            next_copy_ms: None,
         };
         self.mesos(MesosEvent::Message { task: task.into(), data: protocol::encode(&report).into() });
     }

@@ -1,0 +1,109 @@
+//! What fails again and again in the same place: full disks, copies that are killed. It is tried less and less often, told
+//! with its reason, and elsewhere first; the end of the reason is the end of it.
+
+use crate::{Outcome, SOME, STEP, nothing_twice};
+use cotton_tests::{
+    Api, Client, Cluster, Directory, Event, Failure, Flavour, Options, RealCotton, SmallDisk, Wanted, Writer,
+};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A directory, and the place of an agent in it that has only so much room.
+fn with_small_agent(agent: u32, mib: u32) -> Result<Option<(Directory, SmallDisk)>, Failure> {
+    if Flavour::MariaDb.programs().is_none() {
+        return Ok(None);
+    }
+    let directory = Directory::new()?;
+    let path: PathBuf = directory.path().join(format!("agents/agent-{agent}"));
+    Ok(SmallDisk::mount(&path, mib)?.map(|disk| (directory, disk)))
+}
+
+async fn events_of(api: &Api, kind: &str) -> Result<Vec<Event>, Failure> {
+    Ok(api.events("a", 0).await?.into_iter().filter(|event| event.kind == kind).collect())
+}
+
+fn agent_of(event: &Event) -> &str {
+    event.fields.get("agent").and_then(|agent| agent.as_str()).unwrap_or_default()
+}
+
+/// It offers as much as the others: what it has left on its disk, nobody knows before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_with_a_full_disk_is_left_for_others_that_are_idle() -> Outcome {
+    let Some((directory, disk)) = with_small_agent(1, 8)? else { return Ok(()) };
+    let cotton = RealCotton::start_in(Options { agents: 4, ..Options::default() }, directory).await?;
+    let api = cotton.api();
+    let wanted = Wanted::small(3);
+    let created = api.create("a", &wanted).await?;
+    let seen = api.until_healthy("a", STEP).await?;
+    assert!(seen.members.iter().all(|member| member.agent != "agent-1"), "{seen:?}");
+    let failing = events_of(&api, "agent_failing").await?;
+    assert!(failing.iter().all(|event| agent_of(event) == "agent-1") && failing.len() == 1, "{failing:?}");
+    let launches = events_of(&api, "launching").await?;
+    let there = launches.iter().filter(|event| agent_of(event) == "agent-1").count();
+    assert_eq!(there, 1, "one attempt is enough while others are idle: {launches:?}");
+    let told = seen.retries.iter().find(|retry| retry.what == "agent").expect("it is told");
+    assert_eq!((told.agent.as_deref(), told.failures), (Some("agent-1"), 1), "{told:?}");
+
+    // With no other agent it is used, less and less often, and works once somebody has made room.
+    api.scale("a", 4).await?;
+    let twice = |c: &Cluster| c.retries.iter().any(|retry| retry.what == "agent" && retry.failures >= 2);
+    let seen = api.until("a", STEP, "failing there once more", twice).await?;
+    assert!(seen.waits_for("launch_failed") && seen.primary.is_some(), "{seen:?}");
+    disk.resize(1_000)?;
+    let seen = api.until_healthy("a", STEP).await?;
+    assert!(seen.retries.is_empty(), "success clears it: {:?}", seen.retries);
+    let writer = Writer::start(&api, "a", Client::new(wanted.user, created.password), 2).await?;
+    writer.progress(SOME, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
+    nothing_twice(&cotton, &api, &[&seen]).await
+}
+
+/// As where the copy needs more memory than the task has. Its server runs each time, which is no success.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_are_killed_while_they_are_copied_come_less_and_less_often() -> Outcome {
+    if Flavour::MariaDb.programs().is_none() {
+        return Ok(());
+    }
+    let cotton = RealCotton::start(Options { agents: 3, ..Options::default() }).await?;
+    let api = cotton.api();
+    let wanted = Wanted { durability: Some("semi_sync"), ..Wanted::small(2) };
+    let created = api.create("a", &wanted).await?;
+    let first = api.until_healthy("a", STEP).await?;
+    let writer = Writer::start(&api, "a", Client::new(wanted.user, created.password), 2).await?;
+    writer.progress(SOME, STEP).await?;
+    api.scale("a", 3).await?;
+    let old: Vec<u64> = first.members.iter().map(|member| member.id).collect();
+    let mut killed = Vec::new();
+    for _ in 0..4 {
+        let new = |c: &Cluster| c.members.iter().any(|m| !old.contains(&m.id) && !killed.contains(&m.task));
+        let seen = api.until("a", STEP, "with another member", new).await?;
+        let member = seen.members.iter().find(|m| !old.contains(&m.id) && !killed.contains(&m.task));
+        let task = member.expect("waited for").task.clone();
+        let executor = loop {
+            if cotton.servers().contains_key(&task) {
+                break cotton.executor(&task)?; // its server runs, and the copy is next
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await; // processes have no events
+        };
+        executor.kill();
+        executor.ended(STEP).await?;
+        killed.push(task);
+    }
+    let seen = api.until_healthy("a", STEP).await?;
+    assert!(seen.retries.is_empty(), "{:?}", seen.retries);
+    let failures = events_of(&api, "launch_failed").await?;
+    let number = |event: &Event, field: &str| event.fields.get(field).and_then(serde_json::Value::as_u64);
+    let told: Vec<_> = failures.iter().map(|event| (number(event, "failures"), number(event, "retry_ms"))).collect();
+    assert_eq!(
+        told,
+        [500, 1_000, 2_000, 4_000].into_iter().zip(1..).map(|(ms, n)| (Some(n), Some(ms))).collect::<Vec<_>>()
+    );
+    let launches = events_of(&api, "launching").await?;
+    for failure in &failures {
+        let next = launches.iter().find(|launch| launch.number > failure.number).expect("it was tried again");
+        let pause = next.unix_ms - failure.unix_ms;
+        assert!(pause + 20 >= number(failure, "retry_ms").unwrap_or_default(), "{pause} ms after {failure:?}");
+    }
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
+    nothing_twice(&cotton, &api, &[&seen]).await
+}
