@@ -15,6 +15,7 @@ mod recovery;
 mod scaling;
 mod slow_appliers;
 mod switchover;
+mod users;
 mod wrong_starts;
 
 use cotton_tests::{Api, Client, Cluster, Directory, Failure, Flavour, Member, Options, Process, RealCotton, Wanted};
