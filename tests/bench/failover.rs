@@ -34,6 +34,21 @@ pub(crate) async fn failover(effort: Effort) -> Result<Vec<Measurement>, Failure
     Ok(all)
 }
 
+/// The longest pause between two acknowledged writes, around a switchover that somebody asks for.
+pub(crate) async fn switchover(effort: Effort) -> Result<Measurement, Failure> {
+    Flavour::MariaDb.require()?;
+    let cotton = RealCotton::start(Options { agents: 3, ..Options::default() }).await?;
+    let mut load = Load::start(cotton.api()).await?;
+    let mut times = Vec::new();
+    for number in 1..=effort.rounds(40, 5) {
+        let gap = ms(load.switch_over_once().await?);
+        println!("switchover {number:2}: no acknowledged write for {gap:.1} ms");
+        times.push(gap);
+    }
+    load.finish().await?;
+    Ok(Measurement::of("switchover.write_gap_ms", &times))
+}
+
 /// From the request to a cluster that is writable with two replicas attached.
 pub(crate) async fn create(effort: Effort) -> Result<Measurement, Failure> {
     Flavour::MariaDb.require()?;

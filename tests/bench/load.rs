@@ -101,6 +101,42 @@ impl Load {
         Ok(Round { write: first.at.duration_since(killed), replica_row, phases })
     }
 
+    /// Switches over once, and tells the longest pause between two acknowledged writes.
+    pub(crate) async fn switch_over_once(&mut self) -> Result<Duration, Failure> {
+        self.settle().await?;
+        let old = self.cluster.primary()?.endpoint.port;
+        let asked = Instant::now();
+        self.api.switchover(NAME, None).await?;
+        self.writer.first_elsewhere(old, asked, STEP).await?;
+        self.until_whole().await?;
+        Ok(self.writer.longest_pause(asked))
+    }
+
+    /// Readers that rest on both replicas hold up a change of the table that is written to, and all that comes after it;
+    /// then the primary's server is killed. Gives the time to the first acknowledged write.
+    pub(crate) async fn fail_over_blocked_once(&mut self, server_of: ServerOf<'_>) -> Result<Duration, Failure> {
+        const HELD_UP: usize = 50;
+        self.settle().await?;
+        let old = self.cluster.primary()?;
+        let mut readers = Vec::new();
+        for replica in self.cluster.replicas() {
+            let mut reader = self.client.connect(&replica.endpoint).await?;
+            reader.query_drop("BEGIN").await?;
+            let _: Option<u64> = reader.query_first("SELECT COUNT(*) FROM cotton_test.rows").await?;
+            readers.push(reader);
+        }
+        let change = format!("ALTER TABLE cotton_test.rows COMMENT = 'epoch {}'", self.cluster.epoch);
+        self.client.run(&old.endpoint, &change).await?;
+        self.writer.progress(HELD_UP, STEP).await?;
+        let server = server_of(old)?;
+        let killed = Instant::now();
+        server.kill();
+        let first = self.writer.first_elsewhere(old.endpoint.port, killed, STEP).await?;
+        self.until_whole().await?;
+        drop(readers);
+        Ok(first.at.duration_since(killed))
+    }
+
     /// Waits until it has written for a while.
     pub(crate) async fn settle(&self) -> Result<(), Failure> {
         self.writer.progress(ROWS_BETWEEN, STEP).await

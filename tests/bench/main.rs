@@ -1,9 +1,11 @@
 //! Measures what users feel, and holds it against the bars: prints a table and writes `target/bench/results.json`.
 //!
-//! `cotton-bench [--quick] [NAME...]`: fewer rounds; only the groups `failover`, `create`, `fleet`, `mesos` (or of the last
-//! only `mesos.failover`, `mesos.agent_cut`, `mesos.scheduler`).
+//! `cotton-bench [--quick] [NAME...]`: fewer rounds; only the groups `failover`, `switchover`, `create`, `fleet`, `mesos` (or
+//! of these only `failover.kill`, `failover.blocked_applier`, `failover.backlog`, `mesos.failover`, `mesos.agent_cut`,
+//! `mesos.idle_clients`, `mesos.scheduler`).
 #![allow(clippy::print_stdout, reason = "it is there to be read")]
 
+mod appliers;
 mod failover;
 mod fleet;
 mod load;
@@ -67,8 +69,17 @@ async fn measure(effort: Effort, groups: &[String]) -> Result<Vec<Measurement>, 
         |name: &str, group: &str| group.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let wanted = |group: &str| groups.is_empty() || groups.iter().any(|name| names(name, group));
     let mut all = Vec::new();
-    if wanted("failover") {
+    if wanted("failover.kill") {
         all.extend(failover::failover(effort).await?);
+    }
+    if wanted("failover.blocked_applier") {
+        all.push(appliers::blocked(effort).await?);
+    }
+    if wanted("failover.backlog") {
+        all.push(appliers::backlog(effort).await?);
+    }
+    if wanted("switchover") {
+        all.push(failover::switchover(effort).await?);
     }
     if wanted("create") {
         all.push(failover::create(effort).await?);
@@ -82,6 +93,9 @@ async fn measure(effort: Effort, groups: &[String]) -> Result<Vec<Measurement>, 
     }
     if wanted("mesos.agent_cut") {
         all.extend(mesos::agent_cut(effort).await?);
+    }
+    if wanted("mesos.idle_clients") {
+        all.extend(mesos::idle_clients(effort).await?);
     }
     if wanted("mesos.scheduler") {
         all.extend(mesos::scheduler(effort).await?);

@@ -7,15 +7,19 @@ use std::time::Duration;
 /// A statistic, and what it must not exceed.
 type Bar = (&'static str, f64);
 
-const BARS: [(&str, &[Bar]); 12] = [
-    ("failover.kill_to_write_ms", &[("p50", 150.0), ("p99", 500.0)]),
+const BARS: [(&str, &[Bar]); 16] = [
+    ("failover.kill_to_write_ms", &[("p50", 25.0), ("p99", 100.0)]),
     ("failover.kill_to_replica_row_ms", &[("p50", 250.0)]),
+    ("failover.blocked_applier_ms", &[("p99", 2_000.0)]),
+    ("failover.backlog_ratio", &[("max", 1.1)]),
+    ("switchover.write_gap_ms", &[("p50", 60.0), ("p99", 300.0)]),
     ("create.three_members_ms", &[("p50", 3_000.0)]),
     ("fleet.offers_1000_idle_us", &[("p50", 2_000.0)]),
     ("fleet.launch_1000_ms", &[("p50", 50.0)]),
     ("fleet.recover_10000_ms", &[("p50", 2_000.0)]),
-    ("mesos.failover.kill_to_write_ms", &[("p50", 400.0), ("p99", 1_500.0)]),
-    ("mesos.agent_cut.to_write_ms", &[("p99", 15_000.0)]),
+    ("mesos.failover.kill_to_write_ms", &[("p50", 45.0), ("p99", 120.0)]),
+    ("mesos.agent_cut.to_write_ms", &[("p50", 2_500.0), ("p99", 4_000.0)]),
+    ("mesos.idle_clients.kill_to_write_ms", &[("p99", 500.0)]),
     ("mesos.scheduler_restart_ms", &[("p50", 1_500.0)]),
     ("mesos.leader_takeover_ms", &[("p99", 6_000.0)]),
     ("memory.executor_mb", &[("max", 12.0)]),
@@ -78,7 +82,7 @@ pub(crate) fn ms(duration: Duration) -> f64 {
 
 /// For people.
 pub(crate) fn table(all: &[Measurement]) -> String {
-    let number = |value: f64| format!("{value:.1}");
+    let number = |value: f64| if value < 10.0 { format!("{value:.2}") } else { format!("{value:.1}") };
     let mut text = format!("{:38} {:>4} {:>9} {:>9} {:>9} {:>9}  bar\n", "name", "n", "min", "p50", "p99", "max");
     for m in all {
         let [min, p50, p99, max] = [m.min, m.p50, m.p99, m.max].map(number);

@@ -8,6 +8,9 @@ use crate::measurement::{Measurement, ms};
 use cotton_tests::{Api, Failure, Flavour, MesosOptions, Settings, Stock, StockOptions, Wanted, within};
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 /// Of a fleet whose scheduler is restarted.
 const CLUSTERS: usize = 20;
@@ -51,6 +54,34 @@ pub(crate) async fn agent_cut(effort: Effort) -> Result<Option<Measurement>, Fai
     Ok(Some(Measurement::of("mesos.agent_cut.to_write_ms", &times)))
 }
 
+/// A scheduler that may have 128 files open, and 300 clients that rest on connections to its API and come again whenever they
+/// are sent away.
+pub(crate) async fn idle_clients(effort: Effort) -> Result<Option<Measurement>, Failure> {
+    const FILES: u64 = 128;
+    const CLIENTS: usize = 300;
+    const AGAIN: Duration = Duration::from_millis(100);
+    let Some(stock) = start_with(3, Some(FILES)).await? else { return Ok(None) };
+    let mut load = Load::start(stock.api(0)).await?;
+    let address = stock.api(0).base().trim_start_matches("http://").to_owned();
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let address = address.clone();
+        clients.spawn(async move {
+            loop {
+                if let Ok(mut stream) = TcpStream::connect(&address).await {
+                    let _closed = stream.read(&mut [0; 512]).await; // it says nothing, so this is the end
+                }
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+    }
+    let rounds = load.fail_over(effort.rounds(20, 3), &|member| Ok(stock.server(member)?.1)).await?;
+    clients.shutdown().await;
+    load.finish().await?;
+    let write = |round: &Round| ms(round.write);
+    Ok(Some(Measurement::of("mesos.idle_clients.kill_to_write_ms", &rounds.iter().map(write).collect::<Vec<_>>())))
+}
+
 /// A scheduler with some clusters is killed, and started again at once; then the leader of two is killed.
 pub(crate) async fn scheduler(effort: Effort) -> Result<Vec<Measurement>, Failure> {
     let Some(mut stock) = start(4).await? else { return Ok(Vec::new()) };
@@ -89,11 +120,16 @@ pub(crate) async fn scheduler(effort: Effort) -> Result<Vec<Measurement>, Failur
 
 /// With the time that a Mesos in production takes to notice a silent agent (75 s), which nothing here may wait for.
 async fn start(agents: u16) -> Result<Option<Stock>, Failure> {
+    start_with(agents, None).await
+}
+
+/// As [`start`], with schedulers that may have only so many files open.
+async fn start_with(agents: u16, open_files: Option<u64>) -> Result<Option<Stock>, Failure> {
     Flavour::MariaDb.require()?;
     let pings = [("AGENT_PING_TIMEOUT", "15secs"), ("MAX_AGENT_PING_TIMEOUTS", "5")];
     let master: Settings = pings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let mesos = MesosOptions { agents, master, ..MesosOptions::default() };
-    Stock::start_with(StockOptions { mesos, ..StockOptions::default() }).await
+    Stock::start_with(StockOptions { mesos, open_files, ..StockOptions::default() }).await
 }
 
 async fn all_healthy(api: &Api) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ use crate::scene::Scene;
 use crate::users;
 use cotton_core::Endpoint;
 use cotton_tests::{Cluster, Failure};
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -105,7 +106,7 @@ async fn compare_members(scene: &Scene<'_>, cluster: &Cluster, from: u64) -> Res
         }
     }
     for replica in replicas {
-        until_same(scene, replica, &contents, from).await?;
+        until_same(scene, primary, replica, &contents, from).await?;
     }
     published(scene, primary).await?;
     for endpoint in &endpoints {
@@ -133,25 +134,32 @@ async fn published(scene: &Scene<'_>, primary: &Endpoint) -> Result<(), Failure>
     }
 }
 
-/// A replica applies what is left.
-async fn until_same(scene: &Scene<'_>, replica: &Endpoint, wanted: &Contents, from: u64) -> Result<(), Failure> {
+/// A replica applies what is left. In the end it has the same, and nothing that the primary lacks.
+async fn until_same(
+    scene: &Scene<'_>,
+    primary: &Endpoint,
+    replica: &Endpoint,
+    wanted: &Contents,
+    from: u64,
+) -> Result<(), Failure> {
     let (mut last, mut changed) = (None, Instant::now());
     loop {
         let found = contents(scene, replica, from).await?;
-        if found.is_same(wanted) {
-            return Ok(());
+        let executed = position(&mut scene.ledger.client().connect(primary).await?).await?;
+        let is_same = Contents { position: wanted.position.clone(), ..found.clone() } == *wanted;
+        if found.position == executed {
+            let words = || found.difference(wanted);
+            let differs =
+                || Failure::new(format!("{replica} has executed everything and differs from the primary: {}", words()));
+            return if is_same { Ok(()) } else { Err(differs()) };
         }
         let words = found.difference(wanted);
-        if found.position == wanted.position {
-            return Err(Failure::new(format!(
-                "{replica} has applied everything and differs from the primary: {words}"
-            )));
-        }
         if last.as_ref() != Some(&found) {
             (last, changed) = (Some(found), Instant::now());
         }
         if changed.elapsed() > STILL {
-            return Err(Failure::new(format!("{replica} differs from the primary: {words}")));
+            let executed = format!("the primary executed {executed}");
+            return Err(Failure::new(format!("{replica} differs from the primary: {words}; {executed}")));
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -170,17 +178,14 @@ struct Contents {
 }
 
 impl Contents {
-    fn is_same(&self, other: &Self) -> bool {
-        Self { position: other.position.clone(), ..self.clone() } == *other
-    }
-
     fn difference(&self, wanted: &Self) -> String {
         let differs = |id: &&u64| self.moves.get(id) != wanted.moves.get(id);
         let all = self.moves.keys().chain(wanted.moves.keys());
         let moves: BTreeSet<_> = all.filter(differs).collect();
         let some: Vec<_> = moves.iter().take(10).collect();
         format!(
-            "{} moves ({some:?}); accounts are {}; {} tables, {} wanted; checksums {:?}, {:?} wanted",
+            "executed {}; {} moves ({some:?}); accounts are {}; {} tables, {} wanted; checksums {:?}, {:?} wanted",
+            self.position,
             moves.len(),
             if self.accounts == wanted.accounts { "equal" } else { "not equal" },
             self.names.len(),
@@ -193,11 +198,7 @@ impl Contents {
 
 async fn contents(scene: &Scene<'_>, of: &Endpoint, from: u64) -> Result<Contents, Failure> {
     let mut conn = scene.ledger.client().connect(of).await?;
-    let position = match conn.query_first("SELECT @@GLOBAL.gtid_binlog_pos").await {
-        Ok(position) => position,
-        Err(_) => conn.query_first("SELECT @@GLOBAL.gtid_executed").await?, // MySQL
-    };
-    let position: String = position.unwrap_or_default();
+    let position = position(&mut conn).await?;
     let moves: Vec<(u64, u64, u64, u64)> =
         conn.query(format!("SELECT id, source, target, amount FROM chaos.moves WHERE id >= {from}")).await?;
     let moves = moves.into_iter().map(|(id, from, to, amount)| (id, Move { id, from, to, amount })).collect();
@@ -208,4 +209,13 @@ async fn contents(scene: &Scene<'_>, of: &Endpoint, from: u64) -> Result<Content
     let sums: Vec<(String, Option<u64>)> = conn.query(format!("CHECKSUM TABLE {}", TABLES.join(", "))).await?;
     let checksums = sums.into_iter().map(|(_, sum)| sum).collect();
     Ok(Contents { position, moves, accounts, names, checksums })
+}
+
+/// What a member has executed.
+async fn position(conn: &mut Conn) -> Result<String, Failure> {
+    let position = match conn.query_first("SELECT @@GLOBAL.gtid_binlog_pos").await {
+        Ok(position) => position,
+        Err(_) => conn.query_first("SELECT @@GLOBAL.gtid_executed").await?, // MySQL
+    };
+    Ok(position.unwrap_or_default())
 }

@@ -32,12 +32,16 @@ pub(crate) enum Fault {
     KillAllServers,
     /// SIGKILL to the scheduler, which is started again later.
     KillScheduler,
+    /// SIGSTOP to the scheduler, and SIGCONT later.
+    StopScheduler,
+    /// The disk of a member is full for a while.
+    FillDisk(Whose),
     /// A person asks for a switchover.
     Switchover,
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::KillServer(Whose::Primary),
         Self::KillServer(Whose::Replica),
         Self::KillExecutor(Whose::Primary),
@@ -52,6 +56,9 @@ impl Fault {
         Self::FreezeMember(Whose::Replica),
         Self::KillAllServers,
         Self::KillScheduler,
+        Self::StopScheduler,
+        Self::FillDisk(Whose::Primary),
+        Self::FillDisk(Whose::Replica),
         Self::Switchover,
     ];
 
@@ -112,6 +119,17 @@ impl Fault {
                 let after = rng.ms(0, 4_000);
                 scene.note(&format!("SIGKILL to the scheduler, for {after:?}"));
                 scene.stage.restart_scheduler(after).await?;
+            }
+            Self::StopScheduler => {
+                let time = rng.ms(500, 10_000);
+                scene.note(&format!("SIGSTOP to the scheduler, for {time:?}"));
+                scene.stage.stop_scheduler(time).await;
+            }
+            Self::FillDisk(whose) => {
+                let (member, time) = (member(whose, &mut rng)?, rng.ms(1_000, 10_000));
+                scene.note(&format!("the disk of {} is to be full for {time:?}", member.task));
+                let filled = scene.stage.fill_disk(&member, time).await?;
+                scene.note(if filled { "there is room again" } else { "it is not one that can be filled" });
             }
             Self::Switchover => {
                 let asked = scene.api.switchover(&scene.before.name, None).await;

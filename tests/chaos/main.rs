@@ -25,6 +25,7 @@ use stage::{On, Stage};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use tokio::signal::unix::{SignalKind, signal};
 use users::User;
 
 const NAME: &str = "chaos";
@@ -106,9 +107,11 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, Failure> 
 }
 
 async fn interruptible(options: &Options) -> Result<Tally, Failure> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
-        result = run(options) => result, // dropping it cleans up
-        _ = tokio::signal::ctrl_c() => Err(Failure::new("interrupted")),
+        result = run(options) => result, // whichever ends first: dropping the other one cleans up
+        _ = interrupt.recv() => Err(Failure::new("interrupted")),
+        _ = terminate.recv() => Err(Failure::new("told to stop")),
     }
 }
 

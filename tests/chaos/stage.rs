@@ -2,13 +2,20 @@
 
 use crate::Options;
 use cotton_tests::{Api, Failure, Flavour, Member, MesosOptions, Process, RealCotton, Stock, StockOptions, below};
-use std::fmt::Write;
+use rustix::process::Signal;
+use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
 /// Members are replaced by others on other agents.
 const AGENTS: u16 = 5;
+/// Agents of `cotton local` whose disks can be filled, if we may make such disks.
+const SMALL_DISKS: u16 = 2;
+/// More than the data of a member takes.
+const SMALL_DISK: &str = "1g";
 
 /// What runs the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +35,8 @@ enum System {
 /// See the module. Dropping it ends everything.
 #[derive(Debug)]
 pub(crate) struct Stage {
+    /// Given back before what follows removes the directories in which they are.
+    small: Vec<SmallDisk>,
     system: Mutex<System>,
     /// Everything that agents run is below.
     path: PathBuf,
@@ -48,7 +57,8 @@ impl Stage {
                 };
                 let cotton = RealCotton::start(wanted).await?;
                 let (path, api) = (cotton.path().to_path_buf(), cotton.api());
-                Self { system: Mutex::new(System::Local(Box::new(cotton))), path, api, on }
+                let small = (1..=SMALL_DISKS).filter_map(|agent| SmallDisk::mount(&path, agent)).collect();
+                Self { small, system: Mutex::new(System::Local(Box::new(cotton))), path, api, on }
             }
             On::Mesos => {
                 let mesos = MesosOptions { agents: AGENTS, ..MesosOptions::default() };
@@ -61,7 +71,7 @@ impl Stage {
                 let stock = Stock::start_with(StockOptions { mesos, flags, ..StockOptions::default() }).await?;
                 let stock = stock.ok_or_else(|| Failure::new("Mesos or ZooKeeper is not installed"))?;
                 let (path, api) = (stock.mesos.directory().path().to_path_buf(), stock.api(0));
-                Self { system: Mutex::new(System::Mesos(Box::new(stock))), path, api, on }
+                Self { small: Vec::new(), system: Mutex::new(System::Mesos(Box::new(stock))), path, api, on }
             }
         })
     }
@@ -90,6 +100,16 @@ impl Stage {
         below(&self.path).into_iter().filter(is).find(belongs)
     }
 
+    /// Fills the disk of a member for a while; false when its disk is not a small one.
+    pub(crate) async fn fill_disk(&self, member: &Member, time: Duration) -> Result<bool, Failure> {
+        let Some(disk) = self.small.iter().find(|disk| disk.agent == member.agent) else { return Ok(false) };
+        let filler = disk.path.join("filler");
+        let done = fill(&filler);
+        tokio::time::sleep(time).await;
+        std::fs::remove_file(&filler)?;
+        done.map(|()| true)
+    }
+
     /// SIGKILL to the scheduler, which is started again after a while.
     pub(crate) async fn restart_scheduler(&self, after: Duration) -> Result<(), Failure> {
         let mut system = self.system.lock().await;
@@ -106,6 +126,17 @@ impl Stage {
                 stock.until_ready(0).await
             }
         }
+    }
+
+    /// SIGSTOP to the scheduler, which goes on after a while.
+    pub(crate) async fn stop_scheduler(&self, time: Duration) {
+        let signal = async |with: Signal| match &*self.system.lock().await {
+            System::Local(cotton) => cotton.process().into_iter().for_each(|process| process.signal(with)),
+            System::Mesos(stock) => stock.signal_scheduler(0, with),
+        };
+        signal(Signal::STOP).await;
+        tokio::time::sleep(time).await;
+        signal(Signal::CONT).await;
     }
 
     /// Where clients of the cluster are sent, as they find out without the API.
@@ -154,6 +185,47 @@ impl Stage {
             let _ = write!(text, "\n\n--- {}\n{end}", path.display()); // a String takes everything
         }
         text
+    }
+}
+
+/// A file system of its own for the data of what runs on one agent, in memory.
+#[derive(Debug)]
+struct SmallDisk {
+    agent: String,
+    path: PathBuf,
+}
+
+impl SmallDisk {
+    /// `None` where we may not make one.
+    fn mount(dir: &Path, agent: u16) -> Option<Self> {
+        let agent = format!("agent-{agent}");
+        let path = dir.join("agents").join(&agent).join("volumes");
+        std::fs::create_dir_all(&path).ok()?;
+        let options = format!("size={SMALL_DISK},mode=0755");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "chaos"]).arg(&path).output();
+        mounted.is_ok_and(|mounted| mounted.status.success()).then_some(Self { agent, path })
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // what still has files open there keeps them
+        if let Err(error) = Command::new("umount").arg("--lazy").arg(&self.path).output() {
+            eprintln!("chaos: {} stays mounted: {error}", self.path.display());
+        }
+    }
+}
+
+/// Takes all that is left.
+fn fill(path: &Path) -> Result<(), Failure> {
+    let mut file = std::fs::File::create(path)?;
+    let zeros = vec![0; 1 << 20];
+    loop {
+        match file.write_all(&zeros) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use cotton_tests::Failure;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use std::time::Duration;
+use tokio::net::TcpStream;
 
 /// Rows of a table without a key, each of which an applier looks for in all of it.
 const ROWS: u64 = 4_000;
@@ -39,10 +40,14 @@ pub(crate) enum User {
     Events,
     /// Many tables are made, and dropped.
     ManyTables,
+    /// A distributed transaction is prepared, and whoever did that leaves.
+    Prepared,
+    /// Idle connections to the API.
+    HerdAtTheApi,
 }
 
 impl User {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::IdleReaders,
         Self::LockTables,
         Self::Ddl,
@@ -54,6 +59,8 @@ impl User {
         Self::RowLocks,
         Self::Events,
         Self::ManyTables,
+        Self::Prepared,
+        Self::HerdAtTheApi,
     ];
 
     /// Does it, for some seconds; what statements are answered does not matter.
@@ -64,24 +71,13 @@ impl User {
         let everywhere: Vec<Endpoint> = scene.before.members.iter().map(|member| member.endpoint.clone()).collect();
         match self {
             Self::IdleReaders => {
-                let said = ["BEGIN", "SELECT COUNT(*) FROM chaos.moves", "SELECT * FROM chaos.side LIMIT 1"];
-                let mut held = Vec::new();
-                for replica in replicas.iter().chain(&replicas) {
-                    held.extend(speak(scene, replica, &said).await);
-                }
+                let twice: Vec<Endpoint> = replicas.iter().chain(&replicas).cloned().collect();
+                let held = speak_everywhere(scene, &twice, &READING).await;
                 scene.note(&format!("{} transactions rest on replicas", held.len()));
                 tokio::time::sleep(for_a_while).await;
             }
             Self::LockTables => {
-                let said = [
-                    "FLUSH TABLES WITH READ LOCK",
-                    "LOCK TABLES chaos.moves READ, chaos.accounts READ, chaos.side WRITE",
-                    "SELECT GET_LOCK('cotton', 1)",
-                ];
-                let mut held = Vec::new();
-                for replica in &replicas {
-                    held.extend(speak(scene, replica, &said).await);
-                }
+                let held = speak_everywhere(scene, &replicas, &LOCKING).await;
                 scene.note(&format!("{} sessions on replicas lock tables", held.len()));
                 tokio::time::sleep(for_a_while).await;
             }
@@ -101,22 +97,13 @@ impl User {
                 speak(scene, &replica, &errants()).await;
             }
             Self::Herd => {
-                let mut held = Vec::new();
-                for endpoint in &everywhere {
-                    for _ in 0..80 {
-                        let Ok(conn) = scene.ledger.client().connect(endpoint).await else { break };
-                        held.push(conn);
-                    }
-                }
+                let held = herd(scene, &everywhere).await;
                 scene.note(&format!("{} connections rest", held.len()));
                 tokio::time::sleep(for_a_while).await;
             }
             Self::TemporaryTables => {
                 scene.note("temporary tables are made everywhere");
-                let mut held = Vec::new();
-                for endpoint in &everywhere {
-                    held.extend(speak(scene, endpoint, &TEMPORARY).await);
-                }
+                let _held = speak_everywhere(scene, &everywhere, &TEMPORARY).await;
                 tokio::time::sleep(for_a_while / 2).await;
             }
             Self::BigTransaction => {
@@ -139,6 +126,20 @@ impl User {
                 let made = "CREATE EVENT IF NOT EXISTS chaos.tick ON SCHEDULE EVERY 1 SECOND DO \
                             INSERT INTO chaos.side (a) VALUES (1)";
                 speak(scene, &primary, &[made]).await;
+                tokio::time::sleep(for_a_while).await;
+            }
+            Self::Prepared => {
+                scene.note("a distributed transaction is prepared");
+                drop(speak(scene, &primary, &PREPARED).await);
+                tokio::time::sleep(for_a_while / 4).await;
+            }
+            Self::HerdAtTheApi => {
+                let address = scene.api.base().trim_start_matches("http://");
+                let mut held = Vec::new();
+                for _ in 0..300 {
+                    held.extend(TcpStream::connect(address).await.ok());
+                }
+                scene.note(&format!("{} connections to the API rest", held.len()));
                 tokio::time::sleep(for_a_while).await;
             }
             Self::ManyTables => {
@@ -178,7 +179,36 @@ pub(crate) async fn prepare(scene: &Scene<'_>) -> Result<(), Failure> {
 
 /// What must not go on when the members are compared.
 pub(crate) async fn end(scene: &Scene<'_>, primary: &Endpoint) -> Result<(), Failure> {
-    scene.ledger.client().run(primary, "DROP EVENT IF EXISTS chaos.tick").await
+    let client = scene.ledger.client();
+    client.run(primary, "DROP EVENT IF EXISTS chaos.tick").await?;
+    let mut conn = client.connect(primary).await?;
+    let prepared: Vec<mysql_async::Row> = conn.query("XA RECOVER").await?;
+    if !prepared.is_empty() {
+        conn.query_drop("XA COMMIT 'chaos'").await?;
+    }
+    Ok(())
+}
+
+/// As many connections as each of these lets in.
+async fn herd(scene: &Scene<'_>, to: &[Endpoint]) -> Vec<Conn> {
+    const MANY: usize = 80;
+    let mut held = Vec::new();
+    for endpoint in to {
+        for _ in 0..MANY {
+            let Ok(conn) = scene.ledger.client().connect(endpoint).await else { break };
+            held.push(conn);
+        }
+    }
+    held
+}
+
+/// As [`speak`], on a connection to each of these.
+async fn speak_everywhere(scene: &Scene<'_>, to: &[Endpoint], said: &[&str]) -> Vec<Conn> {
+    let mut held = Vec::new();
+    for endpoint in to {
+        held.extend(speak(scene, endpoint, said).await);
+    }
+    held
 }
 
 /// Says all this on a connection of its own, which is then left as it is; a user that is not answered gives up.
@@ -212,6 +242,25 @@ fn ddl(rng: &mut Rng) -> [String; 10] {
         format!("ALTER TABLE chaos.side DROP COLUMN {name}"),
     ]
 }
+
+/// Holds what it has read.
+const READING: [&str; 3] = ["BEGIN", "SELECT COUNT(*) FROM chaos.moves", "SELECT * FROM chaos.side LIMIT 1"];
+
+/// Locks of tables, and what would lock all of them.
+const LOCKING: [&str; 3] = [
+    "FLUSH TABLES WITH READ LOCK",
+    "LOCK TABLES chaos.moves READ, chaos.accounts READ, chaos.side WRITE",
+    "SELECT GET_LOCK('cotton', 1)",
+];
+
+/// Outlives its session.
+const PREPARED: [&str; 5] = [
+    "XA START 'chaos'",
+    "INSERT INTO chaos.side (a) VALUES (5)",
+    "UPDATE chaos.side SET a = a + 1 WHERE id = 1",
+    "XA END 'chaos'",
+    "XA PREPARE 'chaos'",
+];
 
 /// All that can be done with a table of one's own; the last one is kept.
 const TEMPORARY: [&str; 8] = [
