@@ -40,6 +40,9 @@ const APPLY_FIRST: Duration = Duration::from_secs(2);
 /// Errors of an applier that cannot read its relay logs: they are fetched again.
 const UNREADABLE: [u64; 4] = [1594, 1595, 13121, 13122];
 
+/// What MariaDB and MySQL say when the relay log that they remember is not there.
+const METADATA_UNREADABLE: [u16; 2] = [1201, 1872];
+
 /// How long a restarted applier must run before we believe that it will go on.
 const APPLIER_TRIAL: Duration = Duration::from_millis(300);
 
@@ -414,7 +417,28 @@ impl Control<'_> {
         if !switches.is_empty() {
             self.run("prepare replication", &format!("SET {}", switches.join(", "))).await?;
         }
-        self.run("point replication", &change_source(dialect, &following.primary, password, keeps)?).await?;
+        let attached = self.point_and_start(following, password, keeps).await;
+        match attached.as_ref().err().and_then(Error::server_code) {
+            Some(code) if !keeps && METADATA_UNREADABLE.contains(&code) => {
+                // Its process was killed while it gave its relay logs up, and it remembers one that is gone. All that was
+                // received was seen at a primary before; what there is, is kept all the same.
+                let has_some =
+                    self.reader.relays.as_ref().map_or(Ok(false), |relays| relays.are_sound(false).map(|e| !e))?;
+                if has_some {
+                    self.keep_relay_logs("unknown: the server cannot read them")?;
+                }
+                tracing::warn!("the server does not find its relay logs: they are begun anew");
+                self.run("forget the relay logs", words.forget).await?;
+                self.point_and_start(following, password, keeps).await
+            }
+            Some(_) | None => attached,
+        }
+    }
+
+    async fn point_and_start(&self, following: &Following, password: &SecretString, keeps: bool) -> Result<(), Error> {
+        let words = self.dialect().statements();
+        let point = change_source(self.dialect(), &following.primary, password, keeps)?;
+        self.run("point replication", &point).await?;
         let start = self.with_account(if keeps { words.start_receiver } else { words.start }, password)?;
         self.run("start replication", &start).await
     }

@@ -67,6 +67,11 @@ impl Fault {
         matches!(self, Self::KillExecutor(_) | Self::KillMember(_))
     }
 
+    /// Whether a process of a member is stopped by it, and goes on later.
+    pub(crate) fn stops(self) -> bool {
+        matches!(self, Self::StopServer(_) | Self::StopExecutor(_) | Self::FreezeMember(_))
+    }
+
     /// Whether a primary is lost by it.
     pub(crate) fn takes_the_primary(self) -> bool {
         use Fault::{KillAllServers, KillExecutor, KillMember, KillServer};

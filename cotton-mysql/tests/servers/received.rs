@@ -14,6 +14,7 @@ on_each_server!(
     a_torn_relay_log_counts_up_to_its_tear,
     going_on_keeps_the_relay_logs,
     turning_round_loses_nothing,
+    relay_logs_that_are_gone_are_begun_anew,
     a_copy_that_lacks_something_replaces_nothing,
     what_recovery_cuts_off_is_kept,
 );
@@ -147,6 +148,42 @@ async fn turning_round_loses_nothing(servers: Servers) {
     members[2].until_connected().await;
     insert(&mut members[1].client().await, 30).await.expect("insert");
     members[2].until_has(&(0..=30).collect()).await;
+}
+
+/// As after a kill in the moment between giving relay logs up and saying so: the server looks for one that is gone.
+async fn relay_logs_that_are_gone_are_begun_anew(servers: Servers) {
+    let Some(members) = cluster(servers, 2, 0).await else { return };
+    let (primary, replica) = (&members[0], &members[1]);
+    let mut conn = primary.client().await;
+    for round in 0..2 {
+        replica.until_caught_up(primary).await;
+        for _ in 0..3 {
+            replica.admin().await.query_drop("FLUSH LOCAL RELAY LOGS").await.expect("another one");
+        }
+        insert(&mut conn, round).await.expect("insert");
+        replica.until_has(&(0..=round).collect()).await;
+        replica.instance.kill().await;
+        let mut logs = relay_logs(replica);
+        let (first, _) = logs.pop().expect("there is one");
+        for (log, _) in logs {
+            std::fs::remove_file(log).expect("ours");
+        }
+        let data = replica.root().join("data");
+        std::fs::rename(first, data.join("relay.000001")).expect("ours");
+        std::fs::write(data.join("relay.index"), "./relay.000001\n").expect("ours");
+        replica.instance.start().await.expect("start");
+        if round == 0 {
+            replica.instance.freeze().await.expect("freeze");
+            replica.attach(primary, false).await;
+        }
+    }
+    replica.instance.freeze().await.expect("freeze");
+    let position = replica.probe().await.position;
+    assert!(position.contains(&primary.probe().await.position), "{position}");
+    let promotion = Promotion { must_contain: position, acks: 0 };
+    let promoted = replica.instance.promote(&promotion).await;
+    assert!(matches!(promoted, Ok(Promoted::Writable(_))), "{promoted:?}");
+    assert_eq!(rows(&mut replica.client().await).await, [0, 1]);
 }
 
 async fn a_copy_that_lacks_something_replaces_nothing(servers: Servers) {
