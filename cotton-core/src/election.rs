@@ -21,6 +21,7 @@
 //! it. Two members attached to the same primary that diverge are a split brain: nothing is decided then.
 
 use crate::cluster::state::Acker;
+use crate::codes::codes;
 use crate::{Epoch, GtidSet, MemberId};
 use std::collections::BTreeSet;
 
@@ -114,17 +115,38 @@ pub enum Undecided {
     Split(MemberId, MemberId),
 }
 
+codes! {
+    /// Why an election cannot be decided yet, for programs. The user guide has a line for each: what it means, and what ends
+    /// it.
+    UndecidedCode {
+        /// [`Undecided::NoCandidate`]
+        NoCandidate = "no_candidate",
+        /// [`Undecided::NoQuorum`]
+        NoQuorum = "no_quorum",
+        /// [`Undecided::BelowFloor`]
+        BelowFloor = "below_floor",
+        /// [`Undecided::MayWrite`]
+        MayWrite = "may_write",
+        /// [`Undecided::Outdated`]
+        Outdated = "outdated",
+        /// [`Undecided::Unknown`]
+        Unknown = "unknown_tasks",
+        /// [`Undecided::Split`]
+        Split = "split_brain",
+    }
+}
+
 impl Undecided {
     /// For programs.
-    pub const fn code(&self) -> &'static str {
+    pub const fn code(&self) -> UndecidedCode {
         match self {
-            Self::NoCandidate => "no_candidate",
-            Self::NoQuorum { .. } => "no_quorum",
-            Self::BelowFloor { .. } => "below_floor",
-            Self::MayWrite(_) => "may_write",
-            Self::Outdated(_) => "outdated",
-            Self::Unknown => "unknown_tasks",
-            Self::Split(..) => "split_brain",
+            Self::NoCandidate => UndecidedCode::NoCandidate,
+            Self::NoQuorum { .. } => UndecidedCode::NoQuorum,
+            Self::BelowFloor { .. } => UndecidedCode::BelowFloor,
+            Self::MayWrite(_) => UndecidedCode::MayWrite,
+            Self::Outdated(_) => UndecidedCode::Outdated,
+            Self::Unknown => UndecidedCode::Unknown,
+            Self::Split(..) => UndecidedCode::Split,
         }
     }
 }

@@ -59,6 +59,7 @@
 pub mod account;
 mod backoff;
 pub mod cluster;
+mod codes;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod election;
@@ -80,7 +81,7 @@ pub mod time;
 
 pub use cluster::event::{Event, EventKind, Timeline};
 pub use cluster::view::{
-    ApplyingView, ClusterStatus, ClusterView, MemberView, PerSecond, Reason, RefusedOffer, RetryView,
+    ApplyingView, ClusterStatus, ClusterView, MemberView, PerSecond, Reason, ReasonCode, RefusedOffer, RetryView,
 };
 pub use endpoint::Endpoint;
 pub use error::{ErrorKind, ErrorStatus, PortError};

@@ -5,6 +5,7 @@
 //! that it was obeyed; an executor obeys the highest rank it has seen and refuses lower ones.
 
 use crate::account::Account;
+use crate::codes::codes;
 use crate::{ClusterName, Durability, Endpoint, Epoch, GtidSet, MemberId, Resources, Secrets};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -347,6 +348,45 @@ pub enum Trouble {
         /// What was tried and how it failed.
         detail: String,
     },
+}
+
+codes! {
+    /// Why a member cannot be what it shall be, for programs. The user guide has a line for each: what it means, and what
+    /// ends it.
+    TroubleCode {
+        /// [`Trouble::Errant`]
+        Errant = "errant",
+        /// [`Trouble::HistoryMissing`]
+        HistoryMissing = "history_missing",
+        /// [`Trouble::Unstable`]
+        Unstable = "unstable",
+        /// [`Trouble::Broken`]
+        Broken = "broken",
+        /// [`Trouble::Storage`]
+        Storage = "storage",
+        /// [`Trouble::Incomplete`]
+        Incomplete = "incomplete",
+        /// [`Trouble::Stuck`]
+        Stuck = "stuck",
+        /// [`Trouble::Failing`]
+        Failing = "failing",
+    }
+}
+
+impl Trouble {
+    /// For programs.
+    pub const fn code(&self) -> TroubleCode {
+        match self {
+            Self::Errant { .. } => TroubleCode::Errant,
+            Self::HistoryMissing { .. } => TroubleCode::HistoryMissing,
+            Self::Unstable { .. } => TroubleCode::Unstable,
+            Self::Broken { .. } => TroubleCode::Broken,
+            Self::Storage { .. } => TroubleCode::Storage,
+            Self::Incomplete { .. } => TroubleCode::Incomplete,
+            Self::Stuck { .. } => TroubleCode::Stuck,
+            Self::Failing { .. } => TroubleCode::Failing,
+        }
+    }
 }
 
 /// One start of one member's server.

@@ -246,4 +246,21 @@ mod tests {
         let served: Vec<_> = Code::ALL.iter().map(|code| code.name()).collect();
         assert_eq!(described, &serde_json::json!(served));
     }
+
+    #[test]
+    fn the_guide_says_of_every_refusal_what_ends_it() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/user-guide.md");
+        let guide = std::fs::read_to_string(path).expect("the guide is there");
+        let table = guide.split_once("\n### Why a request is refused\n").expect("has that heading").1;
+        let table = table.split("\n#").next().unwrap_or_default();
+        let code = |line: &str| {
+            let cells: Vec<&str> = line.strip_prefix('|')?.split('|').map(str::trim).collect();
+            let code = cells.first()?.strip_prefix('`')?.strip_suffix('`')?;
+            assert!(cells.len() >= 4 && !cells[1].is_empty() && !cells[2].is_empty(), "what ends {code}?");
+            Some(code.to_owned())
+        };
+        let told: BTreeSet<String> = table.lines().filter_map(code).collect();
+        let served: BTreeSet<String> = Code::ALL.iter().map(|code| code.name().to_owned()).collect();
+        assert_eq!(told, served);
+    }
 }

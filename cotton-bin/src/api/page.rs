@@ -81,7 +81,7 @@ fn section(page: &mut String, cluster: &ClusterView) {
     if !cluster.reasons.is_empty() {
         page.push_str("<ul class=reasons>\n");
         for reason in &cluster.reasons {
-            let _ = writeln!(page, "<li>{} <small>{}</small></li>", escape(&reason.text), escape(reason.code));
+            let _ = writeln!(page, "<li>{} <small>{}</small></li>", escape(&reason.text), escape(reason.code.name()));
         }
         page.push_str("</ul>\n");
     }

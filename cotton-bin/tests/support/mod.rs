@@ -5,15 +5,19 @@
 use async_trait::async_trait;
 use cotton_bin::api::ControlPlane;
 use cotton_core::account::{Account, AccountChange, AccountError, validate_account};
-use cotton_core::cluster::explain::{Explanation, LeverView, MemberExplanation, Succession, Wait};
+use cotton_core::cluster::explain::{
+    Against, Explanation, LeverView, MemberExplanation, NotPromoted, Succession, Wait,
+};
 use cotton_core::cluster::switchover::SwitchoverError;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{LoggedEvent, Metrics};
 use cotton_core::fleet::UnknownTask;
+use cotton_core::protocol::TroubleCode;
 use cotton_core::spec::{Limits, validate_size};
 use cotton_core::{
     AgentId, ApplyingView, ClusterName, ClusterSpec, ClusterStatus, ClusterView, CommandError, Endpoint, Epoch, Event,
-    EventKind, MemberId, MemberView, Millis, PerSecond, Reason, RefusedOffer, Resources, RetryView, TaskId, Timeline,
+    EventKind, MemberId, MemberView, Millis, PerSecond, Reason, ReasonCode, RefusedOffer, Resources, RetryView, TaskId,
+    Timeline,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -224,9 +228,9 @@ fn explain(view: ClusterView) -> Explanation {
         role: member.role,
         wins: winner == Some(member.id),
         why_not: match member.id.0 {
-            0 => vec![Reason { code: "is_primary", member: Some(member.id), text: "it is the primary".into() }],
+            0 => vec![Against { code: NotPromoted::IsPrimary, text: "it is the primary".into() }],
             1 => vec![],
-            _ => vec![Reason { code: "silent", member: Some(member.id), text: "it is silent".into() }],
+            _ => vec![Against { code: NotPromoted::Silent, text: "it is silent".into() }],
         },
     };
     Explanation {
@@ -243,7 +247,7 @@ fn explain(view: ClusterView) -> Explanation {
             .reasons
             .iter()
             .map(|reason| Wait {
-                code: reason.code,
+                code: reason.code.name(),
                 member: reason.member,
                 text: reason.text.clone(),
                 since_ms: Some(61_500),
@@ -272,6 +276,7 @@ fn view((spec, deleting): &(ClusterSpec, bool)) -> ClusterView {
         role: if id == 0 { "primary" } else { "replica" },
         healthy: id < 2,
         leaving: false,
+        leaving_code: None,
         epoch: Epoch(1),
         gtids: format!("0-1-{}", 42 - id),
         lag_s: id.checked_sub(1),
@@ -287,6 +292,7 @@ fn view((spec, deleting): &(ClusterSpec, bool)) -> ClusterView {
         silent_ms: Some(12),
         server_version: "10.11.14-MariaDB".into(),
         disk_free_bytes: Some(1 << 30),
+        trouble_code: (id == 2).then_some(TroubleCode::Failing),
         trouble: (id == 2).then(|| "could not follow: <access> denied".to_owned()),
     });
     let members: Vec<_> = members.collect();
@@ -301,7 +307,7 @@ fn view((spec, deleting): &(ClusterSpec, bool)) -> ClusterView {
         },
         reasons: if troubled {
             vec![Reason {
-                code: "member_unhealthy",
+                code: ReasonCode::MemberUnhealthy,
                 member: Some(MemberId(2)),
                 text: "member 2: could not follow: <access> denied".into(),
             }]

@@ -2,12 +2,12 @@
 
 use super::Cluster;
 use super::state::{Leaving, Member};
-use super::view::{ClusterStatus, ClusterView, MemberView, Reason, RetryView};
-use crate::protocol::MemberRole;
+use super::view::{ClusterStatus, ClusterView, MemberView, Reason, ReasonCode, RetryView};
+use crate::protocol::{MemberRole, Trouble};
 use crate::{MemberId, Millis, TaskId};
 
 /// Reason that does not make a cluster less healthy: it has all the members that it wants.
-const UNREACHABLE: &str = "member_unreachable";
+const UNREACHABLE: ReasonCode = ReasonCode::MemberUnreachable;
 
 impl Cluster {
     /// A snapshot for people and programs.
@@ -48,6 +48,7 @@ impl Cluster {
                 && !self.is_lagging(id)
                 && self.errant(id).is_none(),
             leaving: member.leaving.is_some(),
+            leaving_code: member.leaving.map(Leaving::code),
             epoch: report.map(|r| r.epoch).unwrap_or_default(),
             gtids: report.map(|r| r.position.to_string()).unwrap_or_default(),
             lag_s: self.lag_s(id),
@@ -58,6 +59,7 @@ impl Cluster {
             server_version: report.map(|r| r.server_version.clone()).unwrap_or_default(),
             disk_free_bytes: report.and_then(|r| r.disk_free_bytes),
             trouble: report.and_then(|r| r.trouble.as_ref()).map(ToString::to_string),
+            trouble_code: report.and_then(|r| r.trouble.as_ref()).map(Trouble::code),
         }
     }
 
@@ -116,52 +118,52 @@ impl Cluster {
         if self.state.deleting {
             for id in self.state.members.keys() {
                 let text = format!("member {id} is being stopped");
-                reasons.push(Reason { code: "member_ending", member: Some(*id), text });
+                reasons.push(Reason { code: ReasonCode::MemberEnding, member: Some(*id), text });
             }
             return reasons;
         }
         let mut tell = |code, text: String| reasons.push(Reason { code, member: None, text });
         if let Some(election) = &self.election {
             match &election.waiting {
-                Some(undecided) => tell("election_waits", undecided.to_string()),
-                None => tell("election", "a new primary is being elected".to_owned()),
+                Some(undecided) => tell(ReasonCode::ElectionWaits, undecided.to_string()),
+                None => tell(ReasonCode::Election, "a new primary is being elected".to_owned()),
             }
         } else if let Some(switchover) = &self.switchover {
-            tell("switchover", format!("the primary is handing over to member {}", switchover.to));
+            tell(ReasonCode::Switchover, format!("the primary is handing over to member {}", switchover.to));
         } else if self.reopening_since.is_some() {
-            tell("switchover", "a switchover failed, and the primary is to open again".to_owned());
+            tell(ReasonCode::Switchover, "a switchover failed, and the primary is to open again".to_owned());
         } else if self.state.epoch.0 > 0 && !self.is_open() {
-            tell("promotion", self.promotion(now));
+            tell(ReasonCode::Promotion, self.promotion(now));
         }
         if let Some(text) = self.why_blocked() {
-            tell("waiting_for_ack", text);
+            tell(ReasonCode::WaitingForAck, text);
         }
         let staying = self.state.staying().count();
         let size = self.state.spec.size as usize;
         if staying < size {
-            tell("member_missing", format!("{staying} of {size} members are placed"));
+            tell(ReasonCode::MemberMissing, format!("{staying} of {size} members are placed"));
         }
         for retry in self.failed_launches(now) {
-            tell("launch_failed", retry.to_string());
+            tell(ReasonCode::LaunchFailed, retry.to_string());
         }
         for (id, member) in &self.state.members {
             let mut tell = |code, text: String| reasons.push(Reason { code, member: Some(*id), text });
             if let Some(leaving) = member.leaving {
                 let text = self.why_it_leaves(*id, member, leaving);
-                let code = if leaving == Leaving::Unreachable { UNREACHABLE } else { "member_leaving" };
+                let code = if leaving == Leaving::Unreachable { UNREACHABLE } else { ReasonCode::MemberLeaving };
                 tell(code, format!("member {id}: {text}"));
                 continue;
             }
             if let Some(gtids) = self.errant(*id) {
                 let text = "it has transactions that the primary lacks, because somebody wrote there:";
-                tell("member_errant", format!("member {id}: {text} {gtids}"));
+                tell(ReasonCode::MemberErrant, format!("member {id}: {text} {gtids}"));
             }
             let Some(observed) = self.observed.get(id) else { continue };
             let applying = self.applying(now, *id);
             if self.is_healthy(now, *id, observed) {
                 if let Some(lag_s) = self.lag_s(*id).filter(|_| self.is_lagging(*id)) {
                     let left = applying.map_or_else(String::new, |applying| format!(", and has {applying}"));
-                    tell("member_lagging", format!("member {id}: it is {lag_s} s behind the primary{left}"));
+                    tell(ReasonCode::MemberLagging, format!("member {id}: it is {lag_s} s behind the primary{left}"));
                 }
                 continue;
             }
@@ -190,7 +192,7 @@ impl Cluster {
                     (None, role, None) => format!("it is {}", role.name()),
                 },
             };
-            tell("member_unhealthy", format!("member {id}: {text}"));
+            tell(ReasonCode::MemberUnhealthy, format!("member {id}: {text}"));
         }
         reasons
     }

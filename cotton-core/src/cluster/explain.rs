@@ -2,7 +2,8 @@
 //! what each command would do and lose now. Pure, and decided by the very election that would be held.
 
 use super::Cluster;
-use super::view::{ApplyingView, ClusterStatus, ClusterView, Reason};
+use super::view::{ApplyingView, ClusterStatus, ClusterView, Reason, ReasonCode};
+use crate::codes::codes;
 use crate::election::{self, Ballot, Merit, Undecided, WhyNot};
 use crate::protocol::{MemberRole, Trouble};
 use crate::{ClusterName, Durability, Epoch, MemberId, Millis, Preference};
@@ -56,7 +57,16 @@ pub struct MemberExplanation {
     /// Whether it is, or would be, promoted.
     pub wins: bool,
     /// Everything that speaks against it.
-    pub why_not: Vec<Reason>,
+    pub why_not: Vec<Against>,
+}
+
+/// Something that speaks against a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Against {
+    /// For programs.
+    pub code: NotPromoted,
+    /// For people.
+    pub text: String,
 }
 
 /// Something that is waited for.
@@ -87,7 +97,7 @@ pub struct LeverView {
     pub loses: String,
 }
 
-super::codes! {
+codes! {
     /// Why a member is not the one that would be promoted.
     NotPromoted {
         /// Nobody is yet.
@@ -247,7 +257,7 @@ impl Cluster {
                     Some(_) => "acknowledged commits that only members have who do not answer".to_owned(),
                     None => "nothing, as long as it waits".to_owned(),
                 };
-                (undecided.code(), format!("{case}{waits}: {undecided}{}", after.unwrap_or_default()), loses)
+                (undecided.code().name(), format!("{case}{waits}: {undecided}{}", after.unwrap_or_default()), loses)
             }
         };
         this
@@ -278,11 +288,9 @@ impl Cluster {
     }
 
     /// All that speaks against a member.
-    fn why_not_promoted(&self, now: Millis, id: MemberId, outcome: &Outcome) -> Vec<Reason> {
+    fn why_not_promoted(&self, now: Millis, id: MemberId, outcome: &Outcome) -> Vec<Against> {
         let mut why = Vec::new();
-        let mut tell = |code: NotPromoted, text: String| {
-            why.push(Reason { code: code.name(), member: Some(id), text });
-        };
+        let mut tell = |code, text| why.push(Against { code, text });
         if !self.state.opened {
             tell(
                 NotPromoted::FirstStart,
@@ -351,7 +359,7 @@ impl Cluster {
     }
 
     /// What the election has against a member, in words.
-    fn why_less(&self, id: MemberId, own: &Ballot, winner: &Ballot, why: &WhyNot) -> (NotPromoted, String) {
+    pub(super) fn why_less(&self, id: MemberId, own: &Ballot, winner: &Ballot, why: &WhyNot) -> (NotPromoted, String) {
         let other = winner.member;
         let report = self.observed.get(&id).and_then(|observed| observed.report.as_ref());
         let trouble = report.and_then(|report| report.trouble.as_ref());
@@ -400,33 +408,35 @@ impl Cluster {
         let timing = &self.timing;
         let limited = |since: Millis, ms: u64| (Some(since), Some(since.after(ms)));
         let election = self.election.as_deref();
-        let mut code = reason.code;
+        let mut code = reason.code.name();
         let (since, until) = match reason.code {
-            "election_waits" | "election" => {
+            ReasonCode::ElectionWaits | ReasonCode::Election => {
                 if let Some(undecided) = election.and_then(|election| election.waiting.as_ref()) {
-                    code = undecided.code();
+                    code = undecided.code().name();
                 }
                 let lease =
                     election.and_then(|election| election.lease_until).filter(|until| *until < Millis(u64::MAX));
                 let deadline = election.map(|election| election.deadline).filter(|_| self.is_forced());
                 (election.map(|election| election.started), lease.max(deadline))
             }
-            "switchover" => match (&self.switchover, self.reopening_since) {
+            ReasonCode::Switchover => match (&self.switchover, self.reopening_since) {
                 (Some(switchover), _) => (Some(switchover.started), Some(switchover.deadline)),
                 (None, Some(since)) => limited(since, timing.reopen_ms),
                 (None, None) => (None, None),
             },
-            "promotion" => {
+            ReasonCode::Promotion => {
                 let fails = self.state.primary.and_then(|id| self.observed.get(&id)).and_then(|o| o.trouble());
                 let fails = matches!(fails, Some(Trouble::Storage { .. } | Trouble::Failing { .. }));
                 let until = self.appointed_at.after(timing.election_ms);
                 (Some(self.appointed_at), Some(until).filter(|_| fails))
             }
-            "waiting_for_ack" => (self.blocked_since(), None),
-            "member_leaving" => observed.and_then(|o| o.leaving_since).map_or((None, None), |at| (Some(at), None)),
-            "member_unreachable" => (observed.and_then(|o| o.unreachable_since), None),
-            "member_lagging" => (reason.member.and_then(|id| self.behind_since(id)), None),
-            "member_unhealthy" => match observed {
+            ReasonCode::WaitingForAck => (self.blocked_since(), None),
+            ReasonCode::MemberLeaving => {
+                observed.and_then(|o| o.leaving_since).map_or((None, None), |at| (Some(at), None))
+            }
+            ReasonCode::MemberUnreachable => (observed.and_then(|o| o.unreachable_since), None),
+            ReasonCode::MemberLagging => (reason.member.and_then(|id| self.behind_since(id)), None),
+            ReasonCode::MemberUnhealthy => match observed {
                 Some(o) if o.unreachable_since.is_some() => {
                     o.unreachable_since.map_or((None, None), |since| limited(since, timing.unreachable_ms))
                 }
@@ -438,7 +448,13 @@ impl Cluster {
                 Some(o) => (o.applying.as_ref().map(|applying| applying.since()), None),
                 None => (None, None),
             },
-            _ => (None, None),
+            ReasonCode::MemberMissing
+            | ReasonCode::NotPlaced
+            | ReasonCode::LaunchFailed
+            | ReasonCode::CannotReturn
+            | ReasonCode::MemberErrant
+            | ReasonCode::MemberEnding
+            | ReasonCode::Maintenance => (None, None),
         };
         Wait {
             code,

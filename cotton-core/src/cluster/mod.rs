@@ -10,7 +10,6 @@
 mod accounts;
 mod acks;
 mod applying;
-mod codes;
 mod copies;
 mod describe;
 mod directives;
@@ -35,7 +34,6 @@ mod vacate;
 pub mod view;
 mod volume;
 
-use codes::codes;
 pub use effect::Effect;
 pub use input::{Input, Placed};
 

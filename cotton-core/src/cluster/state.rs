@@ -1,6 +1,7 @@
 //! The checkpoint of one cluster: exactly what a restarted scheduler needs, and nothing that it can find out again.
 
 use crate::account::Account;
+use crate::codes::codes;
 use crate::{AgentId, ClusterName, ClusterSpec, Endpoint, Epoch, GtidSet, MemberId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -236,7 +237,43 @@ impl Member {
     }
 }
 
+codes! {
+    /// Why a member is to leave, for programs. The user guide has a line for each: what it means, and what ends it.
+    LeavingCode {
+        /// [`Leaving::ScaleDown`]
+        ScaleDown = "scale_down",
+        /// [`Leaving::Errant`]
+        Errant = "errant",
+        /// [`Leaving::Unstable`]
+        Unstable = "unstable",
+        /// [`Leaving::Broken`]
+        Broken = "broken",
+        /// [`Leaving::Unreachable`]
+        Unreachable = "unreachable",
+        /// [`Leaving::Stuck`]
+        Stuck = "stuck",
+        /// [`Leaving::Missing`]
+        Missing = "missing",
+        /// [`Leaving::Deleted`]
+        Deleted = "deleted",
+    }
+}
+
 impl Leaving {
+    /// For programs.
+    pub const fn code(self) -> LeavingCode {
+        match self {
+            Self::ScaleDown => LeavingCode::ScaleDown,
+            Self::Errant => LeavingCode::Errant,
+            Self::Unstable => LeavingCode::Unstable,
+            Self::Broken => LeavingCode::Broken,
+            Self::Unreachable => LeavingCode::Unreachable,
+            Self::Stuck => LeavingCode::Stuck,
+            Self::Missing => LeavingCode::Missing,
+            Self::Deleted => LeavingCode::Deleted,
+        }
+    }
+
     /// For people.
     pub const fn reason(self) -> &'static str {
         match self {

@@ -2,6 +2,9 @@
 
 use crate::backoff::in_words;
 use crate::cluster::event::Timeline;
+use crate::cluster::state::LeavingCode;
+use crate::codes::codes;
+use crate::protocol::TroubleCode;
 use crate::{AgentId, ClusterName, Durability, Endpoint, Epoch, MemberId, Preference, Resources, TaskId};
 use serde::{Deserialize, Serialize};
 
@@ -40,11 +43,49 @@ impl ClusterStatus {
     }
 }
 
+codes! {
+    /// What keeps a cluster from being healthy. The user guide has a line for each: what it means, and what ends it.
+    ReasonCode {
+        /// An election is under way.
+        Election = "election",
+        /// An election cannot be decided.
+        ElectionWaits = "election_waits",
+        /// A switchover is under way, or being taken back.
+        Switchover = "switchover",
+        /// The elected primary is not open yet.
+        Promotion = "promotion",
+        /// Commits wait for acknowledgements.
+        WaitingForAck = "waiting_for_ack",
+        /// Fewer members than wanted are placed.
+        MemberMissing = "member_missing",
+        /// No offer suits a member that is wanted.
+        NotPlaced = "not_placed",
+        /// The last launch failed.
+        LaunchFailed = "launch_failed",
+        /// A member cannot return to its volume yet.
+        CannotReturn = "cannot_return",
+        /// A member is on its way out.
+        MemberLeaving = "member_leaving",
+        /// A member was replaced because its agent cannot be reached.
+        MemberUnreachable = "member_unreachable",
+        /// A member has transactions that the primary lacks.
+        MemberErrant = "member_errant",
+        /// A replica is far behind.
+        MemberLagging = "member_lagging",
+        /// A member is not what it shall be.
+        MemberUnhealthy = "member_unhealthy",
+        /// A member of a cluster that is being deleted is being stopped.
+        MemberEnding = "member_ending",
+        /// An agent that is to be taken down is needed.
+        Maintenance = "maintenance",
+    }
+}
+
 /// Something that keeps a cluster from being healthy.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
-    /// Stable, for programs: `member_missing`, `waiting_for_ack`, ...
-    pub code: &'static str,
+    /// Stable, for programs.
+    pub code: ReasonCode,
     /// Which member it is about, if it is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub member: Option<MemberId>,
@@ -70,6 +111,8 @@ pub struct MemberView {
     pub healthy: bool,
     /// Whether it is on its way out.
     pub leaving: bool,
+    /// Why, if it is.
+    pub leaving_code: Option<LeavingCode>,
     /// Epoch it obeys.
     pub epoch: Epoch,
     /// GTIDs received or executed, in the server's own notation.
@@ -90,6 +133,8 @@ pub struct MemberView {
     pub disk_free_bytes: Option<u64>,
     /// Why it is not what it shall be.
     pub trouble: Option<String>,
+    /// The same, for programs.
+    pub trouble_code: Option<TroubleCode>,
 }
 
 /// What a member has left to apply of what it has received, and how fast it goes.

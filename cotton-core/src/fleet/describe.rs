@@ -3,7 +3,7 @@
 use super::Fleet;
 use crate::cluster::Cluster;
 use crate::cluster::explain::Explanation;
-use crate::{ClusterName, ClusterView, FrameworkId, Millis, Reason, Resources, RetryView};
+use crate::{ClusterName, ClusterView, FrameworkId, Millis, Reason, ReasonCode, Resources, RetryView};
 use std::collections::BTreeSet;
 
 /// Counters that only grow, with Apache Cotton's names.
@@ -62,12 +62,12 @@ impl Fleet {
             reason: reason.to_owned(),
         }));
         if let Some(refused) = slot.refused.as_ref().filter(|_| slot.wanting) {
-            view.reasons.push(Reason { code: "not_placed", member: None, text: refused.to_string() });
+            view.reasons.push(Reason { code: ReasonCode::NotPlaced, member: None, text: refused.to_string() });
         }
         let stay = self.why_agents_stay(now, &slot.cluster);
-        view.reasons.extend(stay.into_iter().map(|text| Reason { code: "maintenance", member: None, text }));
+        view.reasons.extend(stay.into_iter().map(|text| Reason { code: ReasonCode::Maintenance, member: None, text }));
         view.reasons.extend(slot.cannot_return.clone().map(|text| Reason {
-            code: "cannot_return",
+            code: ReasonCode::CannotReturn,
             member: None,
             text,
         }));

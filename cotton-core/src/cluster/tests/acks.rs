@@ -78,7 +78,7 @@ fn the_last_acker_is_not_forgotten() {
     assert!(!world.write(), "nobody is there to acknowledge");
     let view = world.cluster.view(world.now);
     assert_eq!((view.status, view.primary), (ClusterStatus::Blocked, Some(MemberId(0))), "it stays primary");
-    assert_eq!(view.reasons[0].code, "waiting_for_ack");
+    assert_eq!(view.reasons[0].code.name(), "waiting_for_ack");
     world.settle();
     assert_eq!(ackers(&world), [(3, 1), (4, 1)]);
     assert!(world.write(), "and goes on by itself");

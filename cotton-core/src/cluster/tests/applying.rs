@@ -27,7 +27,7 @@ fn a_winner_tells_what_is_left_and_how_fast_it_goes() {
     assert!((26_000..=30_000).contains(&rate), "{told:?}");
     assert!(told.since_ms >= 25_000 && told.advanced_ms <= 1_000, "{told:?}");
     let reason = world.cluster.view(world.now).reasons[0].clone();
-    assert_eq!(reason.code, "promotion");
+    assert_eq!(reason.code.name(), "promotion");
     assert!(reason.text.contains("member 1 has 150 transactions left to apply, 2"), "{}", reason.text);
     assert!(reason.text.ends_with(" a second, about 5 s to go"), "{}", reason.text);
     let slow = slow_events(&world);

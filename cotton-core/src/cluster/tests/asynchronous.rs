@@ -121,7 +121,7 @@ fn a_cluster_of_one_whose_data_is_gone_says_so() {
     world.kill(0);
     world.settle();
     let view = world.cluster.view(world.now);
-    assert_eq!((view.primary, view.reasons[0].code), (None, "election_waits"));
+    assert_eq!((view.primary, view.reasons[0].code.name()), (None, "election_waits"));
     assert_eq!(view.reasons[0].text, "no member with the cluster's data has answered");
 }
 

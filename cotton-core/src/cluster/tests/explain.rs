@@ -15,7 +15,7 @@ fn against(world: &World, id: u64) -> Vec<&'static str> {
     let member = explanation.members.iter().find(|member| member.id == MemberId(id)).expect("a member");
     assert_eq!(member.wins, explanation.succession.winner == Some(MemberId(id)));
     assert!(member.wins == member.why_not.is_empty(), "{member:?}");
-    member.why_not.iter().map(|reason| reason.code).collect()
+    member.why_not.iter().map(|reason| reason.code.name()).collect()
 }
 
 fn winner(world: &World) -> Option<u64> {

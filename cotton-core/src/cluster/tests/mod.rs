@@ -5,6 +5,7 @@ mod accounts;
 mod acks;
 mod applying;
 mod asynchronous;
+mod codes;
 mod copies;
 mod deletion;
 mod explain;

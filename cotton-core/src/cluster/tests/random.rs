@@ -229,7 +229,7 @@ proptest! {
         } else if kills && world.primary().is_none() {
             // A lost disk and a crash may together be too much; then it says what it waits for.
             let view = world.cluster.view(world.now);
-            prop_assert_eq!(view.reasons[0].code, "election_waits", "{:#?}", view);
+            prop_assert_eq!(view.reasons[0].code.name(), "election_waits", "{:#?}", view);
         } else {
             world.check_whole();
         }

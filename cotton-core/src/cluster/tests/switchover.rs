@@ -284,7 +284,7 @@ fn a_primary_that_is_open_again_is_left_alone() {
     world.obey_all();
     world.rounds(30);
     assert_eq!((world.primary(), world.cluster.state().epoch), (Some(0), Epoch(1)));
-    assert!(!world.cluster.view(world.now).reasons.iter().any(|reason| reason.code == "switchover"));
+    assert!(!world.cluster.view(world.now).reasons.iter().any(|reason| reason.code.name() == "switchover"));
 }
 
 #[test]

@@ -559,7 +559,7 @@ impl World {
     }
 
     pub(super) fn reasons(&self) -> Vec<&'static str> {
-        self.cluster.view(self.now).reasons.iter().map(|reason| reason.code).collect()
+        self.cluster.view(self.now).reasons.iter().map(|reason| reason.code.name()).collect()
     }
 
     pub(super) fn pass(&mut self, ms: u64) {

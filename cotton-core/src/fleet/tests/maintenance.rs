@@ -95,7 +95,8 @@ fn replicas_are_let_go_while_enough_are_left() {
     assert_eq!(answer(&ask(&mut bench, &agents[1])), Some(true), "as was said");
     bench.pass(1_000);
     let view = bench.fleet.view(bench.now, &name("a")).expect("it is there");
-    let texts: Vec<_> = view.reasons.iter().filter(|r| r.code == "maintenance").map(|r| r.text.as_str()).collect();
+    let texts: Vec<_> =
+        view.reasons.iter().filter(|r| r.code.name() == "maintenance").map(|r| r.text.as_str()).collect();
     let why = "no other healthy replica would be left to acknowledge commits";
     assert_eq!(texts, [format!("agent {} is to be taken down, and cannot be let go: {why}", agents[2])]);
     bench.mesos(MesosEvent::AgentLost(AgentId::from(agents[1].as_str())));

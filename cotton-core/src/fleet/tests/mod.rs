@@ -255,7 +255,7 @@ fn first_come_first_served() {
     bench.offer(&[("o", 1)]);
     assert_eq!(launched(&bench.calls()), [("o".to_owned(), vec!["mysos-z-0".to_owned()])]);
     let view = bench.fleet.view(bench.now, &name("a")).expect("it exists");
-    assert_eq!(view.reasons.last().map(|reason| reason.code), Some("not_placed"));
+    assert_eq!(view.reasons.last().map(|reason| reason.code.name()), Some("not_placed"));
     let refusals: Vec<_> = view.refusals.iter().map(|offer| (offer.agent.as_str(), offer.code)).collect();
     assert_eq!(refusals, [("agent-o", "too_little_cpus")], "{:?}", view.refusals);
     bench.offer(&[("p", 1)]);

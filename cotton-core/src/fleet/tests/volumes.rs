@@ -66,7 +66,7 @@ fn a_member_returns_to_its_volume_with_what_else_it_needs() {
     let small = Held { resources: Resources { cpus_milli: 0, ..Resources::DEFAULT }, ..held("mysos-a-0", true) };
     assert_eq!(offered(&mut bench, vec![("p", 0, small.clone())]), [], "its cpus are not reserved");
     let view = bench.fleet.view(bench.now, &name("a")).expect("it exists");
-    let reason = view.reasons.iter().find(|reason| reason.code == "cannot_return").expect("it is told");
+    let reason = view.reasons.iter().find(|reason| reason.code.name() == "cannot_return").expect("it is told");
     assert!(reason.text.contains("too little cpus: 0 left, 1 wanted"), "{}", reason.text);
     let launched = offered(&mut bench, vec![("q", 1, small)]);
     assert_eq!(launched, [("q".to_owned(), vec!["mysos-a-0-r1 on mysos-a-0".to_owned()])]);

@@ -15,6 +15,12 @@ macro_rules! codes { ($(#[$doc:meta])* $Enum:ident { $($(#[$what:meta])* $Code:i
             match self { $(Self::$Code => $name,)* }
         }
     }
+
+    impl serde::Serialize for $Enum {
+        fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.serialize_str(self.name())
+        }
+    }
 } }
 
-pub(super) use codes;
+pub(crate) use codes;
