@@ -278,6 +278,31 @@ async fn routes_of_v1() {
     story.get("/api/v1/clusters/c/explain").await;
     story.get("/api/v1/clusters/nothing/explain").await;
 
+    story.title("what a person decides");
+    story.ask("POST /api/v1/clusters/b/pause", &[], "").await;
+    story.ask("POST /api/v1/clusters/b/pause", &known_b[1..], "").await;
+    for (lever, body) in [
+        ("members/1/rebuild", "{}"),
+        ("resume", r#"{"for": "ever"}"#),
+        ("resume", "{}"),
+        ("members/1/rebuild", "{}"),
+        ("members/0/rebuild", "{}"),
+        ("members/9/rebuild", "{}"),
+        ("members/x/rebuild", "{}"),
+        ("members/1/rule", r#"{"rule": "prefer"}"#),
+        ("members/1/rule", r#"{"rule": "must"}"#),
+        ("members/1/rule", "{}"),
+        ("elect", "{}"),
+        ("elect", r#"{"to": 0}"#),
+        ("elect", r#"{"to": 1}"#),
+        ("elect", r#"{"to": 1, "accept_loss": "yes"}"#),
+        ("elect", r#"{"to": 1, "accept_loss": true}"#),
+    ] {
+        story.ask(&format!("POST /api/v1/clusters/b/{lever}"), &known_b, body).await;
+    }
+    story.ask("POST /api/v1/clusters/nothing/pause", &known_b, "").await;
+    story.get("/api/v1/clusters/b/events").await;
+
     story.title("further accounts");
     story.json("POST /api/v1/clusters/b/users/report", r#"{"kind": "read-only"}"#).await;
     for (user, body) in [
@@ -412,7 +437,7 @@ async fn openapi_is_served_as_it_is() {
     let body = to_bytes(response.into_body(), usize::MAX).await.expect("a body");
     let openapi: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
     for (path, described) in openapi["paths"].as_object().expect("an object") {
-        let path = path.replace("{name}", "a");
+        let path = path.replace("{name}", "a").replace("{member}", "1");
         for method in ["get", "put", "post", "delete", "patch"] {
             if path.ends_with("/stream") && method == "get" {
                 continue; // has no end

@@ -23,7 +23,40 @@
 use crate::cluster::state::Acker;
 use crate::codes::codes;
 use crate::{Epoch, GtidSet, MemberId};
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+
+/// Whether a member is to be primary, as far as a person has decided that. What it has counts for more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromotionRule {
+    /// It is chosen before others that have the same.
+    Prefer,
+    /// It is as good as others.
+    #[default]
+    Neutral,
+    /// It is chosen only when nobody else has all that it has, and hands over as soon as somebody has.
+    Never,
+}
+
+impl PromotionRule {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Prefer, Self::Neutral, Self::Never];
+
+    /// The word used in commands, JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Prefer => "prefer",
+            Self::Neutral => "neutral",
+            Self::Never => "never",
+        }
+    }
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    pub(crate) fn is_neutral(&self) -> bool {
+        *self == Self::Neutral
+    }
+}
 
 /// What one frozen member brings to an election.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +83,8 @@ pub struct Ballot {
     pub joined: bool,
     /// Whether it is on its way out, or its storage fails: elected only when nobody else will do.
     pub leaving: bool,
+    /// Whether it is to be primary, as a person has decided.
+    pub rule: PromotionRule,
     /// Whether it shall win if others have no more than it: the candidate of a switchover.
     pub preferred: bool,
 }
@@ -190,7 +225,8 @@ pub fn elect(ballots: &[Ballot], rules: &Rules<'_>) -> Result<MemberId, Undecide
     Ok(best.member)
 }
 
-/// The ballot that contains all that count; among equals the one that stays, has least to apply, has the lowest number.
+/// The ballot that contains all that count; among equals one that can open and may be primary, that stays, that is to be
+/// primary, has least to apply, has the lowest number.
 fn best(ballots: &[Ballot]) -> Result<&Ballot, Undecided> {
     let trusted = ballots.iter().filter(|b| b.joined).map(|b| b.attached).max().ok_or(Undecided::NoCandidate)?;
     let mut best: Option<&Ballot> = None;
@@ -220,14 +256,18 @@ fn best(ballots: &[Ballot]) -> Result<&Ballot, Undecided> {
 /// What decides between members that have the same data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merit {
-    /// It is to stay, and its storage works.
-    Stays,
     /// It can apply what it has received.
     CanApply,
+    /// It is not one that a person wants never to be primary.
+    MayLead,
+    /// It is to stay, and its storage works.
+    Stays,
     /// It wrote nothing when it was not the one to write.
     WroteNothing,
     /// It shall win if others have no more than it.
     Preferred,
+    /// A person wants it to be primary.
+    Rule,
     /// It has least to apply.
     LeastToApply,
     /// It has the lowest number.
@@ -236,16 +276,26 @@ pub enum Merit {
 
 impl Merit {
     /// In the order in which they count.
-    pub const ALL: [Self; 6] =
-        [Self::Stays, Self::CanApply, Self::WroteNothing, Self::Preferred, Self::LeastToApply, Self::LowestNumber];
+    pub const ALL: [Self; 8] = [
+        Self::CanApply,
+        Self::MayLead,
+        Self::Stays,
+        Self::WroteNothing,
+        Self::Preferred,
+        Self::Rule,
+        Self::LeastToApply,
+        Self::LowestNumber,
+    ];
 
     /// Less is better.
     fn of(self, ballot: &Ballot) -> u64 {
         match self {
-            Self::Stays => u64::from(ballot.leaving),
             Self::CanApply => u64::from(ballot.stuck),
+            Self::MayLead => u64::from(ballot.rule == PromotionRule::Never),
+            Self::Stays => u64::from(ballot.leaving),
             Self::WroteNothing => u64::from(ballot.errant),
             Self::Preferred => u64::from(!ballot.preferred),
+            Self::Rule => u64::from(ballot.rule != PromotionRule::Prefer),
             Self::LeastToApply => ballot.unapplied,
             Self::LowestNumber => ballot.member.0,
         }
@@ -323,6 +373,11 @@ mod tests {
             attached: Epoch(attached),
             joined: !flags.contains(&"new"),
             leaving: flags.contains(&"leaving"),
+            rule: match (flags.contains(&"prefer"), flags.contains(&"never")) {
+                (true, _) => PromotionRule::Prefer,
+                (false, true) => PromotionRule::Never,
+                (false, false) => PromotionRule::Neutral,
+            },
             preferred: flags.contains(&"preferred"),
         }
     }
@@ -377,6 +432,15 @@ mod tests {
             (&["1 e1 a:6 stuck", "2 e1 a:6 behind9"], 2),
             (&["1 e1 a:6 stuck behind1", "2 e1 a:5"], 1),
             (&["1 e1 a:6 behind9", "2 e1 a:6 leaving"], 1),
+            // rules of people decide among those that have the same:
+            (&["1 e1 a:6", "2 e1 a:6 prefer behind4"], 2),
+            (&["1 e1 a:7", "2 e1 a:6 prefer"], 1),
+            (&["1 e1 a:6", "2 e1 a:6 prefer leaving"], 1),
+            (&["1 e1 a:6 preferred", "2 e1 a:6 prefer"], 1),
+            (&["1 e1 a:6 never", "2 e1 a:6 behind9 leaving"], 2),
+            (&["1 e1 a:6 never", "2 e1 a:6 stuck"], 1),
+            (&["1 e1 a:7 never", "2 e1 a:6", "3 e1 a:6 prefer"], 1),
+            (&["1 e1 a:6 never", "2 e1 a:6 never"], 1),
             (&["0 e1 a:9", "1 e1 a:6", "2 e1 a:6"], 0),
             (&["1 e1 -", "2 e1 -"], 1),
             (&["1 e1 a:6", "2 e1 a:6", "3 e0 a:2 new"], 1),

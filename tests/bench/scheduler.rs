@@ -12,6 +12,7 @@ use cotton_bin::store::FileStore;
 use cotton_core::cluster::state::{Member, State};
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::scheduler::{self, Ports, Scheduler};
+use cotton_core::election::PromotionRule;
 use cotton_core::fleet::Config;
 use cotton_core::fleet::state::FleetState;
 use cotton_core::ports::mesos::{Mesos, MesosCall, MesosEvent, TaskState, TaskStatus};
@@ -114,6 +115,7 @@ pub(crate) fn state(number: u64) -> State {
             attached: Epoch(1),
             volume: false,
             resting: false,
+            rule: PromotionRule::Neutral,
             leaving: None,
         };
         (MemberId(id), member)

@@ -9,6 +9,7 @@ mod engines;
 mod failing;
 mod failover;
 mod health;
+mod levers;
 mod lifecycle;
 mod other_servers;
 mod recovery;

@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use cotton_core::account::{Account, AccountChange};
 use cotton_core::cluster::explain::Explanation;
+use cotton_core::cluster::levers::Lever;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{Handle, LoggedEvent, Metrics};
 use cotton_core::fleet::UnknownTask;
@@ -21,6 +22,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     async fn scale(&self, name: &ClusterName, size: u64) -> Result<(), CommandError>;
     /// See [`Handle::switchover`].
     async fn switchover(&self, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError>;
+    /// See [`Handle::pull`].
+    async fn pull(&self, name: &ClusterName, lever: Lever) -> Result<(), CommandError>;
     /// See [`Handle::change_account`].
     async fn change_account(&self, name: &ClusterName, user: &str, change: AccountChange) -> Result<(), CommandError>;
     /// See [`Handle::accounts`].
@@ -61,6 +64,9 @@ impl ControlPlane for Handle {
     }
     async fn switchover(&self, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError> {
         Self::switchover(self, name, to).await
+    }
+    async fn pull(&self, name: &ClusterName, lever: Lever) -> Result<(), CommandError> {
+        Self::pull(self, name, lever).await
     }
     async fn change_account(&self, name: &ClusterName, user: &str, change: AccountChange) -> Result<(), CommandError> {
         Self::change_account(self, name, user, change).await

@@ -6,6 +6,7 @@ use axum::extract::rejection::BytesRejection;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cotton_core::account::AccountError;
+use cotton_core::cluster::levers::LeverError;
 use cotton_core::cluster::switchover::SwitchoverError;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::{CommandError, IdError, SpecError};
@@ -54,6 +55,7 @@ codes! {
     InvalidPreference, "invalid_preference", BAD_REQUEST, "There is no such preference";
     InvalidBackup, "invalid_backup", BAD_REQUEST, "The backup id makes no sense";
     InvalidMember, "invalid_member", BAD_REQUEST, "That is no number of a member";
+    InvalidRule, "invalid_rule", BAD_REQUEST, "There is no such promotion rule";
     InvalidSpec, "invalid_spec", BAD_REQUEST, "The cluster cannot be as asked for";
     InvalidDatabase, "invalid_database", BAD_REQUEST, "The database cannot be granted";
     WrongPassword, "wrong_password", FORBIDDEN, "The password is missing or wrong";
@@ -68,10 +70,16 @@ codes! {
     AccountExists, "account_exists", CONFLICT, "An account of that name exists";
     TooManyAccounts, "too_many_accounts", CONFLICT, "The cluster has as many accounts as it can have";
     ClusterDeleting, "cluster_deleting", CONFLICT, "The cluster is being deleted";
+    ClusterPaused, "cluster_paused", CONFLICT, "The cluster is paused";
     ClusterDamaged, "cluster_damaged", CONFLICT, "The stored state of the cluster is damaged";
     ClusterUnknown, "cluster_unknown", CONFLICT, "Tasks of a cluster of that name run, and there is no record of it";
     NotIdentified, "not_identified", CONFLICT, "Tasks have not said yet what they are";
     CannotSwitchOver, "cannot_switch_over", CONFLICT, "The primary cannot hand over at the moment";
+    CannotRebuild, "cannot_rebuild", CONFLICT, "The member cannot be replaced by a fresh copy at the moment";
+    NoElection, "no_election", CONFLICT, "No election waits for a person";
+    CannotElect, "cannot_elect", CONFLICT, "The member cannot be made primary at the moment";
+    LossNotAccepted, "loss_not_accepted", CONFLICT, "What may be lost must be accepted first";
+    UnderWay, "under_way", CONFLICT, "Something is under way that must end first";
     BodyTimeout, "body_timeout", REQUEST_TIMEOUT, "The body did not come in time";
     BodyTooLarge, "body_too_large", PAYLOAD_TOO_LARGE, "The body is larger than 1 MB";
     UnsupportedMediaType, "unsupported_media_type", UNSUPPORTED_MEDIA_TYPE, "The body is of another kind than expected";
@@ -121,13 +129,21 @@ impl From<CommandError> for Problem {
             CommandError::Exists(_) => Code::ClusterExists,
             CommandError::NotFound(_) => Code::ClusterNotFound,
             CommandError::Deleting(_) => Code::ClusterDeleting,
+            CommandError::Paused(_) => Code::ClusterPaused,
             CommandError::Damaged(_) => Code::ClusterDamaged,
             CommandError::Unknown(_) => Code::ClusterUnknown,
             CommandError::NotIdentified { .. } => Code::NotIdentified,
             CommandError::Invalid(error) | CommandError::Account(AccountError::User(error)) => {
                 return error.clone().into();
             }
-            CommandError::Switchover(SwitchoverError::NoMember(_)) => Code::MemberNotFound,
+            CommandError::Switchover(SwitchoverError::NoMember(_)) | CommandError::Lever(LeverError::NoMember(_)) => {
+                Code::MemberNotFound
+            }
+            CommandError::Lever(LeverError::CannotRebuild { .. }) => Code::CannotRebuild,
+            CommandError::Lever(LeverError::NoElection(_)) => Code::NoElection,
+            CommandError::Lever(LeverError::CannotElect { .. }) => Code::CannotElect,
+            CommandError::Lever(LeverError::LossNotAccepted { .. }) => Code::LossNotAccepted,
+            CommandError::Lever(_) => Code::UnderWay,
             CommandError::Switchover(_) => Code::CannotSwitchOver,
             CommandError::Account(AccountError::OwnUser(_) | AccountError::Exists(_)) => Code::AccountExists,
             CommandError::Account(AccountError::Unknown(_)) => Code::AccountNotFound,

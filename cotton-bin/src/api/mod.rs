@@ -9,6 +9,7 @@ mod control;
 mod error;
 mod explain;
 mod hosts;
+mod levers;
 mod metrics;
 mod page;
 mod request;
@@ -96,6 +97,11 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
         ("/api/v1/clusters", get(v1::list)),
         ("/api/v1/clusters/{name}", get(v1::show).post(v1::create).patch(v1::scale).delete(v1::delete)),
         ("/api/v1/clusters/{name}/switchover", post(v1::switchover)),
+        ("/api/v1/clusters/{name}/pause", post(levers::pause)),
+        ("/api/v1/clusters/{name}/resume", post(levers::resume)),
+        ("/api/v1/clusters/{name}/elect", post(levers::elect)),
+        ("/api/v1/clusters/{name}/members/{member}/rule", post(levers::rule)),
+        ("/api/v1/clusters/{name}/members/{member}/rebuild", post(levers::rebuild)),
         ("/api/v1/clusters/{name}/users", get(users::list)),
         ("/api/v1/clusters/{name}/users/{user}", post(users::create).delete(users::drop_user)),
         ("/api/v1/clusters/{name}/users/{user}/rotate", post(users::rotate)),

@@ -41,6 +41,8 @@ pub(super) struct Member {
     pub(super) role: String,
     pub(super) healthy: bool,
     pub(super) leaving: bool,
+    #[serde(default)]
+    pub(super) rule: Option<String>,
     pub(super) gtids: String,
     pub(super) lag_s: Option<u64>,
     #[serde(default)]

@@ -6,6 +6,7 @@ mod client;
 mod commands;
 mod events;
 mod explain;
+mod levers;
 mod local;
 mod mysql_client;
 mod passwords;
@@ -74,6 +75,16 @@ enum Command {
     Scale(commands::Scale),
     /// Let the primary of a cluster hand over to a replica
     Switchover(commands::Switchover),
+    /// Decide nothing for a cluster until it is resumed: no failover, no launch, no replacement
+    Pause(levers::Named),
+    /// Decide for a paused cluster again; a failover that is needed begins at once
+    Resume(levers::Named),
+    /// Decide an election that waits: make a member primary, whatever is lost by that
+    Elect(levers::Elect),
+    /// Replace a replica by a fresh copy
+    Rebuild(levers::Rebuild),
+    /// Say whether a member is to be primary: prefer, neutral or never
+    Rule(levers::Rule),
     /// Further accounts of a cluster
     #[command(subcommand)]
     User(users::User),
@@ -145,7 +156,8 @@ impl CliError {
                 "wrong_password" => 5,
                 "not_connected" | "stopped" => 7,
                 "account_exists" | "cluster_exists" | "cluster_deleting" | "cluster_damaged" | "cannot_switch_over"
-                | "cluster_unknown" | "not_identified" => 6,
+                | "cluster_unknown" | "not_identified" | "cluster_paused" | "cannot_rebuild" | "under_way"
+                | "no_election" | "cannot_elect" | "loss_not_accepted" => 6,
                 _ => 1,
             },
             Self::Unreachable(_) => 7,
@@ -180,6 +192,11 @@ impl Cli {
             Command::Explain { name } => explain::explain(&client()?, &name, json).await,
             Command::Scale(scale) => commands::scale(&client()?, scale, json).await,
             Command::Switchover(switchover) => commands::switchover(&client()?, switchover, json).await,
+            Command::Pause(named) => levers::pause(&client()?, &named, json).await,
+            Command::Resume(named) => levers::resume(&client()?, &named, json).await,
+            Command::Elect(elect) => levers::elect(&client()?, &elect, json).await,
+            Command::Rebuild(rebuild) => levers::rebuild(&client()?, &rebuild, json).await,
+            Command::Rule(rule) => levers::rule(&client()?, &rule, json).await,
             Command::User(user) => users::run(&client()?, user, json).await,
             Command::Delete(delete) => commands::delete(&client()?, delete, json).await,
             Command::Unknown => unknown::list(&client()?, json).await,

@@ -27,6 +27,12 @@ pub(super) fn show(cluster: &Cluster) -> String {
     lines.push(format!("each            {}", resources(&cluster.resources)));
     lines.push(format!("durability      {}", cluster.durability));
     lines.push(format!("epoch           {}", cluster.epoch));
+    let known = cluster.members.iter().filter_map(|member| Some((member.id, member.rule.as_deref()?)));
+    let rules: Vec<String> =
+        known.filter(|(_, rule)| *rule != "neutral").map(|(id, rule)| format!("member {id}: {rule}")).collect();
+    if !rules.is_empty() {
+        lines.push(format!("promotion rules {}", rules.join(", ")));
+    }
     if let Some(Failover { from, to, promoted_ms, replica_ms }) = &cluster.last_failover {
         let from = from.map_or_else(String::new, |from| format!("from member {from} "));
         let replica = replica_ms.map_or_else(String::new, |ms| format!(", first replica after {ms} ms"));
@@ -164,7 +170,7 @@ mod tests {
         let member = |id: u64, role: &str, healthy: bool, trouble: Option<&str>| {
             json!({
                 "id": id, "agent": format!("agent-{id}"), "endpoint": {"host": "127.0.0.1", "port": 31000 + id},
-                "role": role, "healthy": healthy, "leaving": false, "gtids": "0-1-42", "lag_s": (id > 0).then_some(0),
+                "role": role, "healthy": healthy, "leaving": false, "rule": if id == 2 { "never" } else { "neutral" }, "gtids": "0-1-42", "lag_s": (id > 0).then_some(0),
                 "applying": (id == 1).then(|| json!({"left": 40001, "per_second": 643.25, "rest_s": 62})),
                 "silent_ms": if healthy { 15 } else { 12_345 }, "server_version": "10.11.14-MariaDB", "trouble": trouble,
             })
@@ -198,6 +204,7 @@ mod tests {
             "demo: failing over\n  - the primary is lost\n\
              write endpoint  none now\nuser            jane\nmembers         1 of 3 healthy\n\
              each            1.500 cpus, 512 MiB memory, 2048 MiB disk\ndurability      semi_sync\nepoch           2\n\
+             promotion rules member 2: never\n\
              last failover   from member 2 to member 0, writable after 40 ms, first replica after 60 ms\n\
              last switchover from member 0 to member 1, failed: member 1 is 9 s behind\n\n\
              MEMBER  ROLE     HEALTH           LAG  TO APPLY              ENDPOINT         AGENT    SERVER            \

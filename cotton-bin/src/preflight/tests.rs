@@ -2,6 +2,7 @@
 
 use super::*;
 use cotton_core::cluster::state::{Member, State};
+use cotton_core::election::PromotionRule;
 use cotton_core::fleet::state::FleetState;
 use cotton_core::ports::state_store::{StateKey, StateStore};
 use cotton_core::testkit::memory_store::MemoryStore;
@@ -40,6 +41,7 @@ fn with_member(mut state: State) -> State {
         attached: Epoch(1),
         volume: false,
         resting: false,
+        rule: PromotionRule::Neutral,
         leaving: None,
     };
     state.members.insert(MemberId(0), member);

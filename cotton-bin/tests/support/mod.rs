@@ -8,9 +8,11 @@ use cotton_core::account::{Account, AccountChange, AccountError, validate_accoun
 use cotton_core::cluster::explain::{
     Against, Explanation, LeverView, MemberExplanation, NotPromoted, Succession, Wait,
 };
+use cotton_core::cluster::levers::{Lever, LeverError};
 use cotton_core::cluster::switchover::SwitchoverError;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{LoggedEvent, Metrics};
+use cotton_core::election::PromotionRule;
 use cotton_core::fleet::UnknownTask;
 use cotton_core::protocol::TroubleCode;
 use cotton_core::spec::{Limits, validate_size};
@@ -38,6 +40,7 @@ struct Shared {
     deletes_at_once: bool,
     stopped: bool,
     damaged: BTreeSet<ClusterName>,
+    paused: BTreeSet<ClusterName>,
     clusters: BTreeMap<ClusterName, (ClusterSpec, bool)>,
     accounts: BTreeMap<ClusterName, BTreeMap<String, Account>>,
     events: Vec<Arc<LoggedEvent>>,
@@ -129,6 +132,51 @@ impl ControlPlane for Fake {
             Some(to) if to.0 >= spec.size.into() => Err(SwitchoverError::NoMember(to).into()),
             Some(_) | None => Ok(()),
         }
+    }
+
+    async fn pull(&self, name: &ClusterName, lever: Lever) -> Result<(), CommandError> {
+        let kind = {
+            let mut shared = self.running()?;
+            let paused = shared.paused.contains(name);
+            let (spec, deleting) = shared.clusters.get(name).ok_or_else(|| CommandError::NotFound(name.clone()))?;
+            match lever {
+                _ if *deleting => return Err(CommandError::Deleting(name.clone())),
+                Lever::Rebuild(member) => {
+                    if member.0 >= spec.size.into() {
+                        return Err(CommandError::Lever(LeverError::NoMember(member)));
+                    } else if paused {
+                        return Err(CommandError::Paused(name.clone()));
+                    } else if member.0 == 0 {
+                        let why = "it is the primary: switch over to another member first".to_owned();
+                        return Err(CommandError::Lever(LeverError::CannotRebuild { member, why }));
+                    }
+                    EventKind::RebuildAsked { member }
+                }
+                Lever::Rule(member, rule) => EventKind::RuleSet { member, rule },
+                Lever::Elect { to, .. } if to.0 == 0 => {
+                    let why = "member 0 is the primary: use 'cotton switchover'".to_owned();
+                    return Err(CommandError::Lever(LeverError::NoElection(why)));
+                }
+                Lever::Elect { to, accept_loss } => {
+                    let loss = "what member 2 has received is not known".to_owned();
+                    if !accept_loss {
+                        return Err(CommandError::Lever(LeverError::LossNotAccepted { member: to, loss }));
+                    }
+                    EventKind::ElectionForced { member: to, loss }
+                }
+                Lever::Pause => {
+                    shared.paused.insert(name.clone());
+                    EventKind::Paused
+                }
+                Lever::Resume => {
+                    shared.paused.remove(name);
+                    EventKind::Resumed
+                }
+                _ => unreachable!("a newer core may know more"),
+            }
+        };
+        self.log(name, kind);
+        Ok(())
     }
 
     async fn change_account(&self, name: &ClusterName, user: &str, change: AccountChange) -> Result<(), CommandError> {
@@ -277,6 +325,7 @@ fn view((spec, deleting): &(ClusterSpec, bool)) -> ClusterView {
         healthy: id < 2,
         leaving: false,
         leaving_code: None,
+        rule: PromotionRule::Neutral,
         epoch: Epoch(1),
         gtids: format!("0-1-{}", 42 - id),
         lag_s: id.checked_sub(1),

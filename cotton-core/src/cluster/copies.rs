@@ -30,9 +30,9 @@ impl Cluster {
     }
 
     /// Whether data can be destroyed that may be somebody's last copy: a primary is open for sure, and as many complete
-    /// copies are there as are wanted.
+    /// copies are there as are wanted; nor is the cluster paused.
     pub(crate) fn can_spare_data(&self, now: Millis) -> bool {
         let wanted = self.state.spec.size as usize;
-        !self.state.outdated && self.is_open_for_sure(now) && self.complete_now(now) >= wanted
+        !self.state.outdated && !self.state.paused && self.is_open_for_sure(now) && self.complete_now(now) >= wanted
     }
 }

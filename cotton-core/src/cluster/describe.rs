@@ -49,6 +49,7 @@ impl Cluster {
                 && self.errant(id).is_none(),
             leaving: member.leaving.is_some(),
             leaving_code: member.leaving.map(Leaving::code),
+            rule: member.rule,
             epoch: report.map(|r| r.epoch).unwrap_or_default(),
             gtids: report.map(|r| r.position.to_string()).unwrap_or_default(),
             lag_s: self.lag_s(id),
@@ -92,11 +93,8 @@ impl Cluster {
         } else if !self.state.opened {
             ClusterStatus::Creating
         } else if !self.is_open() {
-            let stuck = self
-                .election
-                .as_ref()
-                .is_some_and(|e| e.waiting.is_some() && now.since(e.started) >= self.timing.restart_grace_ms);
-            if stuck { ClusterStatus::Waiting } else { ClusterStatus::FailingOver }
+            let held = self.held.is_some() || (self.state.paused && self.state.primary.is_none());
+            if held || self.election_waits(now).is_some() { ClusterStatus::Waiting } else { ClusterStatus::FailingOver }
         } else if self.why_blocked().is_some() {
             ClusterStatus::Blocked
         } else if reasons.iter().all(|reason| reason.code == UNREACHABLE) {
@@ -123,6 +121,7 @@ impl Cluster {
             return reasons;
         }
         let mut tell = |code, text: String| reasons.push(Reason { code, member: None, text });
+        self.tell_levers(&mut tell);
         if let Some(election) = &self.election {
             match &election.waiting {
                 Some(undecided) => tell(ReasonCode::ElectionWaits, undecided.to_string()),
@@ -202,7 +201,7 @@ impl Cluster {
         let spared = self.is_spared(id, member);
         let needed = self.is_needed(id, member);
         match leaving {
-            Leaving::Errant | Leaving::Broken if needed => {
+            Leaving::Errant | Leaving::Broken | Leaving::Rebuild if needed => {
                 format!("it is being replaced: {}; it stays until another replica is complete", leaving.reason())
             }
             Leaving::Unreachable | Leaving::Missing if spared => {
@@ -217,6 +216,7 @@ impl Cluster {
             | Leaving::Broken
             | Leaving::Stuck
             | Leaving::Missing
+            | Leaving::Rebuild
             | Leaving::Deleted => format!("it is leaving: {}", leaving.reason()),
         }
     }

@@ -13,7 +13,7 @@ impl Cluster {
         members.sort_by_key(|id| Some(*id) != self.state.primary); // everybody waits for the primary
         let resend = self.timing.resend_ms;
         for id in members {
-            let Some(stage) = self.unobeyed(id) else { continue };
+            let Some(stage) = self.unobeyed(id).filter(|_| self.is_told(id)) else { continue };
             let rank = (self.state.epoch, stage);
             let due = match self.observed.get(&id).and_then(|o| o.sent) {
                 Some((sent, at)) if sent == rank => at.after(resend),

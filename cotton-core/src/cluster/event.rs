@@ -2,6 +2,7 @@
 
 use super::view::PerSecond;
 use crate::backoff::in_words;
+use crate::election::PromotionRule;
 use crate::{AgentId, Endpoint, Epoch, MemberId, Millis, TaskId};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -283,6 +284,36 @@ pub enum EventKind {
         /// What is wrong.
         detail: String,
     },
+    /// A person has paused the cluster.
+    Paused,
+    /// A person has resumed the cluster.
+    Resumed,
+    /// A failover is needed and held back.
+    FailoverHeld {
+        /// The primary.
+        member: MemberId,
+        /// Why it must be replaced.
+        reason: String,
+    },
+    /// A person wants a fresh copy in the place of a member.
+    RebuildAsked {
+        /// Which member.
+        member: MemberId,
+    },
+    /// A person has decided whether a member is to be primary.
+    RuleSet {
+        /// Which member.
+        member: MemberId,
+        /// Whether it is.
+        rule: PromotionRule,
+    },
+    /// A person has chosen the primary.
+    ElectionForced {
+        /// Who becomes primary.
+        member: MemberId,
+        /// What may be lost by that, as the person was told.
+        loss: String,
+    },
     /// Another number of members is wanted.
     Scaled {
         /// Before.
@@ -407,6 +438,20 @@ impl fmt::Display for EventKind {
                 write!(f, "member {member} has transactions that the primary lacks: {gtids}")
             }
             Self::Trouble { member, detail } => write!(f, "member {member} is in trouble: {detail}"),
+            Self::Paused => f.write_str("paused, as a person has decided: nothing is decided until it is resumed"),
+            Self::Resumed => f.write_str("resumed, as a person has decided"),
+            Self::FailoverHeld { member, reason } => {
+                write!(f, "primary {member} is lost, and its failover is held back: {reason}")
+            }
+            Self::RebuildAsked { member } => {
+                write!(f, "a fresh copy in the place of member {member} was asked for")
+            }
+            Self::RuleSet { member, rule } => {
+                write!(f, "the promotion rule of member {member} is '{}' from now on", rule.name())
+            }
+            Self::ElectionForced { member, loss } => {
+                write!(f, "a person has decided that member {member} becomes primary, and accepts to lose: {loss}")
+            }
             Self::Scaled { from, to } => write!(f, "scaled from {from} to {to} members"),
             Self::Leaving { member, reason } => write!(f, "member {member} is to leave: {reason}"),
             Self::Deleting => f.write_str("deletion was asked for"),

@@ -140,6 +140,8 @@ codes! {
         Errant = "errant",
         /// Another one shall win.
         NotPreferred = "not_preferred",
+        /// A person wants it not to be primary, or another one to be.
+        PromotionRule = "promotion_rule",
         /// It has more to apply.
         MoreToApply = "more_to_apply",
         /// It is as good, and has a higher number.
@@ -391,6 +393,13 @@ impl Cluster {
             WhyNot::Less(Merit::Preferred) => {
                 (NotPromoted::NotPreferred, format!("member {other} is the candidate of the switchover"))
             }
+            WhyNot::Less(Merit::MayLead) => {
+                (NotPromoted::PromotionRule, "its promotion rule is 'never': see 'cotton rule'".to_owned())
+            }
+            WhyNot::Less(Merit::Rule) => {
+                let text = format!("the promotion rule of member {other} is 'prefer', and its own is not");
+                (NotPromoted::PromotionRule, text)
+            }
             WhyNot::Less(Merit::LeastToApply) => {
                 let (own, its) = (own.unapplied, winner.unapplied);
                 (NotPromoted::MoreToApply, format!("it has {own} transactions to apply, member {other} has {its}"))
@@ -454,7 +463,9 @@ impl Cluster {
             | ReasonCode::CannotReturn
             | ReasonCode::MemberErrant
             | ReasonCode::MemberEnding
-            | ReasonCode::Maintenance => (None, None),
+            | ReasonCode::Maintenance
+            | ReasonCode::Paused => (None, None),
+            ReasonCode::FailoverHeld => (self.held.as_ref().map(|held| held.since), None),
         };
         Wait {
             code,
@@ -486,6 +497,7 @@ impl Cluster {
             let text = "the tasks that run without a record are ended".to_owned();
             tell(format!("cotton discard {name}"), Ok(text), "what only those tasks have");
         }
+        self.explain_levers(now, &mut tell);
         levers
     }
 }

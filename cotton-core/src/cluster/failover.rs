@@ -21,6 +21,8 @@ pub(super) struct Election {
     announced: Option<Undecided>,
     /// Who shall win, all else being equal: the candidate of a switchover.
     preferred: Option<MemberId>,
+    /// Who shall win, as a person has decided.
+    pub(super) forced: Option<MemberId>,
     progress: Progress,
 }
 
@@ -68,8 +70,14 @@ impl Cluster {
             });
             self.begin_election(now, "the stored state is older than what members obey");
         } else if let Some(primary) = self.state.primary {
-            let reason = self.why_lost(now, primary).or_else(|| self.why_overtaken(now, primary));
-            if let Some(reason) = reason.or_else(|| self.why_stalled(now, primary)) {
+            if let Some(reason) = self.why_lost(now, primary) {
+                self.begin_election(now, &reason);
+            } else if let Some((other, reason)) = self.why_overtaken(now, primary) {
+                self.begin_election(now, &reason);
+                if let Some(election) = &mut self.election {
+                    election.preferred = Some(other); // before one with a better rule that is slow
+                }
+            } else if let Some(reason) = self.why_stalled(now, primary) {
                 self.begin_election(now, &reason);
             } else {
                 self.reconcile_switchover(now, primary);
@@ -78,7 +86,9 @@ impl Cluster {
             self.begin_election(now, "the scheduler was restarted during an election");
         }
         if self.state.primary.is_none() {
-            if self.state.outdated {
+            if self.decide_as_told(now) {
+                // a person knows more than the rules
+            } else if self.state.outdated {
                 self.decide_outdated(now);
             } else if self.state.opened {
                 self.decide(now);
@@ -90,7 +100,7 @@ impl Cluster {
     }
 
     /// Why the primary must be replaced, if it must.
-    fn why_lost(&mut self, now: Millis, primary: MemberId) -> Option<String> {
+    pub(super) fn why_lost(&mut self, now: Millis, primary: MemberId) -> Option<String> {
         if !self.has_task(primary) {
             return Some("its task has ended".to_owned());
         }
@@ -134,7 +144,7 @@ impl Cluster {
 
     /// Why another member is to take the place of one that was chosen and does not open: it has all that the chosen one
     /// had, and nothing left to apply. The chosen one goes on applying meanwhile, and loses nothing by it.
-    fn why_overtaken(&mut self, now: Millis, primary: MemberId) -> Option<String> {
+    fn why_overtaken(&mut self, now: Millis, primary: MemberId) -> Option<(MemberId, String)> {
         let epoch = self.state.epoch;
         if self.state.turn > 0 || self.state.members.get(&primary)?.attached == epoch {
             return None;
@@ -154,10 +164,11 @@ impl Cluster {
         let opens_at_once = |(id, member): &(MemberId, &super::state::Member)| {
             let observed = self.observed.get(id).filter(|o| *id != primary && o.silent_ms(now) < silence);
             let report = observed.and_then(|o| o.report.as_ref()).filter(|r| r.role.is_up() && r.trouble.is_none());
-            member.joined && report.is_some_and(|r| r.unapplied == 0 && r.position.contains(floor))
+            let may_lead = stuck || !self.is_ruled_out(*id) || self.is_ruled_out(primary);
+            may_lead && member.joined && report.is_some_and(|r| r.unapplied == 0 && r.position.contains(floor))
         };
         let (other, _) = self.state.staying().find(opens_at_once)?;
-        Some(format!("it has {left} transactions left to apply, and member {other} has them all applied"))
+        Some((other, format!("it has {left} transactions left to apply, and member {other} has them all applied")))
     }
 
     /// A silent primary is dead when its replicas lost it too. While they replicate from it, only the way to its
@@ -225,7 +236,8 @@ impl Cluster {
     fn open_election(&mut self, now: Millis, lost: Option<MemberId>, lease_until: Option<Millis>) {
         // What began with an earlier loss and was never over is one outage.
         let unfinished = self.election.as_ref().map(|e| &e.progress).or(self.failover.as_ref());
-        let lost_at = unfinished.filter(|p| p.promoted_at.is_none()).map_or(now, |p| p.lost_at);
+        let held_since = self.held.take().map_or(now, |held| held.since);
+        let lost_at = unfinished.filter(|p| p.promoted_at.is_none()).map_or(held_since, |p| p.lost_at);
         self.change(|state| {
             state.epoch = state.epoch.next();
             state.primary = None;
@@ -258,6 +270,7 @@ impl Cluster {
             waiting: None,
             announced: None,
             preferred: None,
+            forced: None,
             progress,
         }));
     }
@@ -372,6 +385,12 @@ impl Cluster {
         }
     }
 
+    /// What an election waits for, and not just for the answers that are on their way.
+    pub(super) fn election_waits(&self, now: Millis) -> Option<&Undecided> {
+        let waits = |election: &&Election| now.since(election.started) >= self.timing.restart_grace_ms;
+        self.election.as_deref().filter(waits)?.waiting.as_ref()
+    }
+
     /// Whether a primary of this cluster must renew a lease: where nobody's acknowledgement can be taken from it, but
     /// somebody is there to take its place.
     pub(super) fn is_leased(&self) -> bool {
@@ -387,7 +406,7 @@ impl Cluster {
 
     /// Whether the last primary takes no writes and will take none. What it was before it was told to be primary says
     /// nothing about that: it may have obeyed since, unheard.
-    fn is_frozen_or_gone(&self, last_primary: Option<MemberId>) -> bool {
+    pub(super) fn is_frozen_or_gone(&self, last_primary: Option<MemberId>) -> bool {
         let Some(id) = last_primary.filter(|id| self.has_task(*id)) else { return true };
         let report = self.observed.get(&id).and_then(|o| o.report.as_ref());
         let appointed = (self.state.last_epoch, Some(Stage::Decided));
@@ -463,6 +482,7 @@ impl Cluster {
                     || matches!(report.trouble, Some(Trouble::Storage { .. }))
                     || (self.is_about_to_go(*id) && preferred != Some(*id)), // it was asked for by name
                 preferred: preferred == Some(*id),
+                rule: member.rule,
             })
         };
         self.state.members.iter().filter_map(ballot).collect()
@@ -502,7 +522,7 @@ impl Cluster {
     }
 
     /// Takes note when the decided primary says that it is open.
-    fn confirm_primary(&mut self, now: Millis) {
+    pub(super) fn confirm_primary(&mut self, now: Millis) {
         let Some(primary) = self.state.primary.filter(|_| self.is_open()) else { return };
         let epoch = self.state.epoch;
         let Some(member) = self.state.members.get(&primary) else { return };

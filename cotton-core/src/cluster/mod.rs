@@ -15,6 +15,7 @@ mod describe;
 mod directives;
 mod discovery;
 mod effect;
+mod elect;
 mod errant;
 pub mod event;
 pub mod explain;
@@ -22,10 +23,13 @@ mod failover;
 mod input;
 mod joining;
 mod lag;
+pub mod levers;
 mod observed;
 mod outdated;
+mod paused;
 mod reconcile;
 mod relaunch;
+mod rules;
 mod silence;
 mod stall;
 pub mod state;
@@ -188,6 +192,8 @@ pub struct Cluster {
     pause: Pause,
     /// Since when the primary is to open again after a switchover that failed.
     reopening_since: Option<Millis>,
+    /// A failover that is needed and held back.
+    held: Option<paused::Held>,
     /// Agents that are to be taken down, and when.
     vacate: BTreeMap<AgentId, Millis>,
     published: Option<crate::ports::discovery::Published>,
@@ -272,6 +278,7 @@ impl Cluster {
             latest_switchover: None,
             pause: Pause::default(),
             reopening_since: None,
+            held: None,
             vacate: BTreeMap::new(),
             published: None,
             withdrawn: false,
@@ -371,6 +378,7 @@ impl Cluster {
             attached: crate::Epoch(0),
             volume,
             resting: false,
+            rule: crate::election::PromotionRule::Neutral,
             leaving: None,
         };
         let task = self.task(id, &member);
@@ -587,7 +595,8 @@ impl Cluster {
     /// How many more members are wanted: never more tasks than wanted plus the one that is being replaced. Those that are
     /// away do not count: when they end is not up to us, and others may have to be replaced before.
     pub(crate) fn missing(&self) -> u32 {
-        if self.state.deleting || self.state.outdated || self.relaunch.waits() || self.lacks_data() {
+        let state = &self.state;
+        if state.deleting || state.paused || state.outdated || self.relaunch.waits() || self.lacks_data() {
             return 0;
         }
         let size = self.state.spec.size as usize;

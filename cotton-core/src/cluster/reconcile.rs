@@ -19,7 +19,11 @@ impl Cluster {
         if let Some(until) = self.relaunch.reconcile(now) {
             self.wake_at(until);
         }
+        if self.state.paused {
+            return self.reconcile_paused(now);
+        }
         self.reconcile_primary(now);
+        self.held = None;
         self.reconcile_joining(now);
         self.note_successes(now);
         self.reconcile_ackers(now);

@@ -2,6 +2,7 @@
 
 use crate::account::Account;
 use crate::codes::codes;
+use crate::election::PromotionRule;
 use crate::{AgentId, ClusterName, ClusterSpec, Endpoint, Epoch, GtidSet, MemberId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +79,9 @@ pub struct State {
     /// and nobody is elected before all members are frozen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub outdated: bool,
+    /// Whether a person has decided that nothing is decided for it until further notice.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
     /// Whether the cluster is to be deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleting: bool,
@@ -110,6 +114,7 @@ impl State {
             next_member: first_member,
             first_member,
             outdated: false,
+            paused: false,
             deleting: false,
         }
     }
@@ -175,6 +180,9 @@ pub struct Member {
     /// Whether its last task has ended, and it is to be run again on its volume.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub resting: bool,
+    /// Whether it is to be primary, as a person has decided.
+    #[serde(default, skip_serializing_if = "PromotionRule::is_neutral")]
+    pub rule: PromotionRule,
     /// Why it is to leave, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
@@ -208,6 +216,8 @@ pub enum Leaving {
     Stuck,
     /// Its volume has not been offered for too long.
     Missing,
+    /// A person wants a fresh copy in its place.
+    Rebuild,
     /// The cluster is being deleted.
     Deleted,
 }
@@ -226,9 +236,13 @@ impl Member {
     /// What becomes of its data when it leaves for this reason, as far as that is worth saying.
     pub const fn keepsake(&self, why: Leaving) -> &'static str {
         match (why, self.volume) {
-            (Leaving::Errant | Leaving::Unstable | Leaving::Broken, _) if !self.may_hold_data() => "",
-            (Leaving::Errant | Leaving::Unstable | Leaving::Broken, false) => "; its data is kept in its sandbox",
-            (Leaving::Errant | Leaving::Unstable | Leaving::Broken, true) => "; its volume is kept",
+            (Leaving::Errant | Leaving::Unstable | Leaving::Broken | Leaving::Rebuild, _) if !self.may_hold_data() => {
+                ""
+            }
+            (Leaving::Errant | Leaving::Unstable | Leaving::Broken | Leaving::Rebuild, false) => {
+                "; its data is kept in its sandbox"
+            }
+            (Leaving::Errant | Leaving::Unstable | Leaving::Broken | Leaving::Rebuild, true) => "; its volume is kept",
             (
                 Leaving::ScaleDown | Leaving::Unreachable | Leaving::Stuck | Leaving::Missing | Leaving::Deleted,
                 true | false,
@@ -254,6 +268,8 @@ codes! {
         Stuck = "stuck",
         /// [`Leaving::Missing`]
         Missing = "missing",
+        /// [`Leaving::Rebuild`]
+        Rebuild = "rebuild",
         /// [`Leaving::Deleted`]
         Deleted = "deleted",
     }
@@ -270,6 +286,7 @@ impl Leaving {
             Self::Unreachable => LeavingCode::Unreachable,
             Self::Stuck => LeavingCode::Stuck,
             Self::Missing => LeavingCode::Missing,
+            Self::Rebuild => LeavingCode::Rebuild,
             Self::Deleted => LeavingCode::Deleted,
         }
     }
@@ -283,6 +300,7 @@ impl Leaving {
             Self::Broken => "it cannot apply what the primary sends",
             Self::Unreachable => "its agent could not be reached for too long",
             Self::Missing => "its volume has not been offered for too long",
+            Self::Rebuild => "a person asked for a fresh copy in its place",
             Self::Stuck => "it did not get ready",
             Self::Deleted => "the cluster is being deleted",
         }

@@ -135,6 +135,8 @@ impl Cluster {
             "its agent wants it to end".to_owned()
         } else if !member.joined {
             "it is no complete copy yet".to_owned()
+        } else if self.is_ruled_out(id) {
+            "its promotion rule is 'never': change it first, with 'cotton rule'".to_owned()
         } else if let Some(trouble) = observed.trouble() {
             trouble.to_string()
         } else if let Some(lag_s) = report.and_then(|r| r.lag_s).filter(|lag_s| *lag_s > LAG_S_MAX) {
@@ -165,7 +167,7 @@ impl Cluster {
             } else {
                 let report = self.observed.get(id).and_then(|o| o.report.as_ref());
                 let behind = report.map_or((0, 0), |r| (r.lag_s.unwrap_or(0), r.unapplied));
-                ready.push((goes.is_some(), Reverse(goes), Some(&member.agent) == here, behind, *id));
+                ready.push((goes.is_some(), Reverse(goes), member.rule, Some(&member.agent) == here, behind, *id));
             }
         }
         let best = ready.into_iter().min().map(|(.., id)| id);

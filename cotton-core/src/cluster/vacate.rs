@@ -23,6 +23,8 @@ enum Why {
     Vacates,
     /// Its storage fails.
     Storage,
+    /// A person has decided that it is not to be primary.
+    Rule,
 }
 
 /// Until when a cluster does not hand over again for the same reason.
@@ -59,6 +61,9 @@ impl Cluster {
         let healthy = |id: &MemberId| self.observed.get(id).is_some_and(|o| self.is_healthy(now, *id, o));
         if self.state.deleting {
             return None;
+        }
+        if self.state.paused && self.state.members.values().any(|member| agents.contains(&member.agent)) {
+            return Some("the cluster is paused: resume it first".to_owned());
         }
         let Some(primary) = self.state.primary.filter(|_| self.is_open() && self.switchover.is_none()) else {
             return Some("no primary is open for writes".to_owned());
@@ -106,6 +111,9 @@ impl Cluster {
             Some((Why::Vacates, format!("its agent {agent} is to be taken down"), self.timing.vacate_retry_ms))
         } else if let Some(trouble @ Trouble::Storage { .. }) = &report.trouble {
             Some((Why::Storage, trouble.to_string(), self.timing.storage_retry_ms))
+        } else if self.is_ruled_out(primary) {
+            let reason = format!("the promotion rule of member {primary} is 'never'");
+            Some((Why::Rule, reason, self.timing.vacate_retry_ms))
         } else {
             None
         }

@@ -4,6 +4,7 @@ use crate::backoff::in_words;
 use crate::cluster::event::Timeline;
 use crate::cluster::state::LeavingCode;
 use crate::codes::codes;
+use crate::election::PromotionRule;
 use crate::protocol::TroubleCode;
 use crate::{AgentId, ClusterName, Durability, Endpoint, Epoch, MemberId, Preference, Resources, TaskId};
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,10 @@ impl ClusterStatus {
 codes! {
     /// What keeps a cluster from being healthy. The user guide has a line for each: what it means, and what ends it.
     ReasonCode {
+        /// A person has paused the cluster.
+        Paused = "paused",
+        /// A failover is needed and held back.
+        FailoverHeld = "failover_held",
         /// An election is under way.
         Election = "election",
         /// An election cannot be decided.
@@ -113,6 +118,8 @@ pub struct MemberView {
     pub leaving: bool,
     /// Why, if it is.
     pub leaving_code: Option<LeavingCode>,
+    /// Whether it is to be primary, as a person has decided.
+    pub rule: PromotionRule,
     /// Epoch it obeys.
     pub epoch: Epoch,
     /// GTIDs received or executed, in the server's own notation.

@@ -26,7 +26,7 @@ impl Cluster {
     /// The member that shall be run again on this volume, if it is one of a member that rests.
     pub fn returning(&self, volume: &VolumeId) -> Option<MemberId> {
         let (cluster, id) = volume.parse().ok()?;
-        if cluster != *self.name() || self.state.deleting || self.relaunch.is_held(id) {
+        if cluster != *self.name() || self.state.deleting || self.state.paused || self.relaunch.is_held(id) {
             return None;
         }
         let member = self.state.members.get(&id)?;
@@ -66,8 +66,9 @@ impl Cluster {
 
     /// A member that had a volume is gone: releases that, or keeps it while it may hold what nobody else has.
     pub(super) fn let_go_of_volume(&mut self, id: MemberId, gone: &Member) {
-        let suspicious =
-            gone.may_hold_data() && matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable | Leaving::Broken));
+        let suspicious = (gone.may_hold_data()
+            && matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable | Leaving::Broken | Leaving::Rebuild)))
+            || self.state.paused;
         // One that probably holds nothing else does not push out one that certainly does.
         let doubtful = self.state.kept.len() < KEPT_MAX && self.is_uncompared(gone);
         if self.state.deleting || !(suspicious || doubtful) {
@@ -111,7 +112,7 @@ impl Cluster {
 
     /// How many members wait to be run again.
     pub(crate) fn returning_count(&self) -> u32 {
-        if self.state.deleting {
+        if self.state.deleting || self.state.paused {
             return 0;
         }
         let returns = |(id, member): &(&MemberId, &Member)| {

@@ -3,6 +3,7 @@
 use crate::account::{Account, AccountChange};
 use crate::cluster::event::Event;
 use crate::cluster::explain::Explanation;
+use crate::cluster::levers::Lever;
 use crate::cluster::view::ClusterView;
 use crate::fleet::{CommandError, UnknownTask};
 use crate::{ClusterName, ClusterSpec, MemberId};
@@ -34,6 +35,7 @@ pub(crate) enum Request {
     Create(Box<ClusterSpec>, oneshot::Sender<Result<(), CommandError>>),
     Scale(ClusterName, u64, oneshot::Sender<Result<(), CommandError>>),
     Switchover(ClusterName, Option<MemberId>, oneshot::Sender<Result<(), CommandError>>),
+    Pull(ClusterName, Lever, oneshot::Sender<Result<(), CommandError>>),
     ChangeAccount(ClusterName, String, AccountChange, oneshot::Sender<Result<(), CommandError>>),
     Accounts(ClusterName, oneshot::Sender<Option<BTreeMap<String, Account>>>),
     Delete(ClusterName, oneshot::Sender<Result<(), CommandError>>),
@@ -97,6 +99,14 @@ impl Handle {
     /// When there is no such cluster, it is being deleted, the primary cannot hand over, or the scheduler stopped.
     pub async fn switchover(&self, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError> {
         self.ask(|answer| Request::Switchover(name.clone(), to, answer)).await?
+    }
+
+    /// Does what a person has decided of a cluster; that it was decided is durable when this returns.
+    ///
+    /// # Errors
+    /// When there is no such cluster, it is being deleted, that cannot be done, or the scheduler stopped.
+    pub async fn pull(&self, name: &ClusterName, lever: Lever) -> Result<(), CommandError> {
+        self.ask(|answer| Request::Pull(name.clone(), lever, answer)).await?
     }
 
     /// Makes, changes or drops a further account. The primary is told when that is durable, and does it at once if commits

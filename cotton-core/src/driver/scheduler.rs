@@ -354,6 +354,10 @@ impl Running {
                 let result = self.fleet.switchover(now, &name, to);
                 self.answer_when_durable(name, result, answer);
             }
+            Request::Pull(name, lever, answer) => {
+                let result = self.fleet.pull(now, &name, lever);
+                self.answer_when_durable(name, result, answer);
+            }
             Request::ChangeAccount(name, user, change, answer) => {
                 let result = self.fleet.change_account(now, &name, &user, change);
                 self.answer_when_durable(name, result, answer);

@@ -176,6 +176,7 @@ fn member(found: &Found, volume: bool) -> Member {
         zone: None,
         joined: true,
         received: None,
+        rule: crate::election::PromotionRule::Neutral,
         attached: Epoch(0),
         volume,
         resting: false,

@@ -3,6 +3,7 @@
 use super::{Fleet, Slot};
 use crate::account::{Account, AccountChange, AccountError};
 use crate::cluster::Cluster;
+use crate::cluster::levers::{Lever, LeverError};
 use crate::cluster::switchover::SwitchoverError;
 use crate::{ClusterName, ClusterSpec, MemberId, Millis, SpecError, TaskId};
 use std::collections::BTreeMap;
@@ -24,6 +25,9 @@ pub enum CommandError {
     /// It is being deleted.
     #[error("cluster '{0}' is being deleted")]
     Deleting(ClusterName),
+    /// It is paused.
+    #[error("cluster '{0}' is paused: resume it first, with 'cotton resume {0}'")]
+    Paused(ClusterName),
     /// Its stored state was damaged and kept aside; the name is taken until a person has looked at it.
     #[error("the stored state of cluster '{0}' is damaged and was kept aside: restore or remove it, then restart")]
     Damaged(ClusterName),
@@ -44,6 +48,9 @@ pub enum CommandError {
     /// The primary cannot hand over.
     #[error(transparent)]
     Switchover(#[from] SwitchoverError),
+    /// What a person has decided cannot be done.
+    #[error(transparent)]
+    Lever(LeverError),
     /// A further account cannot be changed like that.
     #[error(transparent)]
     Account(#[from] AccountError),
@@ -92,14 +99,12 @@ impl Fleet {
     /// Asks for another number of members.
     ///
     /// # Errors
-    /// When there is no such cluster, its stored state is damaged, it is being deleted, or the number is out of bounds.
+    /// When there is no such cluster, its stored state is damaged, it is being deleted or paused, or the number is out of
+    /// bounds.
     pub fn scale(&mut self, now: Millis, name: &ClusterName, size: u64) -> Result<(), CommandError> {
-        let missing = self.missing(name);
-        let slot = self.slots.get_mut(name).ok_or(missing)?;
-        if slot.cluster.state().deleting {
-            return Err(CommandError::Deleting(name.clone()));
-        }
-        slot.cluster.scale(now, &self.config.limits, size)?;
+        let limits = self.config.limits.clone();
+        let slot = self.acting(name)?;
+        slot.cluster.scale(now, &limits, size)?;
         self.settle(name);
         self.ask_for_offers(now);
         Ok(())
@@ -108,15 +113,30 @@ impl Fleet {
     /// Asks the primary of a cluster to hand over to `to`, or to the replica that suits best.
     ///
     /// # Errors
-    /// When there is no such cluster, its stored state is damaged, it is being deleted, or the primary cannot hand over.
+    /// When there is no such cluster, its stored state is damaged, it is being deleted or paused, or the primary cannot hand
+    /// over.
     pub fn switchover(&mut self, now: Millis, name: &ClusterName, to: Option<MemberId>) -> Result<(), CommandError> {
+        let slot = self.acting(name)?;
+        slot.cluster.switchover(now, to)?;
+        self.settle(name);
+        Ok(())
+    }
+
+    /// Does what a person has decided of a cluster.
+    ///
+    /// # Errors
+    /// When there is no such cluster, its stored state is damaged, it is being deleted, or that cannot be done.
+    pub fn pull(&mut self, now: Millis, name: &ClusterName, lever: Lever) -> Result<(), CommandError> {
         let missing = self.missing(name);
         let slot = self.slots.get_mut(name).ok_or(missing)?;
         if slot.cluster.state().deleting {
             return Err(CommandError::Deleting(name.clone()));
         }
-        slot.cluster.switchover(now, to)?;
+        slot.cluster.pull(now, lever).map_err(|error| {
+            if error == LeverError::Paused { CommandError::Paused(name.clone()) } else { CommandError::Lever(error) }
+        })?;
         self.settle(name);
+        self.ask_for_offers(now);
         Ok(())
     }
 
@@ -150,15 +170,31 @@ impl Fleet {
     /// Asks to delete a cluster with all its data. Asking again while it is being deleted succeeds.
     ///
     /// # Errors
-    /// When there is no such cluster, or its stored state is damaged.
+    /// When there is no such cluster, its stored state is damaged, or it is paused.
     pub fn delete(&mut self, now: Millis, name: &ClusterName) -> Result<(), CommandError> {
         let missing = self.missing(name);
         let slot = self.slots.get_mut(name).ok_or(missing)?;
+        if slot.cluster.state().paused {
+            return Err(CommandError::Paused(name.clone()));
+        }
         slot.cluster.delete(now);
         let next = slot.cluster.state().next_member;
         self.retire_numbers(name, next);
         self.settle(name);
         Ok(())
+    }
+
+    /// A cluster for which something is to be done.
+    fn acting(&mut self, name: &ClusterName) -> Result<&mut Slot, CommandError> {
+        let missing = self.missing(name);
+        let slot = self.slots.get_mut(name).ok_or(missing)?;
+        if slot.cluster.state().deleting {
+            Err(CommandError::Deleting(name.clone()))
+        } else if slot.cluster.state().paused {
+            Err(CommandError::Paused(name.clone()))
+        } else {
+            Ok(slot)
+        }
     }
 
     /// Why a cluster is not there.

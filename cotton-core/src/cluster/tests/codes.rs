@@ -5,8 +5,9 @@ use super::slow;
 use super::world::{World, spec, status};
 use crate::cluster::Input;
 use crate::cluster::explain::NotPromoted;
+use crate::cluster::levers::Lever;
 use crate::cluster::state::{Acker, LeavingCode};
-use crate::election::{self, Ballot, Merit, Rules, Undecided, UndecidedCode, WhyNot};
+use crate::election::{self, Ballot, Merit, PromotionRule, Rules, Undecided, UndecidedCode, WhyNot};
 use crate::fleet::WhyUnknown;
 use crate::placement::Avoid;
 use crate::ports::mesos::TaskState;
@@ -55,6 +56,11 @@ fn fourth_without_link() -> World {
     world
 }
 
+fn paused(mut world: World) -> World {
+    world.cluster.pull(world.now, Lever::Pause).expect("nothing is under way");
+    world
+}
+
 fn crashed(size: u32, members: &[u64]) -> World {
     let mut world = World::running(size);
     for id in members {
@@ -94,6 +100,13 @@ fn unreachable() -> World {
 /// A cluster of which that is told; `None` for what only a fleet can tell.
 fn world_with(code: ReasonCode) -> Option<World> {
     Some(match code {
+        ReasonCode::Paused => paused(World::running(3)),
+        ReasonCode::FailoverHeld => {
+            let mut world = paused(World::running(3));
+            world.crash(0);
+            world.hear_all();
+            world
+        }
         ReasonCode::Election => crashed(2, &[0]),
         ReasonCode::ElectionWaits => crashed(3, &[0, 2]),
         ReasonCode::Switchover => {
@@ -173,6 +186,7 @@ fn ballot(member: u64, gtids: &str) -> Ballot {
         attached: Epoch(1),
         joined: true,
         leaving: false,
+        rule: PromotionRule::Neutral,
         preferred: false,
     }
 }
@@ -295,6 +309,7 @@ fn why_not(code: NotPromoted) -> Vec<NotPromoted> {
         NotPromoted::Stuck => against(&troubled(3, 1, Trouble::Stuck { detail: "1062".to_owned() }), 1),
         NotPromoted::Errant => compared(&Ballot { errant: true, ..ballot(1, A) }, &ballot(2, A)),
         NotPromoted::NotPreferred => compared(&ballot(1, A), &Ballot { preferred: true, ..ballot(2, A) }),
+        NotPromoted::PromotionRule => compared(&Ballot { rule: PromotionRule::Never, ..ballot(1, A) }, &ballot(2, A)),
         NotPromoted::MoreToApply => compared(&Ballot { unapplied: 3, ..ballot(1, A) }, &ballot(2, A)),
         NotPromoted::HigherNumber => against(&World::running(3), 2),
     }
@@ -315,12 +330,14 @@ fn what_decides_between_equals_is_told() {
     let worse = |merit: Merit| match merit {
         Merit::Stays => Ballot { leaving: true, ..ballot(2, A) },
         Merit::CanApply => Ballot { stuck: true, ..ballot(2, A) },
+        Merit::MayLead => Ballot { rule: PromotionRule::Never, ..ballot(2, A) },
         Merit::WroteNothing => Ballot { errant: true, ..ballot(2, A) },
         Merit::LeastToApply => Ballot { unapplied: 1, ..ballot(2, A) },
-        Merit::Preferred | Merit::LowestNumber => ballot(2, A),
+        Merit::Preferred | Merit::Rule | Merit::LowestNumber => ballot(2, A),
     };
     for merit in Merit::ALL {
-        let better = Ballot { preferred: merit == Merit::Preferred, ..better.clone() };
+        let rule = if merit == Merit::Rule { PromotionRule::Prefer } else { PromotionRule::Neutral };
+        let better = Ballot { preferred: merit == Merit::Preferred, rule, ..better.clone() };
         let worse = worse(merit);
         let (ackers, witnesses) = (BTreeSet::new(), BTreeSet::new());
         let rules = Rules { ackers: &ackers, acks: 0, floor: &GtidSet::Empty, witnesses: &witnesses, force: false };
@@ -377,6 +394,11 @@ fn leaving(code: LeavingCode) -> Option<World> {
             world.end_task(2);
             world.hear_all();
             world.rounds(125);
+            world
+        }
+        LeavingCode::Rebuild => {
+            let mut world = World::running(3);
+            world.cluster.pull(world.now, Lever::Rebuild(MemberId(1))).expect("all is well");
             world
         }
         LeavingCode::Deleted => return None, // in records of earlier versions only

@@ -67,7 +67,7 @@ fn a_copy_is_complete_with_what_the_primary_has_when_it_is_asked() {
 }
 
 /// Two members without acknowledgements: the first is lost while the second has all it had, and is applying it.
-fn lost_while_the_other_applies(restarts: bool) -> World {
+pub(super) fn lost_while_the_other_applies(restarts: bool) -> World {
     let mut world = World::new(super::spec(2));
     world.place();
     world.persist();

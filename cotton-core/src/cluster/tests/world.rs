@@ -573,10 +573,15 @@ impl World {
         let (cluster, state) = (&self.cluster, self.cluster.state());
         let timeout = cluster.poll_timeout();
         assert!(timeout.is_none_or(|at| at > self.now), "woken again at once, for ever");
-        let told = |id: &MemberId| !state.deleting && state.epoch > Epoch(0) && cluster.unobeyed(*id).is_some();
+        let told = |id: &MemberId| {
+            !state.deleting && !state.paused && state.epoch > Epoch(0) && cluster.unobeyed(*id).is_some()
+        };
         let pending = state.members.keys().any(told)
             || (state.deleting && !cluster.is_gone())
-            || state.members.iter().any(|(id, m)| m.leaving.is_some() && !cluster.is_held(*id, m) && cluster.is_open());
+            || state
+                .members
+                .iter()
+                .any(|(id, m)| m.leaving.is_some() && !state.paused && !cluster.is_held(*id, m) && cluster.is_open());
         assert!(timeout.is_some() || !pending, "stuck: {:#?}", self.cluster);
     }
 

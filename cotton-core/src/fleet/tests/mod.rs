@@ -200,6 +200,24 @@ fn nothing_leaves_before_the_run_is_numbered() {
 }
 
 #[test]
+fn nothing_is_done_for_a_paused_cluster() {
+    use crate::cluster::levers::Lever;
+    let mut bench = Bench::connected();
+    assert_eq!(bench.create("a", 1), Ok(()));
+    let (now, a) = (bench.now, name("a"));
+    bench.fleet.pull(now, &a, Lever::Pause).expect("nothing is under way");
+    let paused = Err(CommandError::Paused(a.clone()));
+    assert_eq!(bench.fleet.scale(now, &a, 2), paused);
+    assert_eq!(bench.fleet.switchover(now, &a, None), paused);
+    assert_eq!(bench.fleet.delete(now, &a), paused);
+    assert_eq!(bench.fleet.pull(now, &a, Lever::Rebuild(MemberId(0))), paused);
+    bench.fleet.pull(now, &a, Lever::Resume).expect("always possible");
+    assert_eq!(bench.fleet.delete(now, &a), Ok(()));
+    assert_eq!(bench.fleet.pull(now, &a, Lever::Pause), Err(CommandError::Deleting(a.clone())));
+    assert_eq!(bench.fleet.pull(now, &name("b"), Lever::Pause), Err(CommandError::NotFound(name("b"))));
+}
+
+#[test]
 fn names_are_taken_until_the_record_is_gone() {
     let mut bench = Bench::connected();
     assert_eq!(bench.create("a", 1), Ok(()));

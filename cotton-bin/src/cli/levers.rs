@@ -1,0 +1,138 @@
+//! What a person decides of a cluster that decides everything else by itself.
+
+use super::client::{Client, cluster_path};
+use super::commands::password_of;
+use super::{CliError, Waiting, print, print_json, text, wait};
+use clap::Args;
+use reqwest::Method;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// Name of the cluster
+    name: String,
+    /// File with the password of the cluster's user, or - for standard input [default: as kept by 'create']
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rebuild {
+    #[command(flatten)]
+    named: Named,
+    /// Number of the member
+    member: u64,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rule {
+    #[command(flatten)]
+    named: Named,
+    /// Number of the member
+    member: u64,
+    /// prefer: before others that have the same; never: only when nobody else has all the data
+    #[arg(value_name = "RULE", value_parser = ["prefer", "neutral", "never"])]
+    wanted: String,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Elect {
+    #[command(flatten)]
+    named: Named,
+    /// Number of the member that becomes primary
+    #[arg(long, value_name = "MEMBER")]
+    to: u64,
+    /// Accept what may be lost; without it, that is told and nothing is done
+    #[arg(long)]
+    accept_loss: bool,
+    /// Do not ask
+    #[arg(long, requires = "accept_loss")]
+    yes: bool,
+    #[command(flatten)]
+    waiting: Waiting,
+}
+
+pub(super) async fn pause(client: &Client, named: &Named, json: bool) -> Result<(), CliError> {
+    let answer = decide(client, named, "pause", json!({})).await?;
+    let words = "nothing is decided for it before 'cotton resume";
+    tell(&answer, json, &format!("cluster '{}' is paused: {words} {0}'", named.name));
+    Ok(())
+}
+
+pub(super) async fn resume(client: &Client, named: &Named, json: bool) -> Result<(), CliError> {
+    let answer = decide(client, named, "resume", json!({})).await?;
+    tell(&answer, json, &format!("cluster '{}' is resumed; see how it is with: cotton show {0}", named.name));
+    Ok(())
+}
+
+pub(super) async fn rebuild(client: &Client, rebuild: &Rebuild, json: bool) -> Result<(), CliError> {
+    let Rebuild { named, member, waiting } = rebuild;
+    let mut answer = decide(client, named, &format!("members/{member}/rebuild"), json!({})).await?;
+    if waiting.wait {
+        wait::until_whole(client, &named.name, waiting.timeout).await?;
+        answer = client.get(&cluster_path(&named.name)).await?;
+        if !json {
+            print(&text::show(&super::client::parse(answer)?));
+            return Ok(());
+        }
+    }
+    tell(&answer, json, &format!("member {member} of cluster '{}' is being replaced by a fresh copy", named.name));
+    Ok(())
+}
+
+pub(super) async fn rule(client: &Client, rule: &Rule, json: bool) -> Result<(), CliError> {
+    let Rule { named, member, wanted } = rule;
+    let answer = decide(client, named, &format!("members/{member}/rule"), json!({ "rule": wanted })).await?;
+    tell(&answer, json, &format!("the promotion rule of member {member} of cluster '{}' is '{wanted}'", named.name));
+    Ok(())
+}
+
+pub(super) async fn elect(client: &Client, elect: &Elect, json: bool) -> Result<(), CliError> {
+    let Elect { named, to, accept_loss, yes, waiting } = elect;
+    let body = |accept_loss: bool| json!({ "to": to, "accept_loss": accept_loss });
+    if !accept_loss || !yes {
+        // Refused, with what may be lost.
+        let asked = decide(client, named, "elect", body(false)).await;
+        match asked {
+            Err(CliError::Refused { code, detail }) if *accept_loss && code == "loss_not_accepted" => {
+                confirm(&named.name, &detail)?;
+            }
+            Ok(_) => return Err(CliError::Failed("the server did not tell what may be lost".to_owned())),
+            Err(refused) => return Err(refused),
+        }
+    }
+    let mut answer = decide(client, named, "elect", body(true)).await?;
+    if waiting.wait {
+        wait::until_writable(client, &named.name, waiting.timeout).await?;
+        answer = client.get(&cluster_path(&named.name)).await?;
+    }
+    tell(&answer, json, &format!("member {to} becomes primary; see how it goes with: cotton show {}", named.name));
+    Ok(())
+}
+
+/// Asks a person, who must be there.
+fn confirm(name: &str, what: &str) -> Result<(), CliError> {
+    if !std::io::stdin().is_terminal() {
+        return Err(CliError::Failed(format!("{what}. Nobody can be asked here: give --yes as well")));
+    }
+    eprint!("{what}.\nType the name of the cluster to do it: ");
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).map_err(|error| CliError::failed("no answer", error))?;
+    if line.trim() == name { Ok(()) } else { Err(CliError::Failed("nothing was done".to_owned())) }
+}
+
+async fn decide(client: &Client, named: &Named, what: &str, mut body: Value) -> Result<Value, CliError> {
+    let path = format!("{}/{what}", cluster_path(&named.name));
+    let password = password_of(client, &named.name, named.password_file.as_deref()).await?;
+    body["password"] = json!(password.expose_secret());
+    client.send(Method::POST, &path, Some(body)).await
+}
+
+fn tell(answer: &Value, json: bool, words: &str) {
+    if json { print_json(answer) } else { print(words) }
+}

@@ -1,0 +1,188 @@
+//! What a person can decide of a cluster that decides everything else by itself. Each is an event of its log.
+
+use super::Cluster;
+use super::event::EventKind;
+use super::state::Leaving;
+use super::view::ReasonCode;
+use crate::election::PromotionRule;
+use crate::{MemberId, Millis};
+use std::collections::BTreeSet;
+
+/// A decision of a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Lever {
+    /// Nothing is decided for the cluster until it is resumed.
+    Pause,
+    /// Decisions are made again; a failover that is needed begins at once.
+    Resume,
+    /// A replica is replaced by a fresh copy.
+    Rebuild(MemberId),
+    /// A member is preferred as primary, or not to be primary.
+    Rule(MemberId, PromotionRule),
+    /// An election that waits is decided.
+    Elect {
+        /// Who becomes primary.
+        to: MemberId,
+        /// Whether what may be lost by that is accepted; otherwise it is told, and nothing is done.
+        accept_loss: bool,
+    },
+}
+
+/// Why a person's decision was refused; nothing was changed then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LeverError {
+    /// No such member.
+    #[error("there is no member {0}: see the cluster's members")]
+    NoMember(MemberId),
+    /// The cluster is paused.
+    #[error("the cluster is paused: resume it first")]
+    Paused,
+    /// Something is under way that must come to its end.
+    #[error("{0} is under way: try again when it is over")]
+    UnderWay(&'static str),
+    /// A member cannot be replaced now.
+    #[error("member {member} cannot be rebuilt: {why}")]
+    CannotRebuild {
+        /// Which member.
+        member: MemberId,
+        /// What keeps it from that, and what to do.
+        why: String,
+    },
+    /// The cluster does not need a person to choose its primary.
+    #[error("no election waits: {0}")]
+    NoElection(String),
+    /// That member cannot become primary.
+    #[error("member {member} cannot be elected: {why}")]
+    CannotElect {
+        /// Which member.
+        member: MemberId,
+        /// What keeps it from that.
+        why: String,
+    },
+    /// What would be lost was not accepted.
+    #[error("electing member {member} may lose: {loss}; it is done only if that is accepted (--accept-loss)")]
+    LossNotAccepted {
+        /// Which member.
+        member: MemberId,
+        /// What may be lost.
+        loss: String,
+    },
+}
+
+impl Cluster {
+    /// Does what a person has decided. Asking again changes nothing.
+    ///
+    /// # Errors
+    /// Why that cannot be done.
+    pub fn pull(&mut self, now: Millis, lever: Lever) -> Result<(), LeverError> {
+        match lever {
+            Lever::Pause => self.pause(now),
+            Lever::Resume => {
+                self.end_pause(now);
+                Ok(())
+            }
+            Lever::Rebuild(member) => self.rebuild(now, member),
+            Lever::Rule(member, rule) => self.set_rule(now, member, rule),
+            Lever::Elect { to, accept_loss } => self.force(now, to, accept_loss),
+        }
+    }
+
+    /// Replaces a replica, as one with errant transactions is replaced: another member takes a fresh copy, and it leaves, at
+    /// once if another replica goes on to acknowledge commits, otherwise when the copy is complete.
+    fn rebuild(&mut self, now: Millis, id: MemberId) -> Result<(), LeverError> {
+        if self.state.paused {
+            return Err(LeverError::Paused);
+        }
+        let member = self.state.members.get(&id).ok_or(LeverError::NoMember(id))?;
+        if member.leaving == Some(Leaving::Rebuild) {
+            return Ok(());
+        }
+        if let Some(why) = self.why_not_rebuilt(now, id) {
+            return Err(LeverError::CannotRebuild { member: id, why });
+        }
+        self.log(now, EventKind::RebuildAsked { member: id });
+        self.leave(now, &BTreeSet::from([id]), Leaving::Rebuild);
+        self.reconcile(now);
+        Ok(())
+    }
+
+    /// Why a replica cannot be spared: every other member must be a complete copy now.
+    fn why_not_rebuilt(&self, now: Millis, id: MemberId) -> Option<String> {
+        let state = &self.state;
+        if let Some(leaving) = state.members.get(&id).and_then(|member| member.leaving) {
+            return Some(format!("it is being replaced already, since {}", leaving.reason()));
+        }
+        if state.primary == Some(id) {
+            return Some("it is the primary: switch over to another member first".to_owned());
+        }
+        if state.outdated {
+            return Some("the stored record is older than the cluster, and who has what is not known yet".to_owned());
+        }
+        if state.switchover.is_some() {
+            return Some("a switchover is under way: wait for its end".to_owned());
+        }
+        if !self.is_open_for_sure(now) {
+            return Some("no primary is open for writes from which a copy could be made".to_owned());
+        }
+        let others = || state.members.iter().filter(|(other, _)| **other != id);
+        if let Some((other, _)) = others().find(|(_, member)| member.leaving.is_some() && !member.is_away()) {
+            return Some(format!("member {other} is being replaced: wait for its end"));
+        }
+        if state.staying().count() < state.spec.size as usize {
+            return Some("another member is missing: wait until it is there".to_owned());
+        }
+        let staying = || state.staying().map(|(other, _)| other).filter(|other| *other != id);
+        if let Some(other) = staying().find(|other| !self.is_complete_now(now, *other)) {
+            return Some(format!(
+                "member {other} is no complete copy now, and what is here may be needed: mend it first"
+            ));
+        }
+        None
+    }
+
+    /// Says what each decision would do now.
+    pub(super) fn explain_levers(&self, now: Millis, tell: &mut impl FnMut(String, Result<String, String>, &str)) {
+        let name = self.name();
+        let refused = |error: LeverError| error.to_string();
+        if self.state.paused || self.held.is_some() {
+            let also = if self.held.is_some() { ", and the failover that is needed begins at once" } else { "" };
+            tell(format!("cotton resume {name}"), Ok(format!("decisions are made again{also}")), "nothing");
+        }
+        if self.state.paused {
+            return; // all else is refused until then
+        }
+        let pause = match self.is_under_way(now) {
+            Some(what) => Err(refused(LeverError::UnderWay(what))),
+            None => Ok("nothing is decided until it is resumed: no failover, launch or replacement".to_owned()),
+        };
+        tell(format!("cotton pause {name}"), pause, "nothing; a primary that is lost meanwhile is not replaced");
+        for id in self.state.members.keys().filter(|id| self.state.primary != Some(**id)) {
+            let rebuild = match self.why_not_rebuilt(now, *id) {
+                Some(why) => Err(refused(LeverError::CannotRebuild { member: *id, why })),
+                None => Ok("another member takes its place, with a fresh copy; its data is kept".to_owned()),
+            };
+            tell(format!("cotton rebuild {name} {id}"), rebuild, "nothing");
+            let command = format!("cotton elect {name} --to {id} --accept-loss");
+            match self.loss_if_elected(now, *id) {
+                Ok(loss) => tell(command, Ok("it becomes primary, whatever others have".to_owned()), &loss),
+                Err(error) => tell(command, Err(refused(error)), "nothing"),
+            }
+        }
+    }
+
+    /// Says what people have decided, as far as it keeps the cluster from doing things by itself.
+    pub(super) fn tell_levers(&self, tell: &mut impl FnMut(ReasonCode, String)) {
+        if self.state.paused {
+            tell(
+                ReasonCode::Paused,
+                format!("nothing is decided while the cluster is paused: cotton resume {}", self.name()),
+            );
+        }
+        if let Some(held) = &self.held {
+            let text = format!("a failover is needed and held back: primary {}: {}", held.primary, held.reason);
+            tell(ReasonCode::FailoverHeld, text);
+        }
+    }
+}
