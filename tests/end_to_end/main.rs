@@ -6,6 +6,7 @@ mod agents;
 mod bad_input;
 mod demo;
 mod engines;
+mod errant;
 mod failing;
 mod failover;
 mod health;

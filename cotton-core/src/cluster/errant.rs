@@ -87,7 +87,7 @@ impl Cluster {
     /// Whether a member that is to be replaced still follows, and no other replica could acknowledge in its stead: it goes
     /// on until another one can. Without acknowledgements, it is the only other copy.
     pub(super) fn is_needed(&self, id: MemberId, member: &Member) -> bool {
-        let replaced = matches!(member.leaving, Some(Leaving::Errant | Leaving::Broken | Leaving::Rebuild));
+        let replaced = matches!(member.leaving, Some(Leaving::Errant | Leaving::Rebuild));
         let epoch = self.state.epoch;
         if !replaced || self.observed.get(&id).and_then(|o| o.following(epoch)) != Some(true) || self.ends(id) {
             return false;

@@ -1,0 +1,70 @@
+//! Replicas on which somebody wrote a transaction, as any user can with `ANALYZE TABLE`: they are replaced, and commits never
+//! wait for that.
+
+use crate::{Outcome, SOME, STEP, nothing_twice};
+use cotton_tests::{Api, Client, Cluster, Failure, Flavour, Options, RealCotton, Wanted, Writer};
+use mysql_async::prelude::Queryable;
+
+/// A cluster whose commits are acknowledged, of servers that write what fails, too.
+async fn start(size: u32, agents: u32) -> Result<Option<(RealCotton, Client, Cluster)>, Failure> {
+    let flavour = Flavour::MySql97;
+    if flavour.programs().is_none() {
+        return Ok(None);
+    }
+    let cotton = RealCotton::start(Options { flavour, agents, ..Options::default() }).await?;
+    let resources = serde_json::json!({ "cpus": 0.5, "mem": "400mb", "disk": "512mb" });
+    let wanted = Wanted { resources, durability: Some("semi_sync"), ..Wanted::small(size) };
+    let created = cotton.api().create("a", &wanted).await?;
+    let seen = cotton.api().until_healthy("a", 3 * STEP).await?;
+    Ok(Some((cotton, Client::new(wanted.user, created.password), seen)))
+}
+
+/// Writes a transaction of its own on each of these.
+async fn spoil(client: &Client, replicas: impl Iterator<Item = &cotton_tests::Member>) -> Outcome {
+    for replica in replicas {
+        let mut conn = client.connect(&replica.endpoint).await?;
+        conn.query_drop("ANALYZE TABLE nosuch.nosuch").await?;
+    }
+    Ok(())
+}
+
+/// Members that left because of that, in the order of leaving.
+async fn left(api: &Api) -> Result<Vec<u64>, Failure> {
+    let events = api.events("a", 0).await?;
+    let left = events.iter().filter(|event| event.kind == "leaving" && event.text.contains("that the primary lacks"));
+    Ok(left.filter_map(cotton_tests::Event::member).collect())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_replica_is_replaced_and_commits_do_not_wait() -> Outcome {
+    let Some((cotton, client, first)) = start(2, 3).await? else { return Ok(()) };
+    let api = cotton.api();
+    let writer = Writer::start(&api, "a", client.clone(), 2).await?;
+    writer.progress(SOME, STEP).await?;
+    spoil(&client, first.replicas()).await?;
+    let old = first.replicas().next().expect("it has a replica").id;
+    let seen = api.until("a", 3 * STEP, "rid of it", |c| c.is_healthy() && c.member(old).is_none()).await?;
+    assert_eq!((seen.epoch, left(&api).await?), (1, vec![old]));
+    let events = api.events("a", 0).await?;
+    assert!(events.iter().all(|event| event.kind != "commits_wait"), "{events:?}");
+    writer.progress(SOME, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
+    nothing_twice(&cotton, &api, &[&seen]).await
+}
+
+/// Each replica has a transaction of its own, and the primary dies: one of them wins, and the other refuses to follow it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_diverged_before_a_failover_are_replaced_after_it() -> Outcome {
+    let Some((cotton, client, first)) = start(3, 4).await? else { return Ok(()) };
+    let api = cotton.api();
+    let writer = Writer::start(&api, "a", client.clone(), 2).await?;
+    writer.progress(SOME, STEP).await?;
+    spoil(&client, first.replicas()).await?;
+    cotton.server(&first.primary()?.task)?.kill();
+    let seen = api.until("a", 3 * STEP, "whole again", |c| c.is_healthy() && c.epoch > 1).await?;
+    let left = left(&api).await?;
+    assert!(!left.is_empty(), "{seen:?}");
+    writer.progress(SOME, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
+    nothing_twice(&cotton, &api, &[&seen]).await
+}
