@@ -5,6 +5,7 @@ use crate::{Outcome, SOME, STEP, nothing_twice};
 use cotton_tests::{
     Api, Client, Cluster, Directory, Event, Failure, Flavour, Options, RealCotton, SmallDisk, Wanted, Writer,
 };
+use mysql_async::prelude::Queryable;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -107,3 +108,53 @@ async fn members_that_are_killed_while_they_are_copied_come_less_and_less_often(
     writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
 }
+
+/// There is room for an empty server, and none for the data.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn copies_for_which_there_is_no_room_are_tried_again_until_there_is() -> Outcome {
+    let Some((directory, disk)) = with_small_agent(3, ROOM_FOR_A_SERVER_MIB)? else { return Ok(()) };
+    let cotton = RealCotton::start_in(Options { agents: 3, ..Options::default() }, directory).await?;
+    let api = cotton.api();
+    let wanted = Wanted { durability: Some("semi_sync"), ..Wanted::small(2) };
+    let created = api.create("a", &wanted).await?;
+    let seen = api.until_healthy("a", STEP).await?;
+    let client = Client::new(wanted.user, created.password);
+    let primary = seen.primary()?.endpoint.clone();
+    client.run(&primary, "create database big").await?;
+    client.run(&primary, "create table big.t (id int auto_increment primary key, b longblob)").await?;
+    for _ in 0..BIG_MIB / 8 {
+        client.run(&primary, "insert into big.t (b) values (repeat(uuid(), 8 * 1024 * 1024 / 36))").await?;
+    }
+    let mut admin = cotton_tests::admin::connect(&cotton, "a", &seen.primary()?.task).await?;
+    loop {
+        admin.query_drop("FLUSH BINARY LOGS").await?;
+        admin.query_drop("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await?; // replication alone does not do then
+        let logs: Vec<mysql_async::Row> = admin.query("SHOW BINARY LOGS").await?;
+        if logs.len() == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await; // the replica may still read them
+    }
+    api.scale("a", 3).await?;
+    let copies = |c: &Cluster| c.retries.iter().any(|retry| retry.what == "copy" && retry.failures >= 3);
+    let seen = api.until("a", 2 * STEP, "failing to copy", copies).await?;
+    let copy = seen.retries.iter().find(|retry| retry.what == "copy").expect("waited for");
+    assert!(copy.agent.as_deref() == Some("agent-3") && copy.in_ms <= 8_000, "{copy:?}");
+    assert!(copy.reason.contains("copy from ") && copy.reason.contains(" failed"), "{copy:?}");
+    let told = events_of(&api, "trouble").await?;
+    assert!(
+        told.iter().any(|event| event.text.contains("3 failed in a row, the next one is made after 4 s")),
+        "{told:?}"
+    );
+    let failing = |c: &Cluster| c.retries.iter().any(|retry| retry.what == "agent");
+    api.until("a", 2 * STEP, "given up there, for now", failing).await?;
+    disk.resize(2_000)?;
+    let seen = api.until_healthy("a", 2 * STEP).await?;
+    assert!(seen.retries.is_empty(), "{:?}", seen.retries);
+    nothing_twice(&cotton, &api, &[&seen]).await
+}
+
+/// What an empty server takes, and a little more.
+const ROOM_FOR_A_SERVER_MIB: u32 = 140;
+/// More than that.
+const BIG_MIB: u32 = 200;

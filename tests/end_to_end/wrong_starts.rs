@@ -4,8 +4,10 @@ use crate::{Outcome, SOME, STEP, cluster, cotton, nothing_twice};
 use cotton_tests::{Client, Cluster, Failure, RealCotton, Writer};
 use rustix::process::Signal;
 use std::collections::BTreeSet;
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// Which members there are, whatever their tasks are called.
 fn members(cluster: &Cluster) -> BTreeSet<u64> {
@@ -121,19 +123,55 @@ async fn a_wrong_start_is_refused_and_touches_nothing() -> Outcome {
     whole_again(&cotton, clusters).await
 }
 
-/// The executors are ending when they are found, and nothing on disk says that a shutdown was begun.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_interrupts_and_a_start_lose_nobody() -> Outcome {
+/// The executors are ending when they are found, and nothing on disk says that a shutdown was begun: what they say then is
+/// that they were killed, and it is news. Servers stand still meanwhile, so that their executors do not end before.
+async fn found_while_they_end(how_it_ends: Signal) -> Outcome {
     let Some((mut cotton, clusters)) = stopped().await? else { return Ok(()) };
     cotton.start_again().await?;
+    let (mut alone, mut ending) = (None, BTreeSet::new());
     for (_, before, _) in &clusters {
-        cotton.api().until_healthy(&before.name, STEP).await?;
+        let seen = cotton.api().until_healthy(&before.name, STEP).await?;
+        if seen.size == 1 {
+            alone = Some(seen.primary()?.endpoint.clone());
+        } else {
+            ending.extend(seen.members.iter().map(|member| member.task.clone()));
+        }
+    }
+    let alone = alone.expect("one of them has one member");
+    let (servers, executors) = (cotton.servers(), cotton.executors());
+    for task in &ending {
+        servers[task].signal(Signal::STOP);
     }
     cotton.process().expect("it runs").signal(Signal::INT);
     cotton.says("stopping the databases", 2).await?; // it was stopped once before
-    cotton.interrupt().await?;
+    while TcpStream::connect((&*alone.host, alone.port)).is_ok() {
+        tokio::time::sleep(Duration::from_millis(2)).await; // a server that ends takes nobody; all executors are told at once
+    }
+    if how_it_ends == Signal::INT {
+        cotton.interrupt().await?;
+    } else {
+        cotton.kill().await?;
+    }
+    let still = ending.iter().filter(|task| !executors[*task].has_ended()).count();
+    assert!(still > 0, "some of their executors still end");
     cotton.start_again().await?;
+    for task in &ending {
+        servers[task].signal(Signal::CONT);
+    }
+    for task in &ending {
+        executors[task].ended(STEP).await?;
+    }
     whole_again(&cotton, clusters).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_interrupts_and_a_start_lose_nobody() -> Outcome {
+    found_while_they_end(Signal::INT).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_while_it_stops_and_a_start_lose_nobody() -> Outcome {
+    found_while_they_end(Signal::KILL).await
 }
 
 /// The task of the only member ends, and its data is where it was.

@@ -45,6 +45,7 @@ mod drain;
 mod engines;
 mod failover;
 mod hostile;
+mod local_writes;
 mod process;
 mod received;
 mod replication;
