@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 const STILL: Duration = Duration::from_secs(150);
 /// How long it may take however much changes.
 const LONGEST: Duration = Duration::from_mins(10);
+/// How long a look at healthy members may fail.
+const UNSURE: Duration = Duration::from_mins(1);
 /// A pause between two looks.
 const LOOK: Duration = Duration::from_millis(100);
 /// What users' tables hold, in a form that can be compared.
@@ -50,9 +52,23 @@ pub(crate) async fn heal(scene: &Scene<'_>) -> Result<Cluster, Failure> {
     }
 }
 
+/// Why members are not as they should be.
+enum Finding {
+    /// For good.
+    Wrong(Failure),
+    /// Perhaps only for the moment, such as a statement that failed.
+    Unsure(Failure),
+}
+
+impl<T: Into<Failure>> From<T> for Finding {
+    fn from(failure: T) -> Self {
+        Self::Unsure(failure.into())
+    }
+}
+
 /// Compares all members, of which all must be there and well, while nobody writes.
 pub(crate) async fn compare(scene: &Scene<'_>, from: u64) -> Result<Cluster, Failure> {
-    let begun = Instant::now();
+    let (begun, mut unsure) = (Instant::now(), None);
     loop {
         let healthy = heal(scene).await?;
         let primary = healthy.primary()?.endpoint.clone();
@@ -67,12 +83,18 @@ pub(crate) async fn compare(scene: &Scene<'_>, from: u64) -> Result<Cluster, Fai
         let is_same = after.is_some_and(|after| after.is_healthy() && ids(&after) == ids(&healthy));
         match compared {
             Ok(()) if is_same => return Ok(healthy),
-            Err(failure) if is_same || begun.elapsed() > LONGEST => return Err(failure),
+            Err(Finding::Wrong(failure)) if is_same => return Err(failure),
+            Err(Finding::Unsure(failure)) if is_same => {
+                if unsure.get_or_insert_with(Instant::now).elapsed() > UNSURE {
+                    return Err(failure);
+                }
+            }
             Ok(()) | Err(_) if begun.elapsed() > LONGEST => {
                 return Err(Failure::new("it is healthy again and again, and never stays so"));
             }
-            Ok(()) | Err(_) => {}
+            Ok(()) | Err(_) => unsure = None,
         }
+        tokio::time::sleep(LOOK).await;
     }
 }
 
@@ -80,7 +102,7 @@ fn ids(cluster: &Cluster) -> (u64, Option<u64>, Vec<&str>) {
     (cluster.epoch, cluster.primary, cluster.members.iter().map(|member| member.task.as_str()).collect())
 }
 
-async fn compare_members(scene: &Scene<'_>, cluster: &Cluster, from: u64) -> Result<(), Failure> {
+async fn compare_members(scene: &Scene<'_>, cluster: &Cluster, from: u64) -> Result<(), Finding> {
     let endpoints = cluster.endpoints()?;
     let Some((primary, replicas)) = endpoints.split_first() else { return Ok(()) };
     let contents = contents(scene, primary, from).await?;
@@ -88,21 +110,19 @@ async fn compare_members(scene: &Scene<'_>, cluster: &Cluster, from: u64) -> Res
     let lost: Vec<_> = acknowledged.iter().filter(|id| !contents.moves.contains_key(id)).collect();
     if !lost.is_empty() {
         let some: Vec<_> = lost.iter().take(20).collect();
-        return Err(Failure::new(format!(
-            "LOST: {} acknowledged moves of {}: {some:?}",
-            lost.len(),
-            acknowledged.len()
-        )));
+        let words = format!("LOST: {} acknowledged moves of {}: {some:?}", lost.len(), acknowledged.len());
+        return Err(Finding::Wrong(Failure::new(words)));
     }
     let made_up = |one: &&Move| !scene.ledger.was_tried(one.id) || **one != Move::number(one.id);
     if let Some(one) = contents.moves.values().find(made_up) {
-        return Err(Failure::new(format!("nobody tried {one:?}")));
+        return Err(Finding::Wrong(Failure::new(format!("nobody tried {one:?}"))));
     }
     if from <= 1 {
         let wanted = Ledger::balances(&contents.moves.values().copied().collect::<Vec<_>>());
         if let Some((id, balance)) = wanted.iter().find(|(id, balance)| contents.accounts.get(id) != Some(balance)) {
             let has = contents.accounts.get(id);
-            return Err(Failure::new(format!("account {id} has {has:?} where its moves lead to {balance}")));
+            let words = format!("account {id} has {has:?} where its moves lead to {balance}");
+            return Err(Finding::Wrong(Failure::new(words)));
         }
     }
     for replica in replicas {
@@ -113,7 +133,7 @@ async fn compare_members(scene: &Scene<'_>, cluster: &Cluster, from: u64) -> Res
         let writable = scene.ledger.client().is_writable(endpoint).await?;
         if writable != (endpoint == primary) {
             let is = if writable { "is" } else { "is not" };
-            return Err(Failure::new(format!("{endpoint} {is} open for writes, and the primary is {primary}")));
+            return Err(Failure::new(format!("{endpoint} {is} open for writes, and the primary is {primary}")).into());
         }
     }
     Ok(())
@@ -141,7 +161,7 @@ async fn until_same(
     replica: &Endpoint,
     wanted: &Contents,
     from: u64,
-) -> Result<(), Failure> {
+) -> Result<(), Finding> {
     let (mut last, mut changed) = (None, Instant::now());
     loop {
         let found = contents(scene, replica, from).await?;
@@ -151,7 +171,7 @@ async fn until_same(
             let words = || found.difference(wanted);
             let differs =
                 || Failure::new(format!("{replica} has executed everything and differs from the primary: {}", words()));
-            return if is_same { Ok(()) } else { Err(differs()) };
+            return if is_same { Ok(()) } else { Err(Finding::Wrong(differs())) };
         }
         let words = found.difference(wanted);
         if last.as_ref() != Some(&found) {
@@ -159,7 +179,9 @@ async fn until_same(
         }
         if changed.elapsed() > STILL {
             let executed = format!("the primary executed {executed}");
-            return Err(Failure::new(format!("{replica} differs from the primary: {words}; {executed}")));
+            return Err(Finding::Wrong(Failure::new(format!(
+                "{replica} differs from the primary: {words}; {executed}"
+            ))));
         }
         tokio::time::sleep(LOOK).await;
     }

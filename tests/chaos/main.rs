@@ -1,8 +1,8 @@
 //! Chaos: a real cluster, faults and hostile users by seed, and after each round a look at whether anything was lost.
 //!
-//! `cotton-chaos [--minutes N] [--seed S] [--server mariadb|mysql] [--on local|mesos] [--rounds N]`. The last line is
-//! `chaos: ok ...`, or what is wrong, with all that is needed to understand it. A round depends on the seed and on its number
-//! alone, as far as the world lets it. With `--spoil lose|differ|invent` the data is changed behind the cluster's back, which
+//! `cotton-chaos [--minutes N] [--seed S] [--server mariadb|mysql] [--on local|mesos] [--rounds N] [--full-disks
+//! yes|no]`. The last line is `chaos: ok ...`, or what is wrong, with all that is needed to understand it. A round depends on
+//! the seed and on its number alone, as far as the world lets it. With `--spoil lose|differ|invent` the data is changed behind the cluster's back, which
 //! must be found.
 #![allow(clippy::print_stdout, reason = "it is there to be read")]
 
@@ -45,6 +45,7 @@ pub(crate) struct Options {
     seed: u64,
     server: Flavour,
     on: On,
+    full_disks: bool,
     spoil: Option<Spoil>,
 }
 
@@ -84,8 +85,15 @@ fn main() -> ExitCode {
 fn options(arguments: impl Iterator<Item = String>) -> Result<Options, Failure> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = u64::from(now.subsec_nanos());
-    let mut options =
-        Options { minutes: 3, rounds: u64::MAX, seed, server: Flavour::MariaDb, on: On::Local, spoil: None };
+    let mut options = Options {
+        minutes: 3,
+        rounds: u64::MAX,
+        seed,
+        server: Flavour::MariaDb,
+        on: On::Local,
+        full_disks: true,
+        spoil: None,
+    };
     let mut arguments = arguments;
     while let Some(name) = arguments.next() {
         let value = arguments.next().unwrap_or_default();
@@ -100,6 +108,8 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, Failure> 
             ("--server", "mysql") => options.server = Flavour::MySql97,
             ("--on", "local") => options.on = On::Local,
             ("--on", "mesos") => options.on = On::Mesos,
+            ("--full-disks", "yes") => options.full_disks = true,
+            ("--full-disks", "no") => options.full_disks = false,
             ("--spoil", _) => options.spoil = Some(Spoil::named(&value).ok_or_else(wrong)?),
             _ => return Err(wrong()),
         }
@@ -176,7 +186,10 @@ impl Plan {
         let (mut faults, mut users) = (Vec::new(), Vec::new());
         for _ in 0..=rng.below(3) {
             if rng.below(5) < 3 {
-                faults.extend(rng.pick(&Fault::ALL).copied().filter(|fault| is_bearable(options.on, &faults, *fault)));
+                let wanted = |fault: &Fault| options.full_disks || !matches!(fault, Fault::FillDisk(_));
+                let bearable = |fault: &Fault| wanted(fault) && is_bearable(options.on, &faults, *fault);
+                let fault = rng.pick(&Fault::ALL).copied().filter(bearable);
+                faults.extend(fault);
             } else {
                 users.extend(rng.pick(&User::ALL));
             }
