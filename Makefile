@@ -19,6 +19,9 @@ test: ## all tests, also those on real servers
 	cargo build --locked -p cotton-bin --bins
 	cargo test --locked --workspace --all-features
 
+soak: ## simulate SEEDS=n worlds that lose, delay and kill, from seed FROM=m on, on all cores
+	cargo run --release --locked --quiet -p cotton-core --features testkit --example soak -- $(or $(SEEDS),100000) $(FROM)
+
 lint: ## formatting, clippy, documentation, purity of the core
 	@scripts/lint
 
@@ -38,4 +41,4 @@ dist: ## programs for delivery, stripped and with checksums, in dist/
 doc: ## the libraries' documentation
 	cargo doc --locked --workspace --no-deps --all-features
 
-.PHONY: help setup demo test lint bench chaos dist doc
+.PHONY: help setup demo test soak lint bench chaos dist doc

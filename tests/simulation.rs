@@ -85,34 +85,6 @@ fn replay() {
     }
 }
 
-/// Lists every seed that breaks a rule, instead of stopping at the first: for work on the machines.
-#[test]
-#[ignore = "a tool, not a test"]
-fn survey() {
-    let count = from_environment("COTTON_SIM_SEEDS").unwrap_or(2_000);
-    let first = from_environment("COTTON_SIM_FIRST").unwrap_or(0);
-    let next = AtomicU64::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(|| {
-                loop {
-                    let seed = first + next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
-                        return;
-                    }
-                    if let Err(failure) = std::panic::catch_unwind(|| sim::run(seed, None)).unwrap_or(Ok(QUIET)) {
-                        println!("{seed}: {}", failure.violation);
-                    }
-                }
-            });
-        }
-    });
-}
-
-/// Stands for a run that ended in a panic, which has been shown already.
-const QUIET: Summary =
-    Summary { events: 0, virtual_ms: 0, scheduler_runs: 0, promotions: 0, tasks: 0, acknowledged: 0, healing_ms: 0 };
-
 /// Puts a bug back, and expects a violation of one of these rules within a thousand seeds.
 fn is_found(mutation: Mutation, rules: &[&str]) {
     let Err(failure) = run_all(0, 4_000, Some(mutation)) else { panic!("{mutation:?} is not found") };

@@ -26,6 +26,7 @@ mod volumes;
 mod world;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::World;
 
 /// Lines of the trace that a failure shows.
@@ -116,10 +117,18 @@ pub fn trace(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
 
 fn play(seed: u64, mutation: Option<Mutation>, traced: bool) -> (Result<Summary, String>, Vec<String>) {
     let mut world = World::new(seed, mutation, traced);
-    while !world.over && world.step() {
-        if world.events > EVENTS_MAX {
-            world.hold(Err("something goes round in circles".to_owned()));
+    // The machines assert what must hold within them: that is a rule like others.
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        while !world.over && world.step() {
+            if world.events > EVENTS_MAX {
+                world.hold(Err("something goes round in circles".to_owned()));
+            }
         }
+    }));
+    if let Err(panic) = ended {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without words");
+        world.hold(Err(format!("panic: {text}")));
     }
     let summary = Summary {
         events: world.events,
