@@ -3,7 +3,7 @@
 //! Says how far it is, names the seeds that break a rule, and ends with the trace of the first of them. The exit status is 1
 //! when a rule was broken, 2 when the arguments make no sense.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for people")]
+#![allow(clippy::print_stdout, clippy::print_stderr, clippy::disallowed_methods, reason = "a program for people")]
 
 use cotton_core::testkit::sim::{self, Failure};
 use std::collections::BTreeMap;

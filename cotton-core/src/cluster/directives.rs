@@ -1,8 +1,14 @@
 //! Telling every member what to be, again and again until it is.
 
 use super::Cluster;
-use crate::protocol::{Directive, MemberRole, Order, Stage, ToExecutor};
+use super::observed::Observed;
+use crate::protocol::{Directive, MemberRole, Order, Stage, ToExecutor, Trouble};
 use crate::{Durability, Endpoint, MemberId, Millis};
+
+/// Whether a copy of somebody in this trouble would be no better.
+const fn spoils(trouble: Option<&Trouble>) -> bool {
+    matches!(trouble, Some(Trouble::Broken { .. } | Trouble::Stuck { .. } | Trouble::Errant { .. }))
+}
 
 impl Cluster {
     pub(super) fn direct(&mut self, now: Millis) {
@@ -114,13 +120,16 @@ impl Cluster {
         })
     }
 
-    /// Who can give a copy: replicas first, to spare the primary.
-    fn donors(&self, id: MemberId, primary: &Endpoint) -> Vec<Endpoint> {
+    /// Who can give a copy: replicas first, to spare the primary. What is wrong with a replica's data would be wrong with
+    /// the copy.
+    pub(super) fn donors(&self, id: MemberId, primary: &Endpoint) -> Vec<Endpoint> {
         let epoch = self.state.epoch;
         let complete = self.state.staying().filter(|(other, m)| {
-            // what somebody wrote on a replica would go on in its copies
-            let sound = m.joined && self.errant(*other).is_none();
-            *other != id && sound && self.observed.get(other).is_some_and(|o| o.following(epoch) == Some(true))
+            let follows = |o: &Observed| o.following(epoch) == Some(true) && !spoils(o.trouble());
+            *other != id
+                && m.joined
+                && self.errant(*other).is_none()
+                && self.observed.get(other).is_some_and(|o| follows(o))
         });
         complete.map(|(_, m)| m.endpoint.clone()).chain([primary.clone()]).collect()
     }

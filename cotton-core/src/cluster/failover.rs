@@ -163,7 +163,9 @@ impl Cluster {
         let (silence, floor) = (self.timing.silence_ms, &self.state.floor);
         let opens_at_once = |(id, member): &(MemberId, &super::state::Member)| {
             let observed = self.observed.get(id).filter(|o| *id != primary && o.silent_ms(now) < silence);
-            let report = observed.and_then(|o| o.report.as_ref()).filter(|r| r.role.is_up() && r.trouble.is_none());
+            // One that fails to follow, since the chosen one is not open, is as good as any.
+            let fine = |r: &Report| matches!(r.trouble, None | Some(Trouble::Failing { .. }));
+            let report = observed.and_then(|o| o.report.as_ref()).filter(|r| r.role.is_up() && fine(r));
             let may_lead = stuck || !self.is_ruled_out(*id) || self.is_ruled_out(primary);
             may_lead && member.joined && report.is_some_and(|r| r.unapplied == 0 && r.position.contains(floor))
         };

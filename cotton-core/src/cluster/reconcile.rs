@@ -187,14 +187,16 @@ impl Cluster {
 
     /// Replaces members that do not work: each only when all others are complete copies that stay, since what makes one
     /// server fail may make others fail, too, and their data may be needed. Of several that cannot apply, the primary has
-    /// what they lack.
+    /// what they lack. Those that are away and given up wait for complete copies themselves: they are not waited for, while
+    /// another copy than the primary's is there.
     fn leave_one_by_one(&mut self, now: Millis, unstable: &BTreeSet<(MemberId, Leaving)>) {
         let Some((first, why)) = unstable.first() else { return };
         let broken = |id: &MemberId| *why == Leaving::Broken && unstable.contains(&(*id, Leaving::Broken));
         let complete = |id: &MemberId| id == first || broken(id) || self.is_complete_now(now, *id);
-        let others_complete = self.state.members.keys().all(complete);
-        let settled = self.state.members.values().all(|member| !member.resting && member.leaving.is_none());
-        if settled && others_complete {
+        let here = || self.state.members.iter().filter(|(_, member)| !member.is_away());
+        let settled = here().all(|(id, member)| !member.resting && member.leaving.is_none() && complete(id));
+        let none_away = here().count() == self.state.members.len();
+        if settled && (none_away || self.complete_now(now) > 1) {
             self.leave(now, &BTreeSet::from([*first]), *why);
         }
     }

@@ -60,7 +60,8 @@ impl Cluster {
         };
         let healthy = |id: &MemberId| self.observed.get(id).is_some_and(|o| self.is_healthy(now, *id, o));
         if self.state.deleting {
-            return None;
+            let undone = self.persisted < self.revision; // until that is durable, it may come to nothing
+            return undone.then(|| "its deletion is not saved yet".to_owned());
         }
         if self.state.paused && self.state.members.values().any(|member| agents.contains(&member.agent)) {
             return Some("the cluster is paused: resume it first".to_owned());

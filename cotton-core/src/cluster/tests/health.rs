@@ -256,6 +256,23 @@ fn what_somebody_wrote_on_a_replica_is_seen_while_all_is_well() {
 }
 
 #[test]
+fn nobody_is_given_a_copy_of_what_is_wrong() {
+    let mut world = World::running(4);
+    let primary = world.cluster.state().members[&MemberId(0)].endpoint.clone();
+    let donors = |world: &World| world.cluster.donors(MemberId(3), &primary).len();
+    assert_eq!(donors(&world), 3);
+    let toy = world.toy(1);
+    toy.still = true;
+    toy.data.insert(2, 1);
+    world.rounds(3);
+    assert_eq!(donors(&world), 2, "somebody wrote there");
+    world.toy(2).trouble = Some(crate::protocol::Trouble::Broken { detail: "1032".to_owned() });
+    world.say(MemberId(2));
+    world.hear_all();
+    assert_eq!(donors(&world), 1, "the primary's is right");
+}
+
+#[test]
 fn errant_replicas_are_replaced_one_after_another() {
     let mut world = World::running(3);
     for id in [1, 2] {

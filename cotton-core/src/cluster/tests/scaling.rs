@@ -228,6 +228,19 @@ fn members_that_cannot_apply_are_replaced_one_after_another() {
     world.check_whole();
 }
 
+/// It waits for a complete copy in its place, and the one that cannot apply is in the way of that.
+#[test]
+fn one_that_cannot_apply_is_replaced_although_another_is_away() {
+    let mut world = World::running(4);
+    world.toy(2).reachable = false;
+    world.hear(status(MemberId(2), TaskState::Unreachable));
+    world.toy(3).trouble = Some(Trouble::Broken { detail: "1032".to_owned() });
+    world.mended(60);
+    assert_eq!(ids(&world), [0, 1, 4, 5], "both are replaced");
+    world.settle();
+    world.check_whole();
+}
+
 #[test]
 fn an_unstable_member_stays_while_it_may_have_the_only_copy() {
     let mut world = World::running(1);

@@ -60,6 +60,16 @@ fn one_that_has_all_applied_takes_over() {
 }
 
 #[test]
+fn one_that_has_all_applied_takes_over_although_it_fails_to_follow() {
+    let mut world = applying();
+    world.toy(1).trouble = Some(Trouble::Stuck { detail: "1062".to_owned() });
+    world.restart(0);
+    world.toy(0).trouble = Some(Trouble::Failing { detail: "follow: the primary is not open".to_owned() });
+    world.rounds(5);
+    assert_eq!(world.primary(), Some(0));
+}
+
+#[test]
 fn a_winner_that_is_not_heard_of_for_a_while_keeps_what_it_has() {
     let mut world = applying();
     world.toy(1).reachable = false;

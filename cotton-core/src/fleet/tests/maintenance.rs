@@ -106,6 +106,20 @@ fn replicas_are_let_go_while_enough_are_left() {
 }
 
 #[test]
+fn the_agent_of_a_cluster_that_is_deleted_is_let_go_once_that_is_durable() {
+    let (mut bench, agents) = running();
+    ask(&mut bench, &agents[0]);
+    bench.calls();
+    let now = bench.now;
+    bench.fleet.delete(now, &name("a")).expect("it is there");
+    bench.mesos(MesosEvent::Maintenance { id: "i".into(), agent: agents[0].as_str().into(), starts_in_ms: 60_000 });
+    let told = bench.calls();
+    assert_eq!(answer(&told), Some(false), "it was asked for before that was saved");
+    ask(&mut bench, &agents[0]); // what it may agree to now is saved first
+    assert_eq!(answer(&ask(&mut bench, &agents[0])), Some(true));
+}
+
+#[test]
 fn what_was_agreed_to_is_remembered() {
     let (mut bench, agents) = running();
     ask(&mut bench, &agents[1]);

@@ -1,8 +1,9 @@
 //! R5: once faults stop and everything that was cut is back, every cluster is at its size, healthy and writable, or
 //! deleted, within a bounded time.
 //!
-//! One excuse exists: a cluster that lost more copies at once than its policy allows for has nobody left of whom it
-//! could be sure. It must say so: status `waiting`, with the reason.
+//! Two excuses exist. A cluster that lost more copies at once than its policy allows for has nobody left of whom it
+//! could be sure. It must say so: status `waiting`, with the reason. And of two members, the replica is not replaced because
+//! somebody wrote there: commits would not be acknowledged meanwhile.
 
 use super::Verdict;
 use crate::ports::discovery::Published;
@@ -38,7 +39,16 @@ pub(crate) fn check(outside: &Outside<'_>) -> Verdict {
         ));
     };
     let Some(view) = view else { return Err(format!("R5: '{name}' does not exist")) };
-    if view.status == ClusterStatus::Waiting && *excused && !view.reasons.is_empty() {
+    // Or the only one that has received everything cannot apply it, and says why.
+    let cannot = |trouble: &String| trouble.starts_with("cannot apply what it has received");
+    let stuck = view.members.iter().any(|member| member.trouble.as_ref().is_some_and(cannot));
+    let waits = view.status == ClusterStatus::Waiting || stuck && view.status == ClusterStatus::FailingOver;
+    if waits && *excused && !view.reasons.is_empty() {
+        return Ok(());
+    }
+    // The only other copy is not given up by itself, though somebody wrote there: a person decides, and is told.
+    let errant = view.members.iter().any(|member| member.errant.is_some());
+    if view.status == ClusterStatus::Degraded && errant && size == 2 && !view.reasons.is_empty() {
         return Ok(());
     }
     // With nobody to acknowledge, commits wait: that is what was asked for.

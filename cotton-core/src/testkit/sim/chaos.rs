@@ -1,6 +1,7 @@
 //! What breaks, how it is mended, and whether everything is well in the end.
 
 use super::plan::{Fault, Victim};
+use super::server::Server;
 use super::world::{Event, World, trace};
 use crate::ClusterStatus;
 use crate::ports::mesos::{MesosEvent, TaskState};
@@ -102,6 +103,45 @@ impl World {
                     data.purged = data.committed;
                 }
             }
+            Fault::CleanStop(_)
+            | Fault::SlowApplier(..)
+            | Fault::BlockedApplier(..)
+            | Fault::BrokenApplier
+            | Fault::Errant => self.strike_server(fault),
+            Fault::Stranger(ms) => self.strangers_until = self.now.after(ms),
+            Fault::BadAgent(victim, ms) => {
+                if let Some(agent) = self.victim(victim).map(|task| self.members[task].agent) {
+                    self.fail_all(agent, false);
+                    self.agents[agent].bad_until = self.now.after(ms);
+                }
+            }
+            Fault::FailingCopies(ms) => self.copies_fail_until = self.now.after(ms),
+            Fault::Unreadable(ms) => {
+                self.unreadable_until = self.now.after(ms);
+                self.crash_scheduler(100);
+            }
+        }
+    }
+
+    /// What happens to a server that goes on, or is stopped with care.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "called for a few kinds of faults only")]
+    fn strike_server(&mut self, fault: Fault) {
+        let victim = match fault {
+            Fault::CleanStop(victim) | Fault::SlowApplier(victim, _) | Fault::BlockedApplier(victim, _) => victim,
+            _ => Victim::Replica, // who is not to be written to, and applies
+        };
+        let Some(task) = self.victim(victim) else { return };
+        let now = self.now;
+        if let Fault::CleanStop(_) | Fault::BrokenApplier = fault {
+            self.fail(task, false);
+        }
+        let server = &mut self.members[task].server;
+        match fault {
+            Fault::SlowApplier(_, ms) => server.slow_until = now.after(ms),
+            Fault::BlockedApplier(_, ms) => server.blocked_until = now.after(ms),
+            Fault::BrokenApplier => server.data.iter_mut().for_each(|data| data.broken = true),
+            Fault::Errant => self.write_errant(task),
+            _ => self.end_server_as(task, true, false),
         }
     }
 
@@ -214,7 +254,9 @@ impl World {
                 member.updates.clear();
                 member.closed = true;
                 member.server.down();
-                member.server.lose_relay();
+                // What its system had not written out is gone as well.
+                let kept = self.random.below(1 + 2 * self.members[task].server.relay.len() as u64);
+                self.members[task].server.keep_of_relay(usize::try_from(kept).unwrap_or(0));
                 self.end_task(task);
             }
         }
@@ -296,11 +338,14 @@ impl World {
         self.healing_since = self.now;
         self.silent_until = self.now;
         self.store_trouble_until = self.now;
+        self.copies_fail_until = self.now;
+        self.unreadable_until = self.now;
         for agent in 0..self.agents.len() {
+            self.agents[agent].bad_until = self.now;
             self.mend_agent(agent);
         }
-        for member in &mut self.members {
-            member.server.hung = false;
+        for Server { hung, slow_until, blocked_until, .. } in self.members.iter_mut().map(|member| &mut member.server) {
+            (*hung, *slow_until, *blocked_until) = (false, self.now, self.now);
         }
         self.start_scheduler();
         if self.master.connection.is_none() && self.now < self.master.away_until {

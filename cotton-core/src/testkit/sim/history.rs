@@ -40,19 +40,22 @@ pub(super) struct Data {
     pub(super) committed: usize,
     /// So many would be found committed by the engine after a crash; the rest is prepared.
     pub(super) flushed: usize,
+    /// Whether what is replicated cannot be applied to it, as where a row is missing.
+    pub(super) broken: bool,
 }
 
 impl Data {
     pub(super) const fn new(dialect: Dialect, server_id: u32, generation: u32) -> Self {
         let origin = server_id * GENERATIONS + generation; // stands for server_uuid and server_id
-        Self { dialect, origin, log: Vec::new(), purged: 0, committed: 0, flushed: 0 }
+        Self { dialect, origin, log: Vec::new(), purged: 0, committed: 0, flushed: 0, broken: false }
     }
 
     /// What a physical copy of `donor` makes of this directory.
     pub(super) fn copied_from(&self, donor: &Self) -> Self {
         let log = donor.log[..donor.committed].to_vec();
         let all = log.len();
-        Self { dialect: self.dialect, origin: self.origin, log, purged: all, committed: all, flushed: all }
+        let (dialect, origin) = (self.dialect, self.origin);
+        Self { dialect, origin, log, purged: all, committed: all, flushed: all, broken: donor.broken }
     }
 
     /// Writes a new transaction to the binary log; it is not committed yet.
@@ -76,6 +79,13 @@ impl Data {
         self.prepare(txn);
         self.committed = self.log.len();
         true
+    }
+
+    /// Whether a replicated transaction is out of order: what was written here stands in its place. MariaDB's strict mode
+    /// refuses it.
+    pub(super) fn refuses(&self, txn: Txn) -> bool {
+        let last = self.log.last().map_or(0, |t| t.gtid.seq);
+        self.dialect == Dialect::MariaDb && txn.gtid.seq <= last && !self.has(txn.gtid)
     }
 
     /// The prepare of one transaction makes the engine's commits before it durable.

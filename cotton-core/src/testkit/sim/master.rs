@@ -50,6 +50,8 @@ pub(super) struct Agent {
     pub(super) links: bool,
     /// Whether executors can talk to the agent.
     pub(super) local: bool,
+    /// Until then nothing can be started there.
+    pub(super) bad_until: Millis,
     /// Whether the master counts on it.
     pub(super) registered: bool,
     /// Counts what happened to it, so that an end of one trouble does not end the next.
@@ -71,6 +73,7 @@ impl Agent {
             control: true,
             links: true,
             local: true,
+            bad_until: Millis(0),
             registered: true,
             cut: 0,
         }

@@ -94,7 +94,18 @@ impl World {
         let id = self.members[task].task.clone();
         if self.agents[self.members[task].agent].local {
             self.feed_executor(task, Input::Connected);
-            self.feed_executor(task, Input::Launch { task: id });
+            let refused = self.is_bad(task) && self.random.chance(300);
+            self.feed_executor(
+                task,
+                if refused {
+                    Input::Refused {
+                        task: id,
+                        reason: "its secrets cannot be opened with the key of this agent".to_owned(),
+                    }
+                } else {
+                    Input::Launch { task: id }
+                },
+            );
         }
     }
 
@@ -146,7 +157,7 @@ impl World {
             {
                 member.saving = true;
                 let state = Box::new(state.clone());
-                let saved = !self.mishap(self.plan.local_saves_fail);
+                let saved = !self.mishap(self.plan.local_saves_fail) && !self.is_bad(task);
                 let took = self.delay((1, 20));
                 self.after(took, Event::ExecutorSaved { task, revision, state, saved });
                 continue;
@@ -341,6 +352,14 @@ impl World {
             self.members[task].server.writable = self.random.chance(700);
             return self.operation_fails(task, id, ErrorKind::Timeout, "sessions wait for acknowledgements");
         }
+        let starts = matches!(underway.operation, Operation::Provision | Operation::Start { .. });
+        let copies = matches!(underway.operation, Operation::CopyFrom { .. });
+        if (starts || copies) && self.is_bad(task) {
+            return self.operation_fails(task, id, ErrorKind::Storage, "no space left on device");
+        }
+        if copies && self.now < self.copies_fail_until {
+            return self.operation_fails(task, id, ErrorKind::Other, "the copy broke off");
+        }
         let fails = self.mishap(self.plan.operations_fail);
         if fails && self.random.chance(500) {
             return self.operation_fails(task, id, ErrorKind::Other, "failed before it did anything");
@@ -402,7 +421,7 @@ impl World {
                 let server = &self.members[task].server;
                 let forgets = self.mutation == Some(Mutation::ReceivedForgotten);
                 let position = if forgets { server.executed() } else { server.position() };
-                Outcome::Frozen(Frozen { position, unapplied: server.unapplied(), obstacle: None })
+                Outcome::Frozen(Frozen { position, unapplied: server.unapplied(), obstacle: server.obstacle() })
             }
             Operation::StepDown { .. } if here => {
                 server.writable = false;
@@ -434,13 +453,14 @@ impl World {
         if let Some((connection, source)) = lost_link {
             self.after(1, Event::DumpLost { task: source, connection });
         }
-        let each = if self.calm { 1 } else { self.delay(self.plan.apply_ms).max(1) };
+        self.members[task].server.blocked_until = Millis(0); // clients that are in the way are ended
+        let each = self.apply_ms(task);
         let most = usize::try_from(budget_ms.div_ceil(each)).unwrap_or(usize::MAX);
         let applied = self.members[task].server.drain(most);
         self.ship(task, &applied);
         let server = &self.members[task].server;
-        let unapplied = server.unapplied();
-        Outcome::Drained(Drained { position: server.position(), unapplied, done: unapplied == 0, obstacle: None })
+        let (unapplied, obstacle) = (server.unapplied(), server.obstacle());
+        Outcome::Drained(Drained { position: server.position(), unapplied, done: unapplied == 0, obstacle })
     }
 
     fn promote(&mut self, task: Task, epoch: Epoch, promotion: &Promotion) -> Outcome {
@@ -564,7 +584,10 @@ impl World {
 
     pub(super) fn probe_looks(&mut self, task: Task, id: CallId, patience: u32) {
         let server = &self.members[task].server;
-        let status = server.answers().then(|| Box::new(server.status()));
+        let mut status = server.answers().then(|| Box::new(server.status()));
+        if let Some(status) = status.as_mut().filter(|_| self.is_bad(task)) {
+            status.disk_free_bytes = Some(0);
+        }
         if status.is_none() && patience > 0 && server.up {
             return self.after(100, Event::ProbeLooks { task, id, patience: patience - 1 });
         }
@@ -589,8 +612,18 @@ impl World {
         self.feed_executor(task, Input::Exited { boot, exit });
     }
 
+    /// Whether nothing can be started where a member is.
+    fn is_bad(&self, task: Task) -> bool {
+        self.now < self.agents[self.members[task].agent].bad_until
+    }
+
     /// The server process ends; everybody who was connected to it learns that as soon as the network allows.
     pub(super) fn end_server(&mut self, task: Task, clean: bool) {
+        self.end_server_as(task, clean, clean);
+    }
+
+    /// The same, where its executor may be surprised by a clean end.
+    pub(super) fn end_server_as(&mut self, task: Task, clean: bool, expected: bool) {
         let server = &mut self.members[task].server;
         if !server.up {
             return;
@@ -614,7 +647,7 @@ impl World {
             self.after(delay, Event::DumpLost { task: source, connection });
         }
         let delay = self.delay((1, 40));
-        self.after(delay, Event::Exited { task, boot, expected: clean });
+        self.after(delay, Event::Exited { task, boot, expected });
     }
 
     /// A clean stop ends the wait of sessions by telling them that their commit is done.

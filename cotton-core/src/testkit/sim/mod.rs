@@ -47,6 +47,8 @@ pub enum Mutation {
     StartsNotCounted,
     /// A server that must go is stopped cleanly, which answers the sessions that wait for an acknowledgement.
     StopInsteadOfKill,
+    /// Whoever reads the primary's binary logs may acknowledge.
+    StrangersAcknowledge,
     /// A scheduler that starts withdraws what it has not heard of yet.
     WithdrawnUnheard,
 }

@@ -91,6 +91,24 @@ pub(super) enum Fault {
     Drain(Victim, u64),
     /// An agent is to be taken down for so long, once it can be done without.
     Maintenance(Victim, u64),
+    /// A server is stopped cleanly by somebody else.
+    CleanStop(Victim),
+    /// A member applies slowly for so long.
+    SlowApplier(Victim, u64),
+    /// Clients hold a member's applier back for so long, or until a failover ends them.
+    BlockedApplier(Victim, u64),
+    /// A replica can apply nothing any more, until its data is replaced.
+    BrokenApplier,
+    /// Somebody writes on a replica.
+    Errant,
+    /// For so long, a stranger reads the binary logs of all primaries, and says that it has received everything.
+    Stranger(u64),
+    /// Nothing can be started on an agent for so long: its disk is full, or what its executors need is not there.
+    BadAgent(Victim, u64),
+    /// All copies fail for so long.
+    FailingCopies(u64),
+    /// The scheduler is killed, and cannot read its records for so long.
+    Unreadable(u64),
 }
 
 /// Whom a fault hits.
@@ -209,9 +227,12 @@ impl Plan {
     }
 }
 
+/// Kinds of faults that are drawn, see [`fault`].
+const KINDS: u64 = 36;
+
 /// Each seed has a few kinds of faults only: where everything breaks all the time, nothing deep is ever reached.
 fn faults(r: &mut Random, rough: u64, chaos_ms: u64) -> Vec<(u64, Fault)> {
-    let kinds: Vec<u64> = (0..r.within(1, 4)).map(|_| r.below(22)).collect();
+    let kinds: Vec<u64> = (0..r.within(1, 4)).map(|_| r.below(KINDS)).collect();
     let count = if rough == 0 { r.below(4) } else { r.below(6 * rough) };
     let mut faults: Vec<(u64, Fault)> =
         (0..count).map(|_| (r.within(3_000, chaos_ms), fault(r, r.clone().pick(&kinds).unwrap_or(0)))).collect();
@@ -243,6 +264,15 @@ fn fault(r: &mut Random, kind: u64) -> Fault {
         21 => Fault::DeafTakeover(victim, long.min(15_000)),
         18 | 19 => Fault::Maintenance(victim, long),
         17 => Fault::Drain(victim, r.within(2_000, 30_000)),
+        22 => Fault::CleanStop(Victim::Replica),
+        23 | 24 => Fault::SlowApplier(victim, long.max(5_000)),
+        25 | 26 => Fault::BlockedApplier(victim, long.max(5_000)),
+        27 => Fault::BrokenApplier,
+        28 | 29 => Fault::Errant,
+        30 => Fault::Stranger(long.max(5_000)),
+        31 | 32 => Fault::BadAgent(victim, long.max(2_000)),
+        33 => Fault::FailingCopies(long.max(2_000)),
+        34 => Fault::Unreadable(long.clamp(400, 40_000)),
         _ => Fault::Purge(victim),
     }
 }
@@ -251,7 +281,7 @@ fn triggers(r: &mut Random, rough: u64) -> Vec<Trigger> {
     let count = r.below(1 + rough);
     let trigger = |r: &mut Random| {
         let when = r.pick(&MOMENTS).unwrap_or(Moment::Lost);
-        let kind = r.pick(&[0, 0, 2, 4, 5, 6, 7, 9, 11, 11, 11, 12, 15, 17]).unwrap_or(11);
+        let kind = r.pick(&[0, 0, 2, 4, 5, 6, 7, 9, 11, 11, 11, 12, 15, 17, 22, 23, 25, 28, 31]).unwrap_or(11);
         Trigger { when, permille: r.within(100, 600), fault: fault(r, kind) }
     };
     (0..count).map(|_| trigger(r)).collect()

@@ -1,5 +1,6 @@
 //! Links between servers, and the clients that write to them.
 
+use super::Mutation;
 use super::history::Txn;
 use super::server::Dump;
 use super::world::{Event, World, trace};
@@ -109,8 +110,18 @@ impl World {
         }
         server.applying = true;
         let boot = server.boot;
-        let delay = if self.calm { 1 } else { self.delay(self.plan.apply_ms) };
+        let delay = self.apply_ms(task);
         self.after(delay, Event::Apply { task, boot });
+    }
+
+    /// How long a member takes to apply its next transaction.
+    pub(super) fn apply_ms(&mut self, task: Task) -> u64 {
+        if self.calm {
+            return 1;
+        }
+        let slow = self.now < self.members[task].server.slow_until;
+        let usual = self.delay(self.plan.apply_ms).max(1);
+        if slow { usual.max(self.random.within(500, 3_000)) } else { usual }
     }
 
     pub(super) fn apply(&mut self, task: Task, boot: u64) {
@@ -119,8 +130,8 @@ impl World {
             return;
         }
         server.applying = false;
-        if !server.hung {
-            let applied = server.relay.pop_front().filter(|txn| server.data.as_mut().is_some_and(|d| d.apply(*txn)));
+        if !server.hung && self.now >= server.blocked_until {
+            let applied = server.apply();
             self.ship(task, applied.as_slice());
         }
         self.apply_soon(task);
@@ -223,6 +234,16 @@ impl World {
         }
     }
 
+    /// Somebody writes on a replica, past its being read-only.
+    pub(super) fn write_errant(&mut self, task: Task) {
+        let id = self.number();
+        let Some(data) = self.members[task].server.data.as_mut() else { return };
+        let txn = data.write(id);
+        data.committed = data.log.len();
+        trace!(self, "{}: transaction {id} is {:?}, and errant", self.members[task].task, txn.gtid);
+        self.ship(task, &[txn]);
+    }
+
     pub(super) fn write_at(&mut self, task: Task) {
         let id = self.number();
         let server = &mut self.members[task].server;
@@ -242,6 +263,12 @@ impl World {
             self.members[task].server.waiting.push_back((place, since));
         }
         self.ship(task, &[txn]);
+        if self.mutation == Some(Mutation::StrangersAcknowledge) && self.now < self.strangers_until {
+            let done = self.members[task].server.release(place);
+            for txn in done {
+                self.acknowledged(task, txn);
+            }
+        }
     }
 
     /// A client learns that its transaction is done.

@@ -37,6 +37,9 @@ pub(super) struct Server {
     /// Received and not applied.
     pub(super) relay: VecDeque<Txn>,
     pub(super) applying: bool,
+    /// Until then each transaction takes long to apply, or clients hold the applier back.
+    pub(super) slow_until: Millis,
+    pub(super) blocked_until: Millis,
     pub(super) link: Option<Link>,
     /// Replicas that are connected, by connection.
     pub(super) dumps: BTreeMap<u64, Dump>,
@@ -86,6 +89,8 @@ impl Server {
             waiting: VecDeque::new(),
             relay: VecDeque::new(),
             applying: false,
+            slow_until: Millis(0),
+            blocked_until: Millis(0),
             link: None,
             dumps: BTreeMap::new(),
         }
@@ -125,14 +130,26 @@ impl Server {
             self.lose_relay();
         }
         self.applying = false;
+        self.blocked_until = Millis(0); // its clients are gone as well
         self.link = None;
         self.dumps.clear();
     }
 
     /// What was received and not applied is gone.
     pub(super) fn lose_relay(&mut self) {
-        self.relay_lost |= !self.relay.is_empty();
-        self.relay.clear();
+        self.keep_of_relay(0);
+    }
+
+    /// Of what was received and not applied, only so much is left.
+    pub(super) fn keep_of_relay(&mut self, kept: usize) {
+        self.relay_lost |= self.relay.len() > kept;
+        self.relay.truncate(kept);
+    }
+
+    /// What stands in the way of applying, as the server tells it.
+    pub(super) fn obstacle(&self) -> Option<String> {
+        let broken = self.data.as_ref().is_some_and(|data| data.broken) && !self.relay.is_empty();
+        broken.then(|| "1032: could not execute Update_rows event: row not found".to_owned())
     }
 
     /// It lies on a disk, without anybody to run it; the next executor counts its starts from the beginning.
@@ -172,9 +189,9 @@ impl Server {
                 (Some(_), true) => LinkState::Connected,
                 (None, true) => LinkState::Connecting,
             },
-            applying: true,
+            applying: self.obstacle().is_none(),
             lag_s: Some(0),
-            error: link.error.clone(),
+            error: link.error.clone().or_else(|| self.obstacle()),
         });
         ServerStatus {
             version: "simulated".to_owned(),
@@ -241,9 +258,26 @@ impl Server {
 
     /// Applies so many of those that were received.
     pub(super) fn drain(&mut self, most: usize) -> Vec<Txn> {
-        let received: Vec<Txn> = self.relay.drain(..most.min(self.relay.len())).collect();
-        let Some(data) = self.data.as_mut() else { return Vec::new() };
-        received.into_iter().filter(|txn| data.apply(*txn)).collect()
+        let mut applied = Vec::new();
+        for _ in 0..most {
+            let before = self.relay.len();
+            applied.extend(self.apply());
+            if self.relay.len() == before {
+                break;
+            }
+        }
+        applied
+    }
+
+    /// Applies the next that was received, if that goes; gives it when it was not there yet.
+    pub(super) fn apply(&mut self) -> Option<Txn> {
+        let (data, next) = (self.data.as_mut()?, *self.relay.front()?);
+        data.broken |= data.refuses(next);
+        if data.broken {
+            return None;
+        }
+        self.relay.pop_front();
+        data.apply(next).then_some(next)
     }
 
     /// Opens for writes in an epoch.
@@ -252,6 +286,9 @@ impl Server {
         self.acks = acks;
         self.epoch = epoch;
         self.writable = true;
+        if let Some(data) = &mut self.data {
+            data.broken = false; // what it has is right from now on
+        }
     }
 
     /// Releases every session up to this place in the log; gives the transactions that their clients now know done.

@@ -127,6 +127,10 @@ pub(super) struct World {
     pub(super) crash_now: Option<u64>,
     pub(super) silent_until: Millis,
     pub(super) store_trouble_until: Millis,
+    pub(super) strangers_until: Millis,
+    pub(super) copies_fail_until: Millis,
+    /// Until then no scheduler can read its records.
+    pub(super) unreadable_until: Millis,
     pub(super) master: Master,
     pub(super) agents: Vec<Agent>,
     /// Agents that are to be taken down.
@@ -179,6 +183,9 @@ impl World {
             crash_now: None,
             silent_until: Millis(0),
             store_trouble_until: Millis(0),
+            strangers_until: Millis(0),
+            copies_fail_until: Millis(0),
+            unreadable_until: Millis(0),
             master: Master::default(),
             agents,
             windows: BTreeMap::new(),
