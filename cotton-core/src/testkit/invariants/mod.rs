@@ -3,11 +3,13 @@
 
 pub(crate) mod durable_first;
 pub(crate) mod healing;
+pub(crate) mod last_copy;
 pub(crate) mod let_go;
 pub(crate) mod no_loss;
 pub(crate) mod no_more_than_wanted;
 pub(crate) mod one_writer;
 pub(crate) mod published_primary;
+pub(crate) mod way_out;
 pub(crate) mod withdrawal;
 
 /// Number of one life of a cluster: the same name asked for again after a deletion is another one.

@@ -108,7 +108,7 @@ impl World {
             | Fault::BlockedApplier(..)
             | Fault::BrokenApplier
             | Fault::Errant => self.strike_server(fault),
-            Fault::Stranger(ms) => self.strangers_until = self.now.after(ms),
+            Fault::Stranger(ms) => self.let_in_a_stranger(ms),
             Fault::BadAgent(victim, ms) => {
                 if let Some(agent) = self.victim(victim).map(|task| self.members[task].agent) {
                     self.fail_all(agent, false);
@@ -121,6 +121,14 @@ impl World {
                 self.crash_scheduler(100);
             }
         }
+    }
+
+    /// Only where nobody else acknowledges does a stranger matter, and only where what it took is missed.
+    fn let_in_a_stranger(&mut self, ms: u64) {
+        self.strangers_until = self.now.after(ms);
+        self.strike(Fault::LinkCut(Victim::Primary, 2_500));
+        let soon = self.random.within(200, 2_500);
+        self.after(soon, Event::Fault(Fault::ExecutorCrash(Victim::Primary)));
     }
 
     /// What happens to a server that goes on, or is stopped with care.
@@ -164,6 +172,10 @@ impl World {
         let others = self.stored(&member.spec.cluster).map_or(0, |state| {
             state.members.iter().filter(|(id, m)| **id != member.spec.member && m.joined && m.leaving.is_none()).count()
         });
+        if destroyed {
+            let held = member.server.held().collect();
+            self.last_copy.on_destroyed(now, member.life, held);
+        }
         let living = &mut self.lives[self.members[task].life];
         living.failing.insert(task, now);
         if destroyed {

@@ -3,11 +3,12 @@
 use super::Mutation;
 use super::plan::Plan;
 use super::server::{Link, Server};
+use super::watch::Ends;
 use super::world::{Event, World, trace};
 use crate::executor::{CallId, Effect, Executor, ExecutorState, ExitReason, Failure, Input, Operation, Outcome};
 use crate::ports::mesos::{MesosEvent, TaskState};
 use crate::ports::mysql::{Drained, Exit, Followed, Frozen, Promoted, Promotion, ServerStatus, Started};
-use crate::protocol::{self, MemberTask, ToExecutor};
+use crate::protocol::{self, MemberTask, Order, ToExecutor};
 use crate::testkit::invariants::{Task, durable_first};
 use crate::{Endpoint, Epoch, ErrorKind, Millis, Revision, TaskId, VolumeId};
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub(super) struct Member {
     /// Counts changes of the link, so that an attempt to connect for an old one is forgotten.
     pub(super) link: u64,
     operation: Option<Underway>,
+    /// How often it was asked to apply what it has received.
+    drains: u32,
     /// Whether its agent has heard of it; whether it is gone with its agent; whether no process of it is left.
     pub(super) arrived: bool,
     pub(super) lost: bool,
@@ -70,6 +73,7 @@ impl Member {
             server: Server::new(plan.dialect, server_id, plan.keeps_relay),
             link: 0,
             operation: None,
+            drains: 0,
             arrived: false,
             lost: false,
             ended: false,
@@ -120,7 +124,14 @@ impl World {
 
     pub(super) fn tell_executor(&mut self, task: Task, data: &Bytes) {
         let why = "the scheduler's messages make sense: checked when they left";
-        let message: ToExecutor = protocol::decode(data).expect(why);
+        let mut message: ToExecutor = protocol::decode(data).expect(why);
+        if self.mutation == Some(Mutation::LeasesForgotten)
+            && let ToExecutor::Directive(directive) = &mut message
+            && let Order::Promote { lease_ms, .. } | Order::StepDown { lease_ms, .. } | Order::Reopen { lease_ms, .. } =
+                &mut directive.order
+        {
+            *lease_ms = None;
+        }
         if self.agents[self.members[task].agent].local {
             self.feed_executor(task, Input::Message(message));
         }
@@ -157,6 +168,9 @@ impl World {
             {
                 member.saving = true;
                 let state = Box::new(state.clone());
+                if self.mutation == Some(Mutation::ExecutorActsBeforeSaved) {
+                    machine.handle_persisted(revision);
+                }
                 let saved = !self.mishap(self.plan.local_saves_fail) && !self.is_bad(task);
                 let took = self.delay((1, 20));
                 self.after(took, Event::ExecutorSaved { task, revision, state, saved });
@@ -246,6 +260,8 @@ impl World {
             }
             Effect::Kill { id, reason } => {
                 trace!(self, "{}: kills its server: {reason}", self.members[task].task);
+                self.judge_kill(task, &reason);
+                self.judge_ending(task, "an executor kills the server of", Ends::WithProcess);
                 if self.mutation == Some(Mutation::StopInsteadOfKill) {
                     self.answer_all(task);
                 }
@@ -256,6 +272,9 @@ impl World {
             Effect::Exit(reason) => {
                 trace!(self, "{}: exits: {reason:?}", self.members[task].task);
                 if matches!(reason, ExitReason::Failed(_)) {
+                    if !self.is_on_volume(task) {
+                        self.judge_ending(task, "an executor gives up", Ends::All);
+                    }
                     self.fail(task, true); // it gave up by itself, and its data with it
                 }
                 self.end_server(task, false);
@@ -308,6 +327,7 @@ impl World {
         match &operation {
             Operation::Drain { budget_ms, .. } => delay += budget_ms,
             Operation::CopyFrom { .. } => {
+                self.judge_ending(task, "a copy takes the place of the data of", Ends::All);
                 self.end_server(task, true);
                 self.members[task].server.data = None;
                 self.members[task].server.relay.clear();
@@ -319,6 +339,17 @@ impl World {
             | Operation::Promote { .. }
             | Operation::Follow { .. }
             | Operation::Stop { .. } => {}
+        }
+        if matches!(operation, Operation::Stop { .. }) {
+            self.judge_ending(task, "an executor stops the server of", Ends::WithProcess);
+        }
+        if matches!(operation, Operation::Drain { .. }) {
+            self.members[task].drains += 1;
+            if self.mutation == Some(Mutation::SlowWinnerKilled) && self.members[task].drains > 3 {
+                self.judge_kill(task, "it is slow");
+                self.judge_ending(task, "an executor kills the server of", Ends::WithProcess);
+                self.end_server(task, false);
+            }
         }
         let give_up = self.now.after(OPERATION_MS_MAX);
         self.members[task].operation = Some(Underway { id, operation, boot, give_up });
@@ -399,6 +430,16 @@ impl World {
             Outcome::Failed(Failure { kind: ErrorKind::Unreachable, permanent: false, detail })
         };
         let cut = self.plan.cut_tail;
+        if let Operation::Start { replaced: true, .. } = &underway.operation
+            && cut
+        {
+            let (life, ids) = (self.members[task].life, self.members[task].server.tail().collect());
+            let how = format!("the start of {} cuts its history off", self.members[task].task);
+            self.judge_ending_of(life, Some(task), &how, &ids);
+        }
+        if let Operation::Follow { .. } = &underway.operation {
+            self.members[task].drains = 0;
+        }
         let server = &mut self.members[task].server;
         let here = server.answers() && server.boot == underway.boot;
         match &underway.operation {
@@ -407,7 +448,9 @@ impl World {
                 Outcome::Done
             }
             Operation::Start { boot, replaced } => {
-                server.start(*boot, cut && *replaced).map_or_else(gone, |kept| Outcome::Started(Started { kept }))
+                let always = self.mutation == Some(Mutation::LossOfReceivedDenied);
+                let started = server.start(*boot, cut && *replaced);
+                started.map_or_else(gone, |kept| Outcome::Started(Started { kept: kept || always }))
             }
             Operation::Freeze { .. } if here => {
                 let writable = server.writable;
@@ -499,6 +542,9 @@ impl World {
         let late = self.one_writer.latest(life).is_some_and(|(latest, _)| latest > epoch);
         let has = |txn| data.is_some_and(|d| d.has_id(txn));
         let lost = if late { Ok(()) } else { self.no_loss.on_opened(life, excused, has) };
+        if !late {
+            self.last_copy.on_opened(life, has);
+        }
         self.hold(verdict);
         self.hold(lost);
     }
@@ -534,6 +580,7 @@ impl World {
         if !theirs.reaches_back_to(mine) {
             return Outcome::Followed(Followed::HistoryMissing("purged".to_owned()));
         }
+        self.judge_ending(task, "a new source makes away with what was received by", Ends::Received);
         let member = &mut self.members[task];
         member.link += 1;
         let link = member.link;

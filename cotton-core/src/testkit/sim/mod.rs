@@ -23,6 +23,7 @@ mod replication;
 mod scheduler;
 mod server;
 mod volumes;
+mod watch;
 mod world;
 
 use std::fmt;
@@ -49,6 +50,26 @@ pub enum Mutation {
     StopInsteadOfKill,
     /// Whoever reads the primary's binary logs may acknowledge.
     StrangersAcknowledge,
+    /// Members that have not stopped receiving count in an election.
+    UnfrozenCounted,
+    /// What somebody wrote on a replica counts in an election.
+    ErrantCounted,
+    /// A copy counts as complete when all is received.
+    ReceivedCountsAsApplied,
+    /// Every report counts as an answer to the latest question.
+    AnswersInvented,
+    /// An executor acts on a state that is not on its disk yet.
+    ExecutorActsBeforeSaved,
+    /// Who is elected and takes long to apply what it has received is killed.
+    SlowWinnerKilled,
+    /// A server that lost what it had only received says that nothing is lost.
+    LossOfReceivedDenied,
+    /// Asynchronous primaries renew no lease.
+    LeasesForgotten,
+    /// A scheduler that starts takes clusters for new that were open before, and makes empty members for them.
+    OpeningForgotten,
+    /// Members that are to leave are killed before others have what they have.
+    LeavingNotAwaited,
     /// A scheduler that starts withdraws what it has not heard of yet.
     WithdrawnUnheard,
 }

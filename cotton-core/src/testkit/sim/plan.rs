@@ -101,7 +101,8 @@ pub(super) enum Fault {
     BrokenApplier,
     /// Somebody writes on a replica.
     Errant,
-    /// For so long, a stranger reads the binary logs of all primaries, and says that it has received everything.
+    /// For so long, a stranger reads the binary logs of all primaries, and says that it has received everything; meanwhile a
+    /// primary's links are cut, and it is lost.
     Stranger(u64),
     /// Nothing can be started on an agent for so long: its disk is full, or what its executors need is not there.
     BadAgent(Victim, u64),

@@ -205,6 +205,7 @@ impl World {
             }
         }
         self.notice_health();
+        self.judge_views();
     }
 
     fn hears(&self, task: Task, other: Task) -> bool {
@@ -284,6 +285,11 @@ impl World {
         }
         if semi_sync {
             self.no_loss.on_acknowledged(life, txn.id);
+        }
+        // One that another has replaced, unheard, is not where anybody's commits are looked for.
+        let replaced = self.one_writer.latest(life).is_some_and(|(latest, _)| latest > epoch);
+        if semi_sync || !(replaced || self.stood_still(task)) {
+            self.last_copy.on_acknowledged(life, txn.id);
         }
         self.lives[life].last_acknowledged = Some(self.now);
     }

@@ -2,6 +2,7 @@
 //! fails. It can die at any point, and begins again from nothing but what is stored.
 
 use super::plan::Moment;
+use super::watch::Ends;
 use super::world::{Event, World, trace};
 use super::{Mutation, plan};
 use crate::cluster::state::State;
@@ -60,6 +61,11 @@ impl World {
             match key {
                 StateKey::Fleet => stored = Some(serde_json::from_slice::<FleetState>(bytes).expect(why)),
                 StateKey::Cluster(_) => clusters.push(serde_json::from_slice::<State>(bytes).expect(why)),
+            }
+        }
+        if self.mutation == Some(Mutation::OpeningForgotten) {
+            for state in &mut clusters {
+                state.opened = false;
             }
         }
         trace!(self, "scheduler: run {} starts with {} clusters", self.runs, clusters.len());
@@ -128,8 +134,15 @@ impl World {
     }
 
     /// Hands the fleet a fact, as the driver does.
-    pub(super) fn feed(&mut self, event: MesosEvent) {
+    pub(super) fn feed(&mut self, mut event: MesosEvent) {
         let now = self.local();
+        if self.mutation.is_some()
+            && let MesosEvent::Message { task, data } = &mut event
+            && let (Ok((name, ..)), Ok(mut report)) = (task.parse(), protocol::decode::<protocol::Report>(data))
+        {
+            self.misunderstood(&mut report, &name);
+            *data = protocol::encode(&report).into();
+        }
         if let (MesosEvent::Message { task, data }, Some(scheduler)) = (&event, &mut self.scheduler)
             && let (Ok((name, member, _)), Ok(report)) = (task.parse(), protocol::decode::<protocol::Report>(data))
         {
@@ -251,6 +264,11 @@ impl World {
             }
             Effect::Log(name, event) => {
                 trace!(self, "scheduler: '{name}' epoch {}: {}", event.epoch, event.kind);
+                if let (Some(Mutation::LeavingNotAwaited), EventKind::Leaving { member, .. }) =
+                    (self.mutation, &event.kind)
+                {
+                    self.kill_at_once(&name, *member);
+                }
                 if let Some(moment) = moment(&event.kind) {
                     self.trigger(moment);
                 }
@@ -283,6 +301,22 @@ impl World {
         self.send_to_master(connection, call);
     }
 
+    /// A defect: who is to leave is killed whatever it has.
+    fn kill_at_once(&mut self, name: &ClusterName, id: MemberId) {
+        let of_member = |m: &super::member::Member| m.spec.cluster == *name && m.spec.member == id && !m.ended;
+        let Some(number) = self.members.iter().rposition(of_member) else { return };
+        let Some(connection) = self.master.connection else { return };
+        self.judge_task_kill(number);
+        let (task, agent) = (self.members[number].task.clone(), self.agents[self.members[number].agent].id.clone());
+        self.send_to_master(connection, MesosCall::Kill { task, agent });
+    }
+
+    /// R8: the scheduler kills a task.
+    fn judge_task_kill(&mut self, number: usize) {
+        let ends = if self.is_on_volume(number) { Ends::WithProcess } else { Ends::All };
+        self.judge_ending(number, "the scheduler kills", ends);
+    }
+
     fn send_to_master(&mut self, connection: u64, call: MesosCall) {
         let at = self.now.after(self.random.delay(self.plan.network_ms)).max(self.master.last_call);
         self.master.last_call = at;
@@ -290,6 +324,11 @@ impl World {
     }
 
     fn judge_call(&mut self, call: &MesosCall) {
+        if let MesosCall::Kill { task, .. } = call
+            && let Some(number) = self.members.iter().rposition(|m| m.task == *task && !m.ended)
+        {
+            self.judge_task_kill(number);
+        }
         let verdict = match call {
             MesosCall::Accept { launches, releases, .. } => launches
                 .iter()

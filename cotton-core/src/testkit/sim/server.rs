@@ -31,7 +31,7 @@ pub(super) struct Server {
     /// Places in the log whose sessions wait for an acknowledgement, and since when.
     pub(super) waiting: VecDeque<(usize, Millis)>,
     /// Whether what is received survives a crash of the process.
-    keeps_relay: bool,
+    pub(super) keeps_relay: bool,
     /// Whether something that was received is lost since the last start.
     relay_lost: bool,
     /// Received and not applied.
@@ -144,6 +144,26 @@ impl Server {
     pub(super) fn keep_of_relay(&mut self, kept: usize) {
         self.relay_lost |= self.relay.len() > kept;
         self.relay.truncate(kept);
+    }
+
+    /// Numbers of all transactions that it has, applied or not.
+    pub(super) fn held(&self) -> impl Iterator<Item = u64> {
+        self.data.iter().flat_map(|data| &data.log).chain(&self.relay).map(|txn| txn.id)
+    }
+
+    /// Numbers of those that it has only received.
+    pub(super) fn received(&self) -> impl Iterator<Item = u64> {
+        let applied = |txn: &&Txn| self.data.as_ref().is_some_and(|data| data.has(txn.gtid));
+        self.relay.iter().filter(move |txn| !applied(txn)).map(|txn| txn.id)
+    }
+
+    /// Numbers of those that crash recovery cuts off when another has replaced it.
+    pub(super) fn tail(&self) -> impl Iterator<Item = u64> {
+        self.data
+            .iter()
+            .filter(|_| !self.up && !self.clean)
+            .flat_map(|data| &data.log[data.flushed..])
+            .map(|txn| txn.id)
     }
 
     /// What stands in the way of applying, as the server tells it.

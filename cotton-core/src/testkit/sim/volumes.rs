@@ -100,13 +100,24 @@ impl World {
             let done = valid && self.volumes.get(&volume).is_some_and(free) && !self.mishap(50);
             trace!(self, "master: volume '{volume}' is released: {done}");
             let outcome = if done {
-                self.volumes.remove(&volume);
+                let gone = self.volumes.remove(&volume);
+                let held = gone.and_then(|gone| gone.left).map(|left| left.server.held().collect());
+                if let (Ok((name, _)), Some(held)) = (volume.parse(), held)
+                    && let Some(life) = self.life_of(&name)
+                {
+                    self.judge_ending_of(life, None, &format!("the scheduler destroys volume '{volume}'"), &held);
+                }
                 VolumeOutcome::Released
             } else {
                 VolumeOutcome::Failed { reason: "trouble".to_owned() }
             };
             self.send_to_scheduler(MesosEvent::Volume { volume, outcome });
         }
+    }
+
+    /// What lies on volumes that nobody uses.
+    pub(super) fn left_on_volumes(&self) -> impl Iterator<Item = (&VolumeId, &Server)> {
+        self.volumes.iter().filter_map(|(id, volume)| Some((id, &volume.left.as_ref()?.server)))
     }
 
     /// The disks of an agent are gone.

@@ -20,6 +20,7 @@ use crate::ports::discovery::Published;
 use crate::ports::mesos::{Launch, MesosCall, MesosEvent, TaskState};
 use crate::ports::mysql::ServerStatus;
 use crate::ports::state_store::StateKey;
+use crate::testkit::invariants::last_copy::LastCopy;
 use crate::testkit::invariants::no_loss::NoLoss;
 use crate::testkit::invariants::no_more_than_wanted::NoMoreThanWanted;
 use crate::testkit::invariants::one_writer::OneWriter;
@@ -143,6 +144,7 @@ pub(super) struct World {
     pub(super) replayable: Vec<(usize, TaskId, Bytes)>,
     pub(super) one_writer: OneWriter,
     pub(super) no_loss: NoLoss,
+    pub(super) last_copy: LastCopy,
     pub(super) published: PublishedPrimary,
     pub(super) no_more: NoMoreThanWanted,
     pub(super) events: u64,
@@ -197,6 +199,7 @@ impl World {
             replayable: Vec::new(),
             one_writer: OneWriter::default(),
             no_loss: NoLoss::default(),
+            last_copy: LastCopy::default(),
             published: PublishedPrimary::default(),
             no_more: NoMoreThanWanted::default(),
             events: 0,
