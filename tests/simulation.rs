@@ -135,3 +135,13 @@ fn withdrawing_what_nobody_has_heard_of_is_found() {
 fn answering_sessions_that_wait_is_found() {
     is_found(Mutation::StopInsteadOfKill, 2, &["R1", "R2"]);
 }
+
+#[test]
+fn acknowledgements_of_strangers_are_found() {
+    is_found(Mutation::StrangersAcknowledge, 61, &["R2"]);
+}
+
+#[test]
+fn counting_what_somebody_wrote_on_a_replica_is_found() {
+    is_found(Mutation::ErrantCounted, 390, &["R2", "R5"]);
+}
