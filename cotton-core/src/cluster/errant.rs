@@ -6,6 +6,7 @@
 use super::Cluster;
 use super::event::EventKind;
 use super::state::{Leaving, Member};
+use crate::protocol::Trouble;
 use crate::{GtidSet, MemberId, Millis};
 use std::collections::BTreeSet;
 
@@ -70,9 +71,12 @@ impl Cluster {
         if !self.is_open_for_sure(now) || self.state.members.values().any(replaced) {
             return;
         }
-        // Another one that is being made a copy may need what is left of this one's time and place; it is done soon.
+        // Another one that is being made a copy may need what is left of this one's time and place; it is done soon. One that
+        // cannot apply never is, and waits for this one itself.
+        let is_broken = |id| matches!(self.observed.get(&id).and_then(|o| o.trouble()), Some(Trouble::Broken { .. }));
         let is_there = |(id, member): (MemberId, &Member)| {
-            refused.contains(&id) || self.state.primary == Some(id) || (member.joined && !member.resting)
+            let joined = member.joined && !member.resting;
+            refused.contains(&id) || self.state.primary == Some(id) || joined || is_broken(id)
         };
         if !self.state.staying().all(is_there) {
             return;
