@@ -3,6 +3,7 @@
 use crate::{Outcome, SOME, STEP, cluster, cotton, nothing_twice};
 use cotton_tests::{Api, Cluster, Failure, Writer};
 use reqwest::Method;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// Asks for something of a cluster.
@@ -91,4 +92,96 @@ async fn a_paused_asynchronous_primary_keeps_its_lease() -> Outcome {
     writer.progress(SOME, STEP).await?;
     writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
+}
+
+/// The primary and the only replica that acknowledged its last commits stand still, and a person makes the other one
+/// primary: what that one lacks is told before and kept afterwards, and nobody who has it follows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_decides_an_election_that_waits() -> Outcome {
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let (client, seen) = cluster(&cotton, "a", 3).await?;
+    let api = cotton.api();
+    let (primary, replicas) = (seen.primary()?.clone(), seen.replicas().cloned().collect::<Vec<_>>());
+    let [winner, holder] = &replicas[..] else { return Err(Failure::new("not two replicas")) };
+    for statement in ["CREATE DATABASE s", "CREATE TABLE s.k (a INT PRIMARY KEY)", "INSERT INTO s.k VALUES (1)"] {
+        client.run(&primary.endpoint, statement).await?;
+    }
+    client.until_has(&winner.endpoint, "SELECT a FROM s.k", &[1].into(), STEP).await?;
+    let to = json!({ "to": winner.id, "accept_loss": true });
+    let refused = pull(&api, "elect", to.clone()).await.expect_err("a primary is open").to_string();
+    assert!(refused.contains("no_election") && refused.contains("cotton switchover"), "{refused}");
+
+    let executor = cotton.executor(&winner.task)?;
+    executor.signal(Signal::STOP);
+    let server = cotton.server(&winner.task)?;
+    server.kill();
+    server.ended(STEP).await?;
+    client.run(&primary.endpoint, "INSERT INTO s.k VALUES (2)").await?;
+    let mut still = Vec::new();
+    for member in [&primary, holder] {
+        still.extend([cotton.executor(&member.task)?, cotton.server(&member.task)?]);
+    }
+    for process in &still {
+        process.signal(Signal::STOP);
+    }
+    executor.signal(Signal::CONT);
+    let waits = |c: &Cluster| c.status == "waiting" && c.waits_for("election_waits");
+    api.until("a", STEP, "waiting for who is missing", waits).await?;
+
+    let asked = || pull(&api, "elect", json!({ "to": winner.id }));
+    let refused = asked().await.expect_err("what is lost was not accepted").to_string();
+    for member in [primary.id, holder.id] {
+        assert!(refused.contains(&format!("member {member} had ")), "{refused}");
+    }
+    assert!(refused.contains("loss_not_accepted") && refused.contains("two servers may take writes"), "{refused}");
+    let frozen = pull(&api, "elect", json!({ "to": holder.id, "accept_loss": true })).await.expect_err("not heard of");
+    assert!(frozen.to_string().contains("cannot_elect"), "{frozen}");
+    pull(&api, "elect", to).await?;
+    let seen = api.until("a", STEP, "with a primary", |c| c.primary == Some(winner.id)).await?;
+    assert_eq!(client.numbers(&winner.endpoint, "SELECT a FROM s.k").await?, [1].into());
+    for process in &still {
+        process.signal(Signal::CONT);
+    }
+    let gone = |c: &Cluster| c.is_healthy() && c.member(primary.id).is_none() && c.member(holder.id).is_none();
+    let whole = api.until("a", 2 * STEP, "whole without those that have more", gone).await?;
+    assert_eq!((whole.epoch, whole.primary), (seen.epoch, Some(winner.id)));
+    client.run(&winner.endpoint, "INSERT INTO s.k VALUES (3)").await?;
+    for member in whole.replicas() {
+        client.until_has(&member.endpoint, "SELECT a FROM s.k", &[1, 3].into(), STEP).await?;
+    }
+    let events = api.events("a", 0).await?;
+    let forced = events.iter().find(|event| event.kind == "election_forced").expect("it is told");
+    assert!(forced.member() == Some(winner.id) && forced.text.contains("accepts to lose"), "{forced:?}");
+    for member in [&primary, holder] {
+        let kept = |event: &&cotton_tests::Event| {
+            event.kind == "leaving" && event.member() == Some(member.id) && event.text.contains("is kept")
+        };
+        assert_eq!(events.iter().filter(kept).count(), 1, "{events:#?}");
+        let volume = cotton.path().join("agents").join(&member.agent).join("volumes").join(&member.task);
+        assert!(volume.join("mysql").is_dir(), "{} is gone", volume.display());
+    }
+    nothing_twice(&cotton, &api, &[&whole]).await
+}
+
+/// A failover goes to who is preferred; who is not to be primary hands over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn promotion_rules_are_kept() -> Outcome {
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let (client, seen) = cluster(&cotton, "a", 3).await?;
+    let api = cotton.api();
+    let writer = Writer::start(&api, "a", client, 2).await?;
+    writer.progress(SOME, STEP).await?;
+    let (old, preferred) = (seen.primary()?.clone(), seen.replicas().last().expect("two").clone());
+    pull(&api, &format!("members/{}/rule", preferred.id), json!({ "rule": "prefer" })).await?;
+    // it may win only if it has all that the other has
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
+    cotton.server(&old.task)?.kill();
+    let seen = api.until("a", STEP, "failed over and whole", |c| c.epoch == 2 && c.is_healthy()).await?;
+    assert_eq!(seen.primary, Some(preferred.id));
+    pull(&api, &format!("members/{}/rule", preferred.id), json!({ "rule": "never" })).await?;
+    let seen = api.until("a", STEP, "handed over", |c| c.epoch == 3 && c.is_healthy()).await?;
+    assert_ne!(seen.primary, Some(preferred.id));
+    let refused = api.switchover("a", Some(preferred.id)).await.expect_err("ruled out").to_string();
+    assert!(refused.contains("promotion rule"), "{refused}");
+    Ok(())
 }
