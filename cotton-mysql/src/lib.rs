@@ -60,8 +60,6 @@ mod started;
 mod status;
 mod step_down;
 mod tail;
-#[cfg(feature = "time-zones")]
-mod time_zones;
 mod upkeep;
 
 pub use check::server_version;

@@ -1,5 +1,5 @@
 //! What is kept in order on an open primary, and reaches the replicas by replication: our own accounts, the cluster's user,
-//! the further accounts that were asked for, how many connections each may have, events, and the tables of time zones.
+//! the further accounts that were asked for, how many connections each may have, and events.
 //!
 //! It is looked at after each promotion, whenever other accounts are wanted, and every now and then; what is right is
 //! left alone, so that nothing is written for it.
@@ -180,24 +180,7 @@ impl Work<'_> {
         self.asked_for(wanted, facts.source_on == Some(true)).await?;
         self.everybody(wanted).await?;
         self.enable_events().await?;
-        #[cfg(feature = "time-zones")]
-        self.fill_time_zones().await?;
         Ok(Round::Done)
-    }
-
-    /// Users may name time zones. Nobody else can write to these tables, so what is there once stays.
-    #[cfg(feature = "time-zones")]
-    async fn fill_time_zones(&self) -> Result<(), Error> {
-        let look = "look for time zones";
-        let known = self.link.query(look, "SELECT 1 FROM mysql.time_zone_name LIMIT 1", self.limit).await?;
-        if !known.is_empty() {
-            return Ok(());
-        }
-        let Ok(statements) = tokio::task::spawn_blocking(crate::time_zones::statements).await else { return Ok(()) };
-        for sql in statements {
-            self.run("fill the tables of time zones", &sql).await?;
-        }
-        Ok(())
     }
 
     fn dialect(&self) -> Dialect {

@@ -50,5 +50,4 @@ mod process;
 mod received;
 mod replication;
 mod step_down;
-mod time_zones;
 mod users;
