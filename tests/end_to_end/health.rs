@@ -3,7 +3,6 @@
 use crate::{Outcome, STEP, cluster, cotton};
 use cotton_tests::{Cluster, Flavour, Options, RealCotton, Wanted, admin};
 use mysql_async::prelude::Queryable;
-use reqwest::Method;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
@@ -37,8 +36,7 @@ async fn a_new_member_counts_when_it_has_applied_everything() -> Outcome {
     }
     let mut events = api.stream("a", None).await?;
     api.scale("a", 2).await?;
-    let catching_up =
-        api.until("a", STEP, "it applies", |c| has(c, "member_unhealthy", "transactions to apply")).await?;
+    let catching_up = api.until("a", STEP, "it applies", |c| has(c, "member_unhealthy", "left to apply")).await?;
     let new = catching_up.replicas().next().expect("it is there").clone();
     assert!(!new.healthy && !shown(&cotton, new.endpoint.port), "{catching_up:?}");
     events.until(2 * STEP, "it has caught up", |event| event.kind == "joined").await?;
@@ -152,14 +150,7 @@ async fn what_was_written_on_a_replica_is_seen() -> Outcome {
     there.query_drop("CREATE DATABASE s").await?;
     let event = events.until(STEP, "told", |event| event.kind == "errant_seen").await?;
     assert_eq!(event.member(), Some(replica.id));
-    let named = |c: &Cluster| has(c, "member_errant", &format!("member {}: ", replica.id));
-    api.until("a", STEP, "named", named).await?;
-    let (_, metrics) = api.send(Method::GET, "/metrics", None).await?;
-    let line = format!("cotton_member_errant{{cluster=\"a\",member=\"{}\"}} 1", replica.id);
-    assert!(metrics.as_str().is_some_and(|text| text.contains(&line)), "{metrics}");
-    // once there is another replica, another member takes its place
-    assert!(api.cluster("a").await?.is_some_and(|c| c.member(replica.id).is_some()));
-    api.scale("a", 3).await?;
+    // another member takes its place, and it goes on until that one can acknowledge
     let gone = |c: &Cluster| c.is_healthy() && c.member(replica.id).is_none();
     let seen = api.until("a", STEP, "whole without it", gone).await?;
     assert_eq!(seen.epoch, 1);

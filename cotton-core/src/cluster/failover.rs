@@ -186,13 +186,18 @@ impl Cluster {
         self.wake_at(now.after(self.timing.resend_ms)); // evidence may come without a further report of ours
         let unopened = self.state.members.get(&primary)?.attached != epoch;
         let fresh = |o: &Observed| o.silent_ms(now) < silence && o.report.as_ref().is_some_and(|r| r.role.is_up());
+        // One whose server was started again, and which does not reach the primary, has lost it as well.
+        let fails_to_follow = |o: &Observed| {
+            let report = o.report_in(epoch);
+            report.is_some_and(|r| r.role == MemberRole::Idle && matches!(r.trouble, Some(Trouble::Failing { .. })))
+        };
         let others = self.observed.iter().filter(|(id, _)| **id != primary).map(|(_, o)| o);
         let (mut connected, mut broken) = (0, 0);
         for other in others.filter(|other| fresh(other)) {
             match other.following(epoch) {
                 Some(true) => connected += 1,
                 Some(false) => broken += 1,
-                None if unopened => broken += 1,
+                None if unopened || fails_to_follow(other) => broken += 1,
                 None => {}
             }
         }
