@@ -1,15 +1,13 @@
-//! What a person can decide of a cluster: pausing it, replacing a member, choosing the primary
-//! or who is preferred.
+//! What a person can decide of a cluster: pausing it, replacing a member, choosing the primary or who is preferred.
 
 use super::error::{Code, Problem};
 use super::request::Body;
 use super::v1::{self, PathName};
 use super::{Api, name};
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::http::HeaderMap;
+use axum::response::Response;
 use cotton_core::cluster::levers::Lever;
 use cotton_core::election::PromotionRule;
 use cotton_core::{ClusterName, MemberId};
@@ -57,8 +55,7 @@ pub(super) async fn elect(
     body: Body,
 ) -> Result<Response, Problem> {
     let name = name(path)?;
-    let fields = v1::optional_json(&headers, body, &["to", "accept_loss", "password"])?;
-    v1::require_password(&api, &name, &headers, &fields).await?;
+    let fields = v1::change(&api, &name, &headers, body, &["to", "accept_loss"]).await?;
     let to = fields.get("to").and_then(Value::as_u64).map(MemberId).ok_or_else(|| {
         Problem::new(Code::InvalidMember, "'to' must be the number of the member that shall be primary, such as 2")
     })?;
@@ -70,7 +67,7 @@ pub(super) async fn elect(
         })?,
     };
     api.control.pull(&name, Lever::Elect { to, accept_loss }).await?;
-    Ok((StatusCode::ACCEPTED, Json(v1::view(&api, &name).await?)).into_response())
+    v1::accepted(&api, &name).await
 }
 
 /// `POST /api/v1/clusters/{name}/members/{member}/rule`
@@ -81,13 +78,12 @@ pub(super) async fn rule(
     body: Body,
 ) -> Result<Response, Problem> {
     let (name, member) = member(path)?;
-    let fields = v1::optional_json(&headers, body, &["rule", "password"])?;
-    v1::require_password(&api, &name, &headers, &fields).await?;
+    let fields = v1::change(&api, &name, &headers, body, &["rule"]).await?;
     let wanted = super::request::text(&fields, "rule", Code::InvalidRule)?;
     let rule = PromotionRule::ALL.into_iter().find(|rule| Some(rule.name()) == wanted);
     let rule = rule.ok_or_else(|| Problem::new(Code::InvalidRule, "'rule' must be prefer, neutral or never"))?;
     api.control.pull(&name, Lever::Rule(member, rule)).await?;
-    Ok((StatusCode::ACCEPTED, Json(v1::view(&api, &name).await?)).into_response())
+    v1::accepted(&api, &name).await
 }
 
 /// Does what needs nothing but the password.
@@ -98,10 +94,9 @@ async fn pull(
     body: Body,
     lever: Lever,
 ) -> Result<Response, Problem> {
-    let fields = v1::optional_json(headers, body, &["password"])?;
-    v1::require_password(api, &name, headers, &fields).await?;
+    v1::change(api, &name, headers, body, &[]).await?;
     api.control.pull(&name, lever).await?;
-    Ok((StatusCode::ACCEPTED, Json(v1::view(api, &name).await?)).into_response())
+    v1::accepted(api, &name).await
 }
 
 /// A cluster's name and the number of one of its members.

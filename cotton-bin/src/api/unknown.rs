@@ -26,10 +26,9 @@ pub(super) async fn adopt(
     body: Body,
 ) -> Result<Response, Problem> {
     let name = name(path)?;
-    let fields = v1::optional_json(&headers, body, &["password"])?;
-    v1::require_password(&api, &name, &headers, &fields).await?;
+    v1::change(&api, &name, &headers, body, &[]).await?;
     api.control.adopt(&name).await?;
-    Ok((StatusCode::ACCEPTED, Json(v1::view(&api, &name).await?)).into_response())
+    v1::accepted(&api, &name).await
 }
 
 /// `DELETE /api/v1/unknown/{name}`
@@ -40,8 +39,7 @@ pub(super) async fn discard(
     body: Body,
 ) -> Result<Response, Problem> {
     let name = name(path)?;
-    let fields = v1::optional_json(&headers, body, &["password"])?;
-    v1::require_password(&api, &name, &headers, &fields).await?;
+    v1::change(&api, &name, &headers, body, &[]).await?;
     api.control.discard(&name).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "name": name, "status": "discarded" }))).into_response())
 }

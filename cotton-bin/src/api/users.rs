@@ -2,7 +2,7 @@
 
 use super::error::{Code, Problem};
 use super::request::{self, Body};
-use super::v1::{optional_json, require_password};
+use super::v1::change;
 use super::{Api, name};
 use crate::secret;
 use axum::Json;
@@ -36,8 +36,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Response, Problem> {
     let (name, user) = names(path)?;
-    let fields = optional_json(&headers, body, &["kind", "databases", "user_password", "password"])?;
-    require_password(&api, &name, &headers, &fields).await?;
+    let fields = change(&api, &name, &headers, body, &["kind", "databases", "user_password"]).await?;
     let kind = match request::text(&fields, "kind", Code::InvalidSpec)? {
         None | Some("read-write") => AccountKind::ReadWrite,
         Some("read-only") => AccountKind::ReadOnly,
@@ -63,8 +62,7 @@ pub(super) async fn rotate(
     body: Body,
 ) -> Result<Response, Problem> {
     let (name, user) = names(path)?;
-    let fields = optional_json(&headers, body, &["user_password", "password"])?;
-    require_password(&api, &name, &headers, &fields).await?;
+    let fields = change(&api, &name, &headers, body, &["user_password"]).await?;
     let password = new_password(&fields)?;
     api.control.change_account(&name, &user, AccountChange::Rotate(api.key.seal(&password)?)).await?;
     Ok((StatusCode::ACCEPTED, Json(with_password(json!({ "user": user }), &password))).into_response())
@@ -78,8 +76,7 @@ pub(super) async fn drop_user(
     body: Body,
 ) -> Result<Response, Problem> {
     let (name, user) = names(path)?;
-    let fields = optional_json(&headers, body, &["password"])?;
-    require_password(&api, &name, &headers, &fields).await?;
+    change(&api, &name, &headers, body, &[]).await?;
     api.control.change_account(&name, &user, AccountChange::Drop).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({ "user": user, "status": "dropping" }))).into_response())
 }

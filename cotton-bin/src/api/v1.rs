@@ -102,7 +102,7 @@ pub(super) async fn scale(
     };
     let size = request::size(size, &api.limits)?;
     api.control.scale(&name, size.into()).await?;
-    Ok((StatusCode::ACCEPTED, Json(view(&api, &name).await?)).into_response())
+    accepted(&api, &name).await
 }
 
 /// `POST /api/v1/clusters/{name}/switchover`
@@ -113,8 +113,7 @@ pub(super) async fn switchover(
     body: Body,
 ) -> Result<Response, Problem> {
     let name = name(path)?;
-    let fields = optional_json(&headers, body, &["to", "password"])?; // who becomes primary may be left to us
-    require_password(&api, &name, &headers, &fields).await?;
+    let fields = change(&api, &name, &headers, body, &["to"]).await?; // who becomes primary may be left to us
     let to = match fields.get("to") {
         None | Some(Value::Null) => None,
         Some(to) => Some(MemberId(to.as_u64().ok_or_else(|| {
@@ -125,7 +124,7 @@ pub(super) async fn switchover(
         })?)),
     };
     api.control.switchover(&name, to).await?;
-    Ok((StatusCode::ACCEPTED, Json(view(&api, &name).await?)).into_response())
+    accepted(&api, &name).await
 }
 
 /// `DELETE /api/v1/clusters/{name}`
@@ -245,7 +244,7 @@ fn as_sse(event: &LoggedEvent) -> sse::Event {
 }
 
 /// Whatever changes a cluster that exists needs the password of its user: in the header, or in the body.
-pub(super) async fn require_password(
+async fn require_password(
     api: &Api,
     name: &ClusterName,
     headers: &HeaderMap,
@@ -258,12 +257,31 @@ pub(super) async fn require_password(
     api.require_password(name, password).await
 }
 
+/// The fields of a request that changes a cluster that exists: these, and the password, which is checked.
+pub(super) async fn change(
+    api: &Api,
+    name: &ClusterName,
+    headers: &HeaderMap,
+    body: Body,
+    known: &[&str],
+) -> Result<Map<String, Value>, Problem> {
+    let known: Vec<&str> = known.iter().copied().chain(["password"]).collect();
+    let fields = optional_json(headers, body, &known)?;
+    require_password(api, name, headers, &fields).await?;
+    Ok(fields)
+}
+
+/// The answer to a change that is on its way: the cluster as it is now.
+pub(super) async fn accepted(api: &Api, name: &ClusterName) -> Result<Response, Problem> {
+    Ok((StatusCode::ACCEPTED, Json(view(api, name).await?)).into_response())
+}
+
 /// A body of JSON, or none at all.
-pub(super) fn optional_json(headers: &HeaderMap, body: Body, known: &[&str]) -> Result<Map<String, Value>, Problem> {
+fn optional_json(headers: &HeaderMap, body: Body, known: &[&str]) -> Result<Map<String, Value>, Problem> {
     if body.as_ref().is_ok_and(Bytes::is_empty) { Ok(Map::new()) } else { request::json(headers, body, known) }
 }
 
-pub(super) async fn view(api: &Api, name: &ClusterName) -> Result<Value, Problem> {
+async fn view(api: &Api, name: &ClusterName) -> Result<Value, Problem> {
     match api.control.view(name).await? {
         Some(view) => Ok(json!(view)),
         None => Err(api.missing(name).await),
