@@ -1,8 +1,9 @@
 //! An election that waits, decided by a person, who is told first what may be lost by it.
 //!
 //! The structure is that of any election: it is decided in an epoch of its own, which all members that can be reached have
-//! obeyed before, and which fences the others when they are back. Members with data that the winner lacks never follow it:
-//! they are replaced, and what they have is kept.
+//! obeyed before, and which fences the others when they are back. A replica with data that the winner lacks never follows it:
+//! it is replaced, and what it has is kept. A former primary may drop the end of its own before it follows; a MariaDB server
+//! does, and keeps a copy of it beside its data, as after any failover.
 
 use super::Cluster;
 use super::event::EventKind;

@@ -186,7 +186,7 @@ impl Cluster {
             members: members.collect(),
             succession: self.succession(now, &outcome),
             waits: view.reasons.iter().map(|reason| self.wait_of(now, reason)).collect(),
-            levers: self.lever_views(now, &outcome),
+            levers: self.lever_views(now),
             name: view.name,
             status: view.status,
             epoch: view.epoch,
@@ -477,7 +477,7 @@ impl Cluster {
     }
 
     /// What each command would do now, and what it would lose.
-    fn lever_views(&self, now: Millis, _outcome: &Outcome) -> Vec<LeverView> {
+    fn lever_views(&self, now: Millis) -> Vec<LeverView> {
         let name = self.name();
         let mut levers = Vec::new();
         let mut tell = |command: String, done: Result<String, String>, loses: &str| {
