@@ -7,7 +7,7 @@
 
 use crate::rng::mix;
 use cotton_core::Endpoint;
-use cotton_tests::{Api, Client, Failure, within};
+use cotton_tests::{Api, Client, Failure, until_told};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use std::collections::{BTreeMap, BTreeSet};
@@ -142,16 +142,8 @@ impl Ledger {
     /// Waits for so many more.
     pub(crate) async fn progress(&self, more: usize, limit: Duration) -> Result<(), Failure> {
         let wanted = self.count() + more;
-        let reached = async {
-            loop {
-                let acked = self.shared.acked.notified();
-                if self.count() >= wanted {
-                    return;
-                }
-                acked.await;
-            }
-        };
-        within(limit, &format!("{more} more acknowledged moves"), reached).await
+        let what = format!("{more} more acknowledged moves");
+        until_told(limit, &what, &self.shared.acked, || self.count() >= wanted).await
     }
 
     /// Waits until nothing is being written, and keeps it so as long as the value lives.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::time::Duration;
+use tokio::sync::Notify;
 
 /// What failed, in words, with all causes. `Debug` is for people too, since that is what a failing test prints.
 #[derive(thiserror::Error)]
@@ -69,4 +70,21 @@ impl From<reqwest::Error> for Failure {
 pub async fn within<T>(limit: Duration, what: &str, future: impl Future<Output = T>) -> Result<T, Failure> {
     let late = |_| Failure::new(format!("not within {limit:?}: {what}"));
     tokio::time::timeout(limit, future).await.map_err(late)
+}
+
+/// Waits until something holds that may hold whenever `told` is notified.
+///
+/// # Errors
+/// When it does not within `limit`.
+pub async fn until_told(limit: Duration, what: &str, told: &Notify, holds: impl Fn() -> bool) -> Result<(), Failure> {
+    let held = async {
+        loop {
+            let news = told.notified();
+            if holds() {
+                return;
+            }
+            news.await;
+        }
+    };
+    within(limit, what, held).await
 }

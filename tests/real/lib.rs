@@ -25,7 +25,7 @@ pub use api::{Api, Applying, Cluster, Created, Event, EventStream, Member, Reaso
 pub use binaries::program;
 pub use cotton::{Options, RealCotton};
 pub use directory::Directory;
-pub use failure::{Failure, within};
+pub use failure::{Failure, until_told, within};
 pub use flavour::Flavour;
 pub use in_process::InProcess;
 pub use link::Link;

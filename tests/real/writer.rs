@@ -1,7 +1,7 @@
 //! A client that writes numbered rows for as long as it lives, follows the primary as the API tells it, and remembers
 //! every row that was acknowledged.
 
-use crate::{Api, Client, Failure, within};
+use crate::{Api, Client, Failure, until_told, within};
 use cotton_core::Endpoint;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -149,16 +149,8 @@ impl Writer {
     /// When they are not in time.
     pub async fn progress(&self, more: usize, limit: Duration) -> Result<(), Failure> {
         let wanted = self.count() + more;
-        let reached = async {
-            loop {
-                let acked = self.shared.acked.notified();
-                if self.count() >= wanted {
-                    return;
-                }
-                acked.await;
-            }
-        };
-        within(limit, &format!("{more} more acknowledged rows"), reached).await
+        let what = format!("{more} more acknowledged rows");
+        until_told(limit, &what, &self.shared.acked, || self.count() >= wanted).await
     }
 
     /// Waits for the first acknowledgement of another member than that with `port`.
