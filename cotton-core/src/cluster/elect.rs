@@ -21,7 +21,7 @@ impl Cluster {
             return Err(LeverError::LossNotAccepted { member: to, loss });
         }
         self.log(now, EventKind::ElectionForced { member: to, loss });
-        if stuck == Stuck::Promotion {
+        if stuck == Stuck::Primary {
             self.begin_election(now, "a person has decided that another member takes its place");
         }
         if let Some(election) = &mut self.election {
@@ -55,6 +55,13 @@ impl Cluster {
         true
     }
 
+    /// Whether the one that a person has chosen is about to be frozen. Nobody else is chosen meanwhile.
+    pub(super) fn awaits_forced(&self, now: Millis) -> bool {
+        let Some(to) = self.election.as_ref().and_then(|election| election.forced) else { return false };
+        let observed = self.observed.get(&to).filter(|observed| observed.silent_ms(now) < self.timing.silence_ms);
+        self.has_task(to) && observed.and_then(|o| o.report.as_ref()).is_some_and(|report| report.role.is_up())
+    }
+
     /// Whether the cluster cannot help itself.
     fn why_needs_a_person(&self, now: Millis) -> Result<Stuck, LeverError> {
         let refuse = |why: String| Err(LeverError::NoElection(why));
@@ -68,10 +75,11 @@ impl Cluster {
         let attached = self.state.members.get(&primary).is_some_and(|member| member.attached == self.state.epoch);
         let opening = !self.is_open() && self.state.turn == 0 && !attached;
         let since = now.since(self.appointed_at);
+        let silent = self.observed.get(&primary).is_none_or(|o| o.silent_ms(now) >= self.timing.silence_ms);
         if opening && since < self.timing.restart_grace_ms {
             Err(LeverError::UnderWay("a promotion"))
-        } else if opening {
-            Ok(Stuck::Promotion)
+        } else if opening || silent {
+            Ok(Stuck::Primary)
         } else {
             refuse(format!("member {primary} is the primary: use 'cotton switchover'"))
         }
@@ -103,7 +111,9 @@ impl Cluster {
         let mut losses = Vec::new();
         let position = self.observed.get(&to).and_then(|o| o.report.as_ref()).map(|r| r.position.clone());
         let position = position.unwrap_or_default();
-        if let Some(old) = self.state.last_primary.filter(|old| *old != to && self.may_still_write(*old)) {
+        let open_once = self.state.witnesses.iter().chain(self.state.strays.keys()).chain(&self.state.last_primary);
+        let open_once: BTreeSet<MemberId> = open_once.copied().filter(|old| *old != to).collect();
+        for old in open_once.into_iter().filter(|old| self.may_still_write(*old)) {
             losses.push(format!(
                 "member {old} was primary, is not known to have stopped, and may take writes until its server ends or hears \
                  of the new primary: until then two servers may take writes"
@@ -161,7 +171,7 @@ impl Cluster {
         }
     }
 
-    /// Whether the last primary may be open: without acknowledgements while it is not known to be closed, with them as long
+    /// Whether a former primary may be open: without acknowledgements while it is not known to be closed, with them as long
     /// as somebody may be giving them.
     fn may_still_write(&self, old: MemberId) -> bool {
         if self.is_frozen_or_gone(Some(old)) {
@@ -169,8 +179,13 @@ impl Cluster {
         }
         let epoch = self.state.epoch;
         let obeys = |id: MemberId| self.observed.get(&id).is_some_and(|o| o.report_in(epoch).is_some());
+        let none = BTreeSet::new();
+        let ackers = match self.state.last_primary {
+            Some(last) if last == old => &self.state.ackers,
+            _ => self.state.strays.get(&old).unwrap_or(&none),
+        };
         self.state.spec.durability == Durability::Async
-            || self.state.ackers.iter().any(|acker| self.has_task(acker.member) && !obeys(acker.member))
+            || ackers.iter().any(|acker| self.has_task(acker.member) && !obeys(acker.member))
     }
 }
 
@@ -179,6 +194,6 @@ impl Cluster {
 enum Stuck {
     /// Nobody can be chosen.
     Election,
-    /// The one that was chosen does not open.
-    Promotion,
+    /// The one that was chosen does not open, or the primary is not heard of.
+    Primary,
 }

@@ -60,10 +60,7 @@ impl Cluster {
     }
 
     pub(super) fn reconcile_primary(&mut self, now: Millis) {
-        // A member that obeys a higher epoch than ours shows that our state is older than the world.
-        let highest = self.observed.values().filter_map(|o| o.report.as_ref()).map(|r| r.epoch).max();
-        let behind = highest.filter(|epoch| *epoch > self.state.epoch);
-        if let Some(epoch) = behind {
+        if let Some(epoch) = self.later_epoch() {
             self.change(|state| {
                 state.epoch = epoch;
                 state.distrust();
@@ -86,7 +83,7 @@ impl Cluster {
             self.begin_election(now, "the scheduler was restarted during an election");
         }
         if self.state.primary.is_none() {
-            if self.decide_as_told(now) {
+            if self.decide_as_told(now) || self.awaits_forced(now) {
                 // a person knows more than the rules
             } else if self.state.outdated {
                 self.decide_outdated(now);
@@ -97,6 +94,12 @@ impl Cluster {
             }
         }
         self.confirm_primary(now);
+    }
+
+    /// The epoch of a member that obeys a higher one than ours: our state is then older than the world.
+    pub(super) fn later_epoch(&self) -> Option<Epoch> {
+        let highest = self.observed.values().filter_map(|o| o.report.as_ref()).map(|r| r.epoch).max();
+        highest.filter(|epoch| *epoch > self.state.epoch)
     }
 
     /// Why the primary must be replaced, if it must.
@@ -186,10 +189,14 @@ impl Cluster {
         self.wake_at(now.after(self.timing.resend_ms)); // evidence may come without a further report of ours
         let unopened = self.state.members.get(&primary)?.attached != epoch;
         let fresh = |o: &Observed| o.silent_ms(now) < silence && o.report.as_ref().is_some_and(|r| r.role.is_up());
-        // One whose server was started again, and which does not reach the primary, has lost it as well.
+        // One that does not follow, and cannot, has lost it as well: its server was started again, or it never reached it.
         let fails_to_follow = |o: &Observed| {
-            let report = o.report_in(epoch);
-            report.is_some_and(|r| r.role == MemberRole::Idle && matches!(r.trouble, Some(Trouble::Failing { .. })))
+            o.report_in(epoch).is_some_and(|r| {
+                let hinders = |t: &Trouble| {
+                    matches!(t, Trouble::Failing { .. } | Trouble::Storage { .. } | Trouble::Stuck { .. })
+                };
+                matches!(r.role, MemberRole::Idle | MemberRole::Frozen) && r.trouble.as_ref().is_some_and(hinders)
+            })
         };
         let others = self.observed.iter().filter(|(id, _)| **id != primary).map(|(_, o)| o);
         let (mut connected, mut broken) = (0, 0);
@@ -214,7 +221,9 @@ impl Cluster {
 
     /// Begins the election that ends a switchover: its old primary has stepped down, and is not told to open again.
     pub(super) fn begin_handover(&mut self, now: Millis, from: MemberId, to: MemberId, started: Millis) {
-        self.open_election(now, Some(from), None);
+        // It says that it is closed, and opens again by itself if it hears nothing more.
+        let lease_until = self.may_write_until(Some(from));
+        self.open_election(now, Some(from), lease_until);
         if let Some(election) = &mut self.election {
             election.preferred = Some(to);
             election.progress.planned = true;
@@ -228,16 +237,21 @@ impl Cluster {
         if let Some(member) = lost {
             self.log(now, EventKind::PrimaryLost { member, reason: reason.to_owned() });
         }
-        // A primary that reported its own loss takes no writes; one that is only silent may, until its lease ends.
+        let lease_until = self.may_write_until(lost);
+        self.open_election(now, lost, lease_until);
+    }
+
+    /// Until when a lost primary may take writes that need no acknowledgement. One that reported its own loss takes none;
+    /// one that is only silent may, until its lease ends.
+    fn may_write_until(&self, lost: Option<MemberId>) -> Option<Millis> {
         let may_write = self.state.spec.durability == Durability::Async && !self.is_frozen_or_gone(lost);
-        let lease_until = may_write.then(|| {
+        may_write.then(|| {
             if !self.state.leased {
                 return Millis(u64::MAX);
             }
             let renewed = lost.and_then(|id| self.observed.get(&id)).and_then(|o| o.lease_renewed);
             renewed.unwrap_or(self.watching_since).max(self.watching_since).after(self.timing.lease_ms)
-        });
-        self.open_election(now, lost, lease_until);
+        })
     }
 
     fn open_election(&mut self, now: Millis, lost: Option<MemberId>, lease_until: Option<Millis>) {

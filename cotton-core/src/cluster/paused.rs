@@ -55,8 +55,11 @@ impl Cluster {
         self.confirm_primary(now);
         self.reconcile_joining(now);
         self.reconcile_ackers(now);
-        self.direct(now);
-        self.publish(now);
+        if self.later_epoch().is_none() {
+            // Otherwise the record is older than the world, and what it says would mislead clients.
+            self.direct(now);
+            self.publish(now);
+        }
         self.reconcile_blocked(now);
         self.reconcile_silence(now);
     }

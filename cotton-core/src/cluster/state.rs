@@ -5,7 +5,7 @@ use crate::codes::codes;
 use crate::election::PromotionRule;
 use crate::{AgentId, ClusterName, ClusterSpec, Endpoint, Epoch, GtidSet, MemberId};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Version of the stored form; others are refused in words.
 pub const STATE_VERSION: u32 = 1;
@@ -61,9 +61,10 @@ pub struct State {
     pub switchover: Option<MemberId>,
     /// Members that have a task, or data that outlived it, by number.
     pub members: BTreeMap<MemberId, Member>,
-    /// Members that are gone and whose volumes are kept, since they may hold commits that nobody else has.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub kept: BTreeSet<MemberId>,
+    /// Members that are gone and whose volumes are kept, since they may hold commits that nobody else has: who went first
+    /// comes first.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub kept: VecDeque<MemberId>,
     /// Further accounts by name; `None` for those that were dropped, which the primary may still have to be told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub accounts: BTreeMap<String, Option<Account>>,
@@ -108,7 +109,7 @@ impl State {
             turn: 0,
             switchover: None,
             members: BTreeMap::new(),
-            kept: BTreeSet::new(),
+            kept: VecDeque::new(),
             accounts: BTreeMap::new(),
             accounts_revision: 0,
             next_member: first_member,

@@ -9,7 +9,7 @@ use super::observed::Observed;
 use super::state::{Leaving, Member};
 use super::{Cluster, Effect, Placed};
 use crate::{MemberId, Millis, Preference, VolumeId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 /// Most volumes that are kept of members that are gone; then the oldest is released.
 const KEPT_MAX: usize = 2;
@@ -67,15 +67,18 @@ impl Cluster {
     /// A member that had a volume is gone: releases that, or keeps it while it may hold what nobody else has.
     pub(super) fn let_go_of_volume(&mut self, id: MemberId, gone: &Member) {
         let suspicious = (gone.may_hold_data()
-            && matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable | Leaving::Broken | Leaving::Rebuild)))
+            && matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable | Leaving::Broken)))
             || self.state.paused;
         // One that probably holds nothing else does not push out one that certainly does.
-        let doubtful = self.state.kept.len() < KEPT_MAX && self.is_uncompared(gone);
+        let rebuilt = gone.may_hold_data() && gone.leaving == Some(Leaving::Rebuild);
+        let doubtful = self.state.kept.len() < KEPT_MAX && (rebuilt || self.is_uncompared(gone));
         if self.state.deleting || !(suspicious || doubtful) {
             return self.want(Effect::Release { member: id });
         }
         self.change(|state| {
-            state.kept.insert(id);
+            if !state.kept.contains(&id) {
+                state.kept.push_back(id);
+            }
         });
     }
 
@@ -83,7 +86,7 @@ impl Cluster {
     pub(super) fn release_surplus(&mut self, now: Millis) {
         while self.state.kept.len() > KEPT_MAX && self.can_spare_data(now) {
             let mut oldest = None;
-            self.change(|state| oldest = state.kept.pop_first());
+            self.change(|state| oldest = state.kept.pop_front());
             if let Some(member) = oldest {
                 self.want(Effect::Release { member });
             }
@@ -103,7 +106,7 @@ impl Cluster {
         if self.state.kept.is_empty() {
             return;
         }
-        let mut kept = BTreeSet::new();
+        let mut kept = VecDeque::new();
         self.change(|state| kept = std::mem::take(&mut state.kept));
         for member in kept {
             self.want(Effect::Release { member });

@@ -45,7 +45,9 @@ pub struct ExecutorConfig {
     /// How long a crashed semi-synchronous primary stays down for the order to follow its successor, so that it can
     /// drop what nobody acknowledged. Without that order it starts with all it has: an election may need it.
     pub restart_hold_ms: u64,
-    /// A primary that was told to step down, and whose reports nobody answers for so long, opens again.
+    /// A primary that was told to step down opens again when so long no other order has come, nor an answer to a report.
+    /// Longer than a scheduler takes to go on with the switchover or to take it back
+    /// ([`Timing::step_down_ms`](crate::cluster::Timing::step_down_ms) and what follows it).
     pub take_back_ms: u64,
     /// So long after that order it opens again in any case, when no later one has come.
     pub take_back_ms_max: u64,
@@ -78,7 +80,7 @@ impl Default for ExecutorConfig {
             applier_failures_max: 5,
             applier_window_ms: 60_000,
             restart_hold_ms: 1_500,
-            take_back_ms: 8_000,
+            take_back_ms: 20_000,
             take_back_ms_max: 60_000,
             stop_reserve_ms: 5_000,
             farewell_ms: 5_000,

@@ -9,7 +9,7 @@
 //! was elected under the rules that hold for a primary that nobody reaches:
 //! - With acknowledgements, so many members are frozen in the later epoch that no commit of this server is acknowledged any
 //!   more; what was acknowledged before, the winner has.
-//! - With a lease, the election waits until it has run out and the replicas have been gone for a moment. This server opens
+//! - With a lease, the election, also that of the switchover itself, waits until it has run out and the replicas have been gone for a moment. This server opens
 //!   only under its lease, or with all replicas connected, and is killed as soon as neither holds (`Executor::guard`).
 
 use super::server::Standing;

@@ -4,7 +4,7 @@ use super::world::{World, spec};
 use crate::cluster::event::EventKind;
 use crate::cluster::switchover::SwitchoverError;
 use crate::protocol::{MemberRole, Trouble};
-use crate::{Epoch, MemberId, Millis};
+use crate::{ClusterSpec, Durability, Epoch, MemberId, Millis};
 
 fn begun(world: &mut World, to: Option<u64>) -> (u64, u64) {
     let (from, to) = world.cluster.switchover(world.now, to.map(MemberId)).expect("it can be begun");
@@ -53,6 +53,22 @@ fn it_goes_step_by_step() {
     assert_eq!(world.logged(|kind| matches!(kind, EventKind::SwitchedOver { .. })), 1);
     assert_eq!(world.cluster.view(world.now).last_failover, None, "nothing failed");
     assert!(world.write());
+}
+
+/// It says that it is closed, and opens again by itself if it hears nothing more.
+#[test]
+fn without_acknowledgements_one_that_stepped_down_and_falls_silent_has_its_lease() {
+    let mut world = World::running_as(ClusterSpec { durability: Durability::Async, ..spec(2) });
+    assert_eq!(begun(&mut world, None), (0, 1));
+    world.decided();
+    world.obey_all();
+    world.hear_all();
+    assert_eq!(world.cluster.state().epoch, Epoch(2), "the candidate has it all");
+    world.toy(0).reachable = false;
+    world.rounds(8);
+    assert_eq!(world.primary(), None, "it may have opened again: {:#?}", world.cluster.view(world.now));
+    world.rounds(8);
+    assert_eq!(world.primary(), Some(1), "{:#?}", world.cluster.view(world.now));
 }
 
 #[test]

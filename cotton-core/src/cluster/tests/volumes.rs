@@ -317,6 +317,18 @@ fn volumes_of_those_that_diverged_are_kept_as_long_as_their_cluster_is() {
     assert!((0..5).filter(|id| *id != 2).all(released), "{effects:?}");
 }
 
+/// Who went first goes first, whatever its number.
+#[test]
+fn the_latest_that_diverged_is_kept_also_if_it_is_the_oldest_member() {
+    let mut world = running(3);
+    for errant in [2, 3, 1] {
+        world.toy(errant).data.insert(errant, 90 + errant);
+        world.settle();
+        assert!(!world.cluster.state().members.contains_key(&MemberId(errant)));
+    }
+    assert_eq!(world.cluster.state().kept.iter().map(|id| id.0).collect::<Vec<_>>(), [3, 1]);
+}
+
 /// A third one that diverged is no reason to destroy what the first may have kept, while it is not sure that others have it.
 #[test]
 fn no_number_of_kept_volumes_destroys_one_before_enough_complete_copies_are_there() {

@@ -63,7 +63,7 @@ fn cluster() -> State {
     state.ackers = BTreeSet::from([acker(6)]);
     state.strays = [(MemberId(5), BTreeSet::from([acker(7)]))].into();
     state.members = (5..8).map(|id| (MemberId(id), member(id))).collect();
-    (state.kept, state.next_member) = (BTreeSet::from([MemberId(1)]), MemberId(8));
+    (state.kept, state.next_member) = ([MemberId(1)].into(), MemberId(8));
     state.first_member = MemberId(0); // which the first records did not have
     state
 }

@@ -106,7 +106,7 @@ fn it_opens_again_in_the_same_epoch_and_start_only() {
 fn it_opens_again_by_itself_when_nobody_decides_what_comes_next() {
     let mut bench = stepped_down();
     bench.effects.clear();
-    bench.pass(7_000);
+    bench.pass(19_000);
     assert!(!bench.has("promote"), "a scheduler may still take over: {:?}", bench.names());
     bench.pass(1_100);
     let operation = bench.finish("promote", Outcome::Promoted(Promoted::Writable(gtids("0-1-9"))));
@@ -151,7 +151,7 @@ fn with_a_lease_it_opens_again_only_while_nobody_can_have_taken_its_place() {
         bench
     };
     let mut bench = stepped_down();
-    bench.pass(9_000);
+    bench.pass(21_000);
     assert!(!bench.has("promote"), "a replica may have been elected: {:?}", bench.names());
     bench.probe(ServerStatus { replicas: 1, ..status() });
     assert!(!bench.has("promote"), "that answer was long under way: {:?}", bench.names());
