@@ -121,10 +121,15 @@ pub enum Undecided {
     #[error("no member with the cluster's data has answered")]
     NoCandidate,
     /// Not enough answers to be sure that no acknowledged commit is lost.
-    #[error("{missing} may have acknowledged commits that no other member has, and does not answer")]
+    #[error("{}", no_quorum(.silent, .forgetful, .waiting_for))]
     NoQuorum {
-        /// The members that would have to answer.
-        missing: MemberList,
+        /// Members that may have acknowledged such commits, and do not answer.
+        silent: MemberList,
+        /// Members that answer, but with a later start of their servers, or with transactions of their own, so that nobody
+        /// knows whether they still have what they acknowledged.
+        forgetful: MemberList,
+        /// Members whose return can end this.
+        waiting_for: MemberList,
     },
     /// The best candidate lacks commits that the last primary had when it was chosen.
     #[error(
@@ -200,6 +205,38 @@ impl std::fmt::Display for MemberList {
     }
 }
 
+impl MemberList {
+    fn is_one(&self) -> bool {
+        self.0.len() == 1
+    }
+}
+
+/// Why nobody is sure to have every acknowledged commit, and what would help.
+fn no_quorum(silent: &MemberList, forgetful: &MemberList, waiting_for: &MemberList) -> String {
+    let mut text = String::new();
+    if !silent.0.is_empty() {
+        let verb = if silent.is_one() { "does" } else { "do" };
+        text += &format!("{silent} may have acknowledged commits that no other member has, and {verb} not answer");
+    }
+    if !forgetful.0.is_empty() {
+        let (begin, verb, whose) = match (silent.0.is_empty(), forgetful.is_one()) {
+            (true, true) => ("", "answers", "its server has"),
+            (true, false) => ("", "answer", "their servers have"),
+            (false, true) => ("; ", "answers", "its server has"),
+            (false, false) => ("; ", "answer", "their servers have"),
+        };
+        text += &format!(
+            "{begin}{forgetful} {verb}, but {whose} been restarted or written to since, and may lack commits that were \
+             acknowledged before"
+        );
+    }
+    if waiting_for.0.is_empty() {
+        text + "; nobody's return can settle this: a person must decide"
+    } else {
+        text + &format!("; waiting for {waiting_for}")
+    }
+}
+
 /// Decides an election.
 ///
 /// # Errors
@@ -215,14 +252,27 @@ pub fn elect(ballots: &[Ballot], rules: &Rules<'_>) -> Result<MemberId, Undecide
     }
     let unseen: Vec<&Acker> = rules.ackers.iter().filter(|a| !ballots.iter().any(|b| b.speaks_for(a))).collect();
     if unseen.len() >= rules.acks as usize {
-        let missing = unseen.into_iter().map(|a| a.member).collect();
-        return Err(Undecided::NoQuorum { missing: MemberList(missing) });
+        return Err(lacks_quorum(&unseen, &frozen, rules));
     }
     if !best.position.contains(rules.floor) {
         let waiting_for = MemberList(rules.witnesses.difference(&frozen).copied().collect());
         return Err(Undecided::BelowFloor { best: best.member, waiting_for });
     }
     Ok(best.member)
+}
+
+/// Says whose answers are missing when those of `frozen` members do not suffice.
+fn lacks_quorum(unseen: &[&Acker], frozen: &BTreeSet<MemberId>, rules: &Rules<'_>) -> Undecided {
+    let (forgetful, silent): (Vec<&Acker>, Vec<&Acker>) = unseen.iter().partition(|a| frozen.contains(&a.member));
+    // A start that is gone does not come back. If too many are, the silent ones cannot make up for them.
+    let may_suffice = forgetful.len() < rules.acks as usize;
+    let members = |ackers: Vec<&Acker>| MemberList(ackers.into_iter().map(|acker| acker.member).collect());
+    let (silent, forgetful) = (members(silent), members(forgetful));
+    let mut waiting_for: BTreeSet<MemberId> = rules.witnesses.difference(frozen).copied().collect();
+    if may_suffice {
+        waiting_for.extend(&silent.0);
+    }
+    Undecided::NoQuorum { silent, forgetful, waiting_for: MemberList(waiting_for) }
 }
 
 /// The ballot that contains all that count; among equals one that can open and may be primary, that stays, that is to be
@@ -464,10 +514,25 @@ mod tests {
 
     #[test]
     fn a_quorum_is_all_but_fewer_than_acknowledge() {
-        let alone = |member| {
-            Err(format!("member {member} may have acknowledged commits that no other member has, and does not answer"))
+        let alone = |member: &str| {
+            let (members, do_not) = if member.len() == 1 { ("member", "does not") } else { ("members", "do not") };
+            Err(format!(
+                "{members} {member} may have acknowledged commits that no other member has, and {do_not} answer; waiting \
+                 for members 0, {member}"
+            ))
         };
-        let cases: [(Case, Result<u64, String>); 12] = [
+        let forgot = |member: &str| {
+            let (members, answer) = if member.len() == 1 {
+                ("member", "answers, but its server has")
+            } else {
+                ("members", "answer, but their servers have")
+            };
+            Err(format!(
+                "{members} {member} {answer} been restarted or written to since, and may lack commits that were \
+                 acknowledged before; waiting for member 0"
+            ))
+        };
+        let cases: [(Case, Result<u64, String>); 13] = [
             (Case::semi_sync(&["1 e1 a:5"]), alone("2")),
             (Case::semi_sync(&["2 e1 a:5"]), alone("1")),
             (Case { ackers: &[(2, 1)], ..Case::semi_sync(&["2 e1 a:5"]) }, Ok(2)),
@@ -475,17 +540,18 @@ mod tests {
             // the old primary's data has every acknowledged commit, whoever acknowledged it:
             (Case::semi_sync(&["0 e1 a:5"]), Ok(0)),
             // a server that restarted lost what it had received:
-            (Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5"]), alone("1")),
+            (Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5"]), forgot("1")),
+            (Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5 boot2"]), forgot("1, 2")),
             // unless it has kept it:
             (Case::semi_sync(&["1 e1 a:5 boot2 kept", "2 e1 a:5"]), Ok(1)),
             (
                 Case { ackers: &[(1, 1), (1, 2), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2 kept", "2 e1 a:5"]) },
                 Ok(1),
             ),
-            (Case { ackers: &[(1, 3), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2 kept", "2 e1 a:5"]) }, alone("1")),
+            (Case { ackers: &[(1, 3), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2 kept", "2 e1 a:5"]) }, forgot("1")),
             (
                 Case { ackers: &[(1, 1), (1, 2), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5"]) },
-                alone("1"),
+                forgot("1"),
             ),
             (Case { ackers: &[(1, 2), (2, 1)], ..Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5"]) }, Ok(1)),
             // two acknowledgements: one may be missing

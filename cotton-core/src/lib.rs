@@ -78,6 +78,7 @@ pub mod spec;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 pub mod time;
+mod words;
 
 pub use cluster::event::{Event, EventKind, Timeline};
 pub use cluster::view::{

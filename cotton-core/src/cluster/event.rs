@@ -3,7 +3,7 @@
 use super::view::PerSecond;
 use crate::backoff::in_words;
 use crate::election::PromotionRule;
-use crate::{AgentId, Endpoint, Epoch, MemberId, Millis, TaskId};
+use crate::{AgentId, Endpoint, Epoch, MemberId, Millis, TaskId, words};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -401,7 +401,8 @@ impl fmt::Display for EventKind {
             }
             Self::Applied { member, transactions, ms } => {
                 let (s, ms) = (ms / 1_000, ms % 1_000 / 100);
-                write!(f, "member {member} has applied all that it had received, {transactions} in {s}.{ms} s")
+                let count = words::transactions(*transactions);
+                write!(f, "member {member} has applied all that it had received, {count} in {s}.{ms} s")
             }
             Self::Promoted { member, endpoint } => {
                 write!(f, "member {member} is primary, open for writes at {endpoint}")
@@ -482,7 +483,7 @@ fn applying(
     if left == 0 {
         return Ok(());
     }
-    write!(f, "{begin} {left} transaction{} left to apply", if left == 1 { "" } else { "s" })?;
+    write!(f, "{begin} {} left to apply", words::transactions(left))?;
     if let Some(rate) = rate {
         write!(f, ", {rate} a second")?;
     }

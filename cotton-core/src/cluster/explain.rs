@@ -6,7 +6,7 @@ use super::view::{ApplyingView, ClusterStatus, ClusterView, Reason, ReasonCode};
 use crate::codes::codes;
 use crate::election::{self, Ballot, Merit, Undecided, WhyNot};
 use crate::protocol::{MemberRole, Trouble};
-use crate::{ClusterName, Durability, Epoch, MemberId, Millis, Preference};
+use crate::{ClusterName, Durability, Epoch, MemberId, Millis, Preference, words};
 use serde::Serialize;
 
 /// What a person wants to know of a cluster before deciding anything.
@@ -285,7 +285,10 @@ impl Cluster {
         };
         match report.position.count_beyond(&winner.position) {
             0 => format!("what member {lost} has committed since it was last heard of, and nobody has received"),
-            count => format!("{count} transactions of member {lost} that member {} has not received", winner.member),
+            count => {
+                let count = words::transactions(count);
+                format!("{count} of member {lost} that member {} has not received", winner.member)
+            }
         }
     }
 
@@ -303,7 +306,11 @@ impl Cluster {
         let Some(ballot) = outcome.ballot(id) else {
             let (code, text) = self.why_no_ballot(now, id);
             tell(code, text);
-            if let Err(Undecided::NoQuorum { missing } | Undecided::Outdated(missing)) = &outcome.verdict
+            if let Err(
+                Undecided::NoQuorum { waiting_for: missing, .. }
+                | Undecided::BelowFloor { waiting_for: missing, .. }
+                | Undecided::Outdated(missing),
+            ) = &outcome.verdict
                 && missing.0.contains(&id)
             {
                 let text = "without it nobody can be sure to have every acknowledged commit".to_owned();
@@ -368,7 +375,7 @@ impl Cluster {
         match why {
             WhyNot::NotJoined => (NotPromoted::NotJoined, "it is no complete copy yet".to_owned()),
             WhyNot::Lacks(count) => {
-                (NotPromoted::Lacks, format!("it lacks {count} transactions that member {other} has"))
+                (NotPromoted::Lacks, format!("it lacks {} that member {other} has", words::transactions(*count)))
             }
             WhyNot::Diverged => {
                 let text = format!("it holds transactions that member {other} lacks, and nobody acknowledged them");
@@ -401,8 +408,8 @@ impl Cluster {
                 (NotPromoted::PromotionRule, text)
             }
             WhyNot::Less(Merit::LeastToApply) => {
-                let (own, its) = (own.unapplied, winner.unapplied);
-                (NotPromoted::MoreToApply, format!("it has {own} transactions to apply, member {other} has {its}"))
+                let (own, its) = (words::transactions(own.unapplied), winner.unapplied);
+                (NotPromoted::MoreToApply, format!("it has {own} to apply, member {other} has {its}"))
             }
             WhyNot::Less(Merit::LowestNumber) => (
                 NotPromoted::HigherNumber,

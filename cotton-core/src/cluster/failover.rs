@@ -5,7 +5,7 @@ use super::event::{EventKind, Timeline};
 use super::observed::Observed;
 use crate::election::{self, Ballot, Rules, Undecided};
 use crate::protocol::{MemberRole, Report, Stage, Trouble};
-use crate::{Durability, Epoch, GtidSet, MemberId, Millis, Preference, Revision};
+use crate::{Durability, Epoch, GtidSet, MemberId, Millis, Preference, Revision, words};
 use std::collections::BTreeSet;
 
 /// An election under way; volatile, since recovery starts a new one.
@@ -173,7 +173,10 @@ impl Cluster {
             may_lead && member.joined && report.is_some_and(|r| r.unapplied == 0 && r.position.contains(floor))
         };
         let (other, _) = self.state.staying().find(opens_at_once)?;
-        Some((other, format!("it has {left} transactions left to apply, and member {other} has them all applied")))
+        Some((
+            other,
+            format!("it has {} left to apply, and member {other} has them all applied", words::transactions(left)),
+        ))
     }
 
     /// A silent primary is dead when its replicas lost it too. While they replicate from it, only the way to its

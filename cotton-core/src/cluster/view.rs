@@ -6,7 +6,7 @@ use crate::cluster::state::LeavingCode;
 use crate::codes::codes;
 use crate::election::PromotionRule;
 use crate::protocol::TroubleCode;
-use crate::{AgentId, ClusterName, Durability, Endpoint, Epoch, MemberId, Preference, Resources, TaskId};
+use crate::{AgentId, ClusterName, Durability, Endpoint, Epoch, MemberId, Preference, Resources, TaskId, words};
 use serde::{Deserialize, Serialize};
 
 /// How a cluster is, in one word.
@@ -167,7 +167,7 @@ impl ApplyingView {
 impl std::fmt::Display for ApplyingView {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { left, per_second, rest_s, advanced_ms, .. } = self;
-        write!(f, "{left} transaction{} left to apply", if *left == 1 { "" } else { "s" })?;
+        write!(f, "{} left to apply", words::transactions(*left))?;
         if *advanced_ms >= Self::STANDS_MS {
             return write!(f, ", none of them finished for {} s", advanced_ms / 1_000);
         }

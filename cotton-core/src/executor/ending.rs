@@ -100,9 +100,9 @@ impl Executor {
             if !self.bring_down() {
                 return;
             }
-            // That it was stopped cleanly is worth a moment: the next executor may then answer for all that it has.
+            // That it ended is worth a moment: the next executor may then answer for all that it has.
             let stop_by = self.ending.as_ref().expect("checked by the caller").stop_by;
-            if self.state.stopped && self.persisted < self.revision && !self.has_come(stop_by.after(NOTE_MS_MAX)) {
+            if self.state.ended && self.persisted < self.revision && !self.has_come(stop_by.after(NOTE_MS_MAX)) {
                 return;
             }
             let ending = self.ending.as_mut().expect("checked by the caller");

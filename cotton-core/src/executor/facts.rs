@@ -226,12 +226,7 @@ impl Executor {
                 self.goal_trouble = Some(self.why_no_copy(failure.detail));
                 self.retry.failed(self.now, &self.config);
             }
-            (Operation::Stop { .. }, Outcome::Done | Outcome::Failed(_)) => {
-                if self.server.is_up() {
-                    self.server.on_down(self.now, "stopped".to_owned());
-                    self.change(|state| state.stopped = true);
-                }
-            }
+            (Operation::Stop { .. }, Outcome::Done | Outcome::Failed(_)) => self.on_gone("stopped".to_owned(), true),
             (
                 Operation::Freeze { .. }
                 | Operation::StepDown { .. }
@@ -492,6 +487,9 @@ impl Executor {
             self.take_restart(&reason);
         }
         self.server.on_down(self.now, reason);
+        if self.ending.is_some() {
+            self.change(|state| state.ended = true); // whoever is told of it first, and whether it ended well or not
+        }
         if self.killing.as_ref().is_some_and(|killing| killing.id.is_none()) {
             self.killing = None; // nothing is left to kill
         }

@@ -72,6 +72,8 @@ pub struct Executor {
     persisted: Revision,
     /// Ranks that are not durable yet, with the revision that will make them so.
     ranks: VecDeque<(Revision, Rank)>,
+    /// What must be durable before the server is started: that it no longer is the one that ended and was noted.
+    start_needs: Revision,
     /// Highest rank known to be durable.
     durable_rank: Option<Rank>,
 
@@ -193,7 +195,7 @@ impl Executor {
     /// counted up; nothing is reported before that is durable.
     pub fn new(config: ExecutorConfig, mut state: ExecutorState, now: Millis) -> Self {
         state.incarnation += 1;
-        if !std::mem::take(&mut state.stopped) {
+        if !state.ended {
             state.kept_since = None;
         }
         Self {
@@ -205,6 +207,7 @@ impl Executor {
             revision: Revision(1),
             persisted: Revision(0),
             ranks: VecDeque::new(),
+            start_needs: Revision(0),
             task: None,
             announced: None,
             ending: None,

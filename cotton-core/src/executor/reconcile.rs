@@ -126,8 +126,17 @@ impl Executor {
             Process::Up => return self.obey(),
         };
         if self.has_come(self.restarts.not_before()) {
-            let obeys = matches!(operation, Operation::Start { replaced: true, .. });
-            self.operate_after(if obeys { self.rank_revision() } else { Revision(0) }, operation);
+            let needs = match operation {
+                Operation::Start { replaced, .. } => {
+                    if self.state.ended {
+                        self.change(|state| state.ended = false);
+                        self.start_needs = self.revision;
+                    }
+                    self.start_needs.max(if replaced { self.rank_revision() } else { Revision(0) })
+                }
+                _ => Revision(0),
+            };
+            self.operate_after(needs, operation);
         }
     }
 

@@ -58,8 +58,9 @@ pub struct ExecutorState {
     /// known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_since: Option<ServerStart>,
-    /// Whether the server was stopped cleanly, and not started since. Only then does [`Self::kept_since`] hold for the
-    /// next executor: a start that was never noted may have lost something.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub stopped: bool,
+    /// Whether the server ended before its executor did, and was not started since. Only then does
+    /// [`Self::kept_since`] hold for the next executor: a start that was never noted may have lost something. What the
+    /// end itself has lost is seen when the server starts again, see [`Started`](crate::ports::mysql::Started).
+    #[serde(rename = "stopped", default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
 }

@@ -127,7 +127,7 @@ fn an_election_under_way_tells_since_when_it_waits_and_for_whom() {
     assert_eq!((explanation.succession.code, waits(&world)[0]), ("no_quorum", "no_quorum"));
     let wait = &explanation.waits[0];
     assert!(wait.since_ms.is_some_and(|ms| (9_000..=11_000).contains(&ms)) && wait.until_ms.is_none(), "{wait:?}");
-    assert_eq!((against(&world, 0), against(&world, 1)), (vec!["down"], vec!["undecided"]));
+    assert_eq!((against(&world, 0), against(&world, 1)), (vec!["down", "is_awaited"], vec!["undecided"]));
     assert!(!explanation.levers[0].possible);
     let refused = &explanation.levers[0].text;
     assert!(refused.starts_with("no primary is open"), "{refused}");

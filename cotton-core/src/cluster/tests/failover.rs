@@ -163,7 +163,7 @@ fn one_replica_alone_is_not_enough_and_it_says_so() {
     assert_eq!((view.status, view.primary), (ClusterStatus::Waiting, None));
     assert_eq!(
         view.reasons[0].text,
-        "member 2 may have acknowledged commits that no other member has, and does not answer"
+        "member 2 may have acknowledged commits that no other member has, and does not answer; waiting for members 0, 2"
     );
     assert_eq!(world.logged(|kind| matches!(kind, EventKind::ElectionWaits { .. })), 1, "told once");
     assert_eq!(world.published.as_ref().and_then(|p| p.primary), None, "nor is the dead one shown for ever");

@@ -138,25 +138,82 @@ fn a_start_tells_since_when_nothing_is_lost() {
     assert_eq!(kept_since(&bench), Some((1, 5)), "what a failed start has lost is not known");
 }
 
-#[test]
-fn only_a_clean_stop_lets_the_next_executor_answer_for_this_one() {
-    for clean in [true, false] {
-        let mut bench = Bench::up();
-        if clean {
-            bench.feed(Input::Shutdown { grace_ms: 1_000 });
-            bench.finish("stop", Outcome::Done);
-            bench.take("update");
+/// How the server's end becomes known to an executor that is ending.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    /// The call that stops it returns first.
+    Stopped,
+    /// Its process is seen to have ended while that call is still under way.
+    Seen,
+    /// There is no time to stop it: it is killed.
+    Killed,
+    /// The executor ends and the server does not: power is cut, or both are killed.
+    Unknown,
+}
+
+/// What an executor leaves behind whose server ended like that.
+fn left_behind(end: End) -> ExecutorState {
+    let mut bench = Bench::up();
+    if end == End::Killed {
+        bench.feed(Input::Shutdown { grace_ms: 0 });
+        let Effect::Kill { id, .. } = bench.take("kill") else { panic!("a kill") };
+        bench.feed(Input::Killed { id });
+    } else if end != End::Unknown {
+        bench.feed(Input::Shutdown { grace_ms: 1_000 });
+        let Effect::Operate { id, .. } = bench.take("stop") else { panic!("an operation") };
+        if end == End::Seen {
+            bench.feed(Input::Exited { boot: 1, exit: Exit { expected: true, ..exit() } });
         }
-        let state = bench.machine.checkpoint().map_or_else(|| bench.machine.state.clone(), |(_, state)| state.clone());
-        assert_eq!(state.stopped, clean);
-        let mut next = Bench::with(state);
+        bench.feed(Input::Finished { id, outcome: Outcome::Done });
+    }
+    if end != End::Unknown {
+        bench.take("update");
+    }
+    bench.machine.checkpoint().map_or_else(|| bench.machine.state.clone(), |(_, state)| state.clone())
+}
+
+#[test]
+fn an_end_that_is_noted_lets_the_next_executor_answer_for_this_one() {
+    for end in [End::Stopped, End::Seen, End::Killed, End::Unknown] {
+        let mut next = Bench::with(left_behind(end));
         next.feed(Input::Connected);
         next.feed(Input::Launch { task: task() });
         next.finish("provision", Outcome::Done);
         next.finish("start", started(true));
         next.probe(status());
-        assert_eq!(kept_since(&next), Some(if clean { (1, 1) } else { (2, 1) }));
+        assert_eq!(kept_since(&next), Some(if end == End::Unknown { (2, 1) } else { (1, 1) }), "{end:?}");
+        assert!(!next.machine.state.ended, "the next start is not that one");
     }
+}
+
+#[test]
+fn an_executor_that_never_started_its_server_changes_nothing_of_that() {
+    let mut idle = Bench::with(left_behind(End::Seen));
+    idle.feed(Input::Connected);
+    idle.feed(Input::Launch { task: task() });
+    idle.feed(Input::Shutdown { grace_ms: 1_000 });
+    let state = idle.machine.state.clone();
+    assert!(state.ended && state.kept_since.is_some());
+}
+
+#[test]
+fn a_server_that_ended_is_started_once_that_can_be_forgotten_durably() {
+    let mut machine = Executor::new(ExecutorConfig::default(), left_behind(End::Seen), Millis(0));
+    machine.handle_persisted(Revision(1));
+    machine.handle(Millis(1), Input::Launch { task: task() });
+    let provision = std::iter::from_fn(|| machine.poll_effect()).find_map(|effect| match effect {
+        Effect::Operate { id, operation: Operation::Provision } => Some(id),
+        _ => None,
+    });
+    let id = provision.expect("its data is looked at first");
+    machine.handle(Millis(2), Input::Finished { id, outcome: Outcome::Done });
+    let starts =
+        |machine: &mut Executor| std::iter::from_fn(|| machine.poll_effect()).any(|effect| effect.name() == "start");
+    assert!(!starts(&mut machine));
+    let (revision, state) = machine.checkpoint().map(|(revision, state)| (revision, state.clone())).expect("a change");
+    assert!(!state.ended);
+    machine.handle_persisted(revision);
+    assert!(starts(&mut machine));
 }
 
 #[test]

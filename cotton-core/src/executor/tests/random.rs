@@ -189,6 +189,7 @@ impl World {
     fn end_process(&mut self) {
         self.process = None;
         self.open = None;
+        self.open_before = None; // a promotion that is answered later was of the process that is gone
     }
 
     fn answer(&mut self, how: u8) {
@@ -383,11 +384,14 @@ proptest! {
                 Some(Order::Follow { .. }) => report.role == MemberRole::Following { connected: true },
                 Some(order) => {
                     let current = goal.as_ref().is_some_and(|goal| goal.boot == Some(report.boot));
+                    // Nobody decides what comes next, so it may have opened again.
+                    let back = world.machine.taken_back.is_some_and(|rank| goal.as_ref().is_some_and(|g| g.rank == rank));
                     let steps_down = matches!(order, Order::StepDown { .. });
+                    let opens_again = back && world.machine.server.opened_by.is_some();
                     report.role
                         == match (current, steps_down) {
-                            (true, true) => MemberRole::SteppedDown,
-                            (true, false) => MemberRole::Primary,
+                            (true, true) if !opens_again => MemberRole::SteppedDown,
+                            (true, _) => MemberRole::Primary,
                             (false, _) => MemberRole::Idle,
                         }
                 }
