@@ -74,7 +74,7 @@ pub(super) async fn rebuild(client: &Client, rebuild: &Rebuild, json: bool) -> R
     let Rebuild { named, member, waiting } = rebuild;
     let mut answer = decide(client, named, &format!("members/{member}/rebuild"), json!({})).await?;
     if waiting.wait {
-        wait::until_whole(client, &named.name, waiting.timeout).await?;
+        wait::until_rebuilt(client, &named.name, *member, waiting.timeout).await?;
         answer = client.get(&cluster_path(&named.name)).await?;
         if !json {
             print(&text::show(&super::client::parse(answer)?));

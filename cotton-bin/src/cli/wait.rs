@@ -23,6 +23,22 @@ pub(super) async fn until_writable(client: &Client, name: &str, timeout: Duratio
     last.ok_or_else(|| CliError::Failed(format!("cluster '{name}' is gone"))) // cannot be: it is writable
 }
 
+/// Waits until a fresh copy has taken the place of a member, or that was given up.
+pub(super) async fn until_rebuilt(client: &Client, name: &str, member: u64, timeout: Duration) -> Result<(), CliError> {
+    let stays = |cluster: &Cluster| cluster.members.iter().any(|it| it.id == member && !it.leaving);
+    let over = |found: &Option<Cluster>| {
+        let is_gone = |cluster: &Cluster| !cluster.members.iter().any(|it| it.id == member);
+        found.as_ref().is_some_and(|cluster| stays(cluster) || (is_gone(cluster) && cluster.is_whole()))
+    };
+    match until(client, name, timeout, over).await? {
+        Some(cluster) if stays(&cluster) => Err(CliError::Failed(format!(
+            "member {member} of cluster '{name}' is not rebuilt: it became primary meanwhile, and stays; ask again when \
+             another member is primary"
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
 /// Waits until the primary has handed over, or has not.
 pub(super) async fn until_handed_over(client: &Client, name: &str, timeout: Duration) -> Result<(), CliError> {
     let over = |found: &Option<Cluster>| {

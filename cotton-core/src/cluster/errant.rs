@@ -5,6 +5,7 @@
 
 use super::Cluster;
 use super::event::EventKind;
+use super::observed::Observed;
 use super::state::{Leaving, Member};
 use crate::protocol::Trouble;
 use crate::{GtidSet, MemberId, Millis};
@@ -88,17 +89,45 @@ impl Cluster {
         }
     }
 
-    /// Whether a member that is to be replaced still follows, and no other replica could acknowledge in its stead: it goes
-    /// on until another one can. Without acknowledgements, it is the only other copy.
+    /// Whether a member that is to be replaced goes on for now, since nobody could stand in for it.
     pub(super) fn is_needed(&self, id: MemberId, member: &Member) -> bool {
-        let replaced = matches!(member.leaving, Some(Leaving::Errant | Leaving::Rebuild));
-        let epoch = self.state.epoch;
-        if !replaced || self.observed.get(&id).and_then(|o| o.following(epoch)) != Some(true) || self.ends(id) {
+        if self.ends(id) {
+            return false;
+        }
+        let any = |_: &Observed| true;
+        let applies = |other: &Observed| !matches!(other.trouble(), Some(Trouble::Broken { .. }));
+        match member.leaving {
+            Some(Leaving::Errant) => self.acknowledges_alone(id),
+            Some(Leaving::Rebuild) => self.acknowledges_alone(id) || self.may_be_second_copy(id, member, any),
+            Some(Leaving::Unstable) => self.may_be_second_copy(id, member, any),
+            // Of several that cannot apply, the primary has what they lack.
+            Some(Leaving::Broken) => self.may_be_second_copy(id, member, applies),
+            Some(Leaving::ScaleDown | Leaving::Unreachable | Leaving::Stuck | Leaving::Missing | Leaving::Deleted)
+            | None => false,
+        }
+    }
+
+    /// Whether a member follows, and no other replica could acknowledge in its stead. Without acknowledgements, it is the
+    /// only other copy.
+    fn acknowledges_alone(&self, id: MemberId) -> bool {
+        if self.observed.get(&id).and_then(|o| o.following(self.state.epoch)) != Some(true) {
             return false;
         }
         let others = self.state.staying().filter(|(other, _)| self.state.primary != Some(*other));
         let complete = others.filter(|(other, _)| self.is_complete_now(self.looked_at, *other)).count();
         complete < self.state.spec.durability.acks().max(1) as usize
+    }
+
+    /// Whether what a member has may be needed beside the primary's copy: no other complete one is there, and a replica that
+    /// was one fails, too (`counts`), perhaps as the primary will.
+    fn may_be_second_copy(&self, id: MemberId, member: &Member, counts: impl Fn(&Observed) -> bool) -> bool {
+        let fails = |(other, it): (MemberId, &Member)| {
+            let replica = other != id && self.state.primary != Some(other) && it.joined;
+            replica
+                && !self.is_complete_now(self.looked_at, other)
+                && self.observed.get(&other).is_some_and(|o| counts(o))
+        };
+        member.joined && self.complete_now(self.looked_at) < 2 && self.state.staying().any(fails)
     }
 
     /// What a replica certainly has and the primary certainly lacks.

@@ -3,6 +3,7 @@
 use super::view::PerSecond;
 use crate::backoff::in_words;
 use crate::election::PromotionRule;
+use crate::words::Counted;
 use crate::{AgentId, Endpoint, Epoch, MemberId, Millis, TaskId, words};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -300,6 +301,11 @@ pub enum EventKind {
         /// Which member.
         member: MemberId,
     },
+    /// A member that was to be replaced by a fresh copy became primary instead, and stays.
+    RebuildDropped {
+        /// Which member.
+        member: MemberId,
+    },
     /// A person has decided whether a member is to be primary.
     RuleSet {
         /// Which member.
@@ -358,7 +364,7 @@ pub struct Timeline {
 impl fmt::Display for EventKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Created { size } => write!(f, "created with {size} members"),
+            Self::Created { size } => write!(f, "created with {}", Counted(u64::from(*size), "member")),
             Self::Launching { member, agent } => write!(f, "member {member} is being launched on {agent}"),
             Self::Running { member, endpoint } => write!(f, "member {member} runs at {endpoint}"),
             Self::Ended { member, reason } => write!(f, "member {member} has ended: {reason}"),
@@ -447,13 +453,18 @@ impl fmt::Display for EventKind {
             Self::RebuildAsked { member } => {
                 write!(f, "a fresh copy in the place of member {member} was asked for")
             }
+            Self::RebuildDropped { member } => write!(
+                f,
+                "member {member} is not rebuilt, as a person had asked: it is needed as primary; ask again when another \
+                 member is primary"
+            ),
             Self::RuleSet { member, rule } => {
                 write!(f, "the promotion rule of member {member} is '{}' from now on", rule.name())
             }
             Self::ElectionForced { member, loss } => {
                 write!(f, "a person has decided that member {member} becomes primary, and accepts to lose: {loss}")
             }
-            Self::Scaled { from, to } => write!(f, "scaled from {from} to {to} members"),
+            Self::Scaled { from, to } => write!(f, "scaled from {from} to {}", Counted(u64::from(*to), "member")),
             Self::Leaving { member, reason } => write!(f, "member {member} is to leave: {reason}"),
             Self::Deleting => f.write_str("deletion was asked for"),
             Self::Deleted => f.write_str("deleted"),

@@ -4,7 +4,7 @@
 use super::Cluster;
 use super::view::{ApplyingView, ClusterStatus, ClusterView, Reason, ReasonCode};
 use crate::codes::codes;
-use crate::election::{self, Ballot, Merit, Undecided, WhyNot};
+use crate::election::{self, Ballot, MemberList, Merit, Undecided, WhyNot};
 use crate::protocol::{MemberRole, Trouble};
 use crate::{ClusterName, Durability, Epoch, MemberId, Millis, Preference, words};
 use serde::Serialize;
@@ -201,19 +201,32 @@ impl Cluster {
             let ballots = self.ballots(now);
             let verdict = if self.state.outdated {
                 self.outdated_verdict(now).map(|(member, _)| member)
+            } else if self.awaits_end(now) {
+                Err(Undecided::MayWrite(self.state.last_primary.unwrap_or_default()))
             } else {
                 election::elect(&ballots, &self.rules(now >= election.deadline))
             };
-            let forced = election::elect(&ballots, &self.rules(true)).ok().filter(|_| self.is_forced());
+            let is_forced = self.is_forced() && !self.awaits_end(now);
+            let forced = election::elect(&ballots, &self.rules(true)).ok().filter(|_| is_forced);
             return Outcome { ballots, verdict, forced };
         }
         let ballots = self.ballots_of(now, |id, observed| {
             let stays = self.state.primary != Some(id);
             observed.report.as_deref().filter(|report| stays && report.role.is_up())
         });
-        let verdict = election::elect(&ballots, &self.rules(false));
+        let verdict = match (self.state.outdated, self.has_unknown) {
+            (true, true) => Err(Undecided::Unknown),
+            (true, false) => Err(Undecided::Outdated(MemberList(self.state.primary.into_iter().collect()))),
+            (false, _) => election::elect(&ballots, &self.rules(false)),
+        };
         let forced = election::elect(&ballots, &self.rules(true)).ok().filter(|_| self.is_forced());
         Outcome { ballots, verdict, forced }
+    }
+
+    /// Whether the election waits for the end of a primary that opened without a lease, however long that takes.
+    fn awaits_end(&self, now: Millis) -> bool {
+        let lease_until = self.election.as_deref().and_then(|election| election.lease_until);
+        self.awaited_lease(now, lease_until) == Some(Millis(u64::MAX))
     }
 
     /// Whether an election decides at its deadline whatever it has.
@@ -246,7 +259,8 @@ impl Cluster {
                 let would = if under_way { "is about to" } else { "would" };
                 let first =
                     applying.map_or_else(String::new, |applying| format!("; it has {applying} before it opens"));
-                let text = format!("{case}member {winner} {would} be promoted{}{first}", self.lease_words(under_way));
+                let text =
+                    format!("{case}member {winner} {would} be promoted{}{first}", self.lease_words(now, under_way));
                 ("decided", text, self.would_lose(lost, outcome.ballot(*winner)))
             }
             Err(undecided) => {
@@ -266,9 +280,17 @@ impl Cluster {
     }
 
     /// How long an election may be held up because the old primary may still take writes.
-    fn lease_words(&self, under_way: bool) -> String {
-        if under_way || !self.state.leased {
+    fn lease_words(&self, now: Millis, under_way: bool) -> String {
+        if let Some(election) = self.election.as_deref().filter(|_| under_way) {
+            let left = self.awaited_lease(now, election.lease_until).map(|until| until.since(now).div_ceil(1_000));
+            let words = |seconds| format!(" in {seconds} s, when the lease of the old primary has run out");
+            return left.map_or_else(String::new, words);
+        }
+        if self.state.spec.durability != Durability::Async {
             return String::new();
+        }
+        if !self.state.leased {
+            return ", but only once its end is seen: it opened without a lease".to_owned();
         }
         let seconds = (self.timing.lease_ms + self.timing.desertion_ms) / 1_000;
         format!(" (up to {seconds} s later if nobody sees its end, when its lease has run out)")
@@ -432,7 +454,8 @@ impl Cluster {
                 }
                 let lease =
                     election.and_then(|election| election.lease_until).filter(|until| *until < Millis(u64::MAX));
-                let deadline = election.map(|election| election.deadline).filter(|_| self.is_forced());
+                let is_forced = self.is_forced() && !self.awaits_end(now);
+                let deadline = election.map(|election| election.deadline).filter(|_| is_forced);
                 (election.map(|election| election.started), lease.max(deadline))
             }
             ReasonCode::Switchover => match (&self.switchover, self.reopening_since) {

@@ -3,6 +3,7 @@
 use super::Cluster;
 use super::event::{EventKind, Timeline};
 use super::observed::Observed;
+use super::state::Leaving;
 use crate::election::{self, Ballot, Rules, Undecided};
 use crate::protocol::{MemberRole, Report, Stage, Trouble};
 use crate::{Durability, Epoch, GtidSet, MemberId, Millis, Preference, Revision, words};
@@ -328,6 +329,11 @@ impl Cluster {
         self.appoint(now, first, GtidSet::Empty);
     }
 
+    /// Until when an election waits for the lease of a primary that nobody saw end, `u64::MAX` for one without a lease.
+    pub(super) fn awaited_lease(&self, now: Millis, lease_until: Option<Millis>) -> Option<Millis> {
+        lease_until.filter(|until| now < *until && !self.is_frozen_or_gone(self.state.last_primary))
+    }
+
     fn decide(&mut self, now: Millis) {
         let Some(election) = &self.election else { return };
         let (started, deadline, lease_until) = (election.started, election.deadline, election.lease_until);
@@ -337,9 +343,7 @@ impl Cluster {
             self.wake_at(deadline);
         }
         if acks == 0 {
-            let wait_for_lease =
-                lease_until.filter(|until| now < *until && !self.is_frozen_or_gone(self.state.last_primary));
-            if let Some(until) = wait_for_lease {
+            if let Some(until) = self.awaited_lease(now, lease_until) {
                 if until < Millis(u64::MAX) {
                     return self.wake_at(until);
                 }
@@ -519,6 +523,7 @@ impl Cluster {
         let strays = self.strays();
         let report = self.observed.get(&winner).and_then(|o| o.report.as_ref());
         let origin = report.map(|r| r.origin.clone()).unwrap_or_default();
+        let rebuilt = self.state.members.get(&winner).is_some_and(|member| member.leaving == Some(Leaving::Rebuild));
         self.appointed_at = now;
         self.change(|state| {
             if first {
@@ -537,6 +542,9 @@ impl Cluster {
                 member.leaving = None;
             }
         });
+        if rebuilt {
+            self.log(now, EventKind::RebuildDropped { member: winner });
+        }
         self.log(now, EventKind::Elected { member: winner, gtids });
         if let Some(mut election) = self.election.take() {
             election.progress.decided_at = Some(now);

@@ -108,7 +108,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Why a replica cannot be spared: every other member must be a complete copy now.
+    /// Why a replica cannot be replaced: a complete copy only beside others.
     fn why_not_rebuilt(&self, now: Millis, id: MemberId) -> Option<String> {
         let state = &self.state;
         if let Some(leaving) = state.members.get(&id).and_then(|member| member.leaving) {
@@ -133,10 +133,13 @@ impl Cluster {
         if state.staying().count() < state.spec.size as usize {
             return Some("another member is missing: wait until it is there".to_owned());
         }
-        let staying = || state.staying().map(|(other, _)| other).filter(|other| *other != id);
-        if let Some(other) = staying().find(|other| !self.is_complete_now(now, *other)) {
+        // What fails itself can be replaced: it stays as long as its data may be needed, see `is_needed`.
+        let mut staying = state.staying().map(|(other, _)| other).filter(|other| *other != id);
+        if self.is_complete_now(now, id)
+            && let Some(other) = staying.find(|other| !self.is_complete_now(now, *other))
+        {
             return Some(format!(
-                "member {other} is no complete copy now, and what is here may be needed: mend it first"
+                "member {other} is no complete copy now, and what is here may be needed: mend or rebuild that one first"
             ));
         }
         None

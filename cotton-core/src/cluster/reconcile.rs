@@ -185,16 +185,15 @@ impl Cluster {
         victims.into_iter().filter(|id| can_go(id)).collect()
     }
 
-    /// Replaces members that do not work: each only when all others are complete copies that stay, since what makes one
-    /// server fail may make others fail, too, and their data may be needed. Of several that cannot apply, the primary has
-    /// what they lack. Those that are away and given up wait for complete copies themselves: they are not waited for, while
-    /// another copy than the primary's is there.
-    fn leave_one_by_one(&mut self, now: Millis, unstable: &BTreeSet<(MemberId, Leaving)>) {
-        let Some((first, why)) = unstable.first() else { return };
-        let broken = |id: &MemberId| *why == Leaving::Broken && unstable.contains(&(*id, Leaving::Broken));
-        let complete = |id: &MemberId| id == first || broken(id) || self.is_complete_now(now, *id);
+    /// Replaces members that do not work, one after another, since what makes one server fail may make others fail, too,
+    /// and their data may be needed: each only when all others are complete copies that stay, or fail as well; then it
+    /// stays until there is a second complete copy (`is_needed`). Those that are away and given up wait for complete
+    /// copies themselves: they are not waited for, while another copy than the primary's is there.
+    fn leave_one_by_one(&mut self, now: Millis, failing: &BTreeSet<(MemberId, Leaving)>) {
+        let Some((first, why)) = failing.first() else { return };
+        let counts = |id: &MemberId| self.is_complete_now(now, *id) || failing.iter().any(|(other, _)| other == id);
         let here = || self.state.members.iter().filter(|(_, member)| !member.is_away());
-        let settled = here().all(|(id, member)| !member.resting && member.leaving.is_none() && complete(id));
+        let settled = here().all(|(id, member)| !member.resting && member.leaving.is_none() && counts(id));
         let none_away = here().count() == self.state.members.len();
         if settled && (none_away || self.complete_now(now) > 1) {
             self.leave(now, &BTreeSet::from([*first]), *why);

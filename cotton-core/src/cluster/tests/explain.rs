@@ -190,3 +190,30 @@ fn new_and_resting_members_tell_why_they_do_not_count() {
     let wait = explained(&world).waits[0].clone();
     assert_eq!((wait.since_ms, wait.until_ms), (Some(0), Some(120_000)), "{wait:?}");
 }
+
+#[test]
+fn what_a_primary_without_a_lease_delays_is_told() {
+    let spec = crate::ClusterSpec { durability: crate::Durability::Async, ..super::spec(3) };
+    let mut world = World::running_as(spec);
+    let text = explained(&world).succession.text;
+    assert!(text.contains("later if nobody sees its end, when its lease has run out"), "{text}");
+    (world.toy(0).reachable, world.toy(0).linked) = (false, false);
+    for id in [1, 2] {
+        world.toy(id).linked = false;
+    }
+    world.rounds(7);
+    assert!(explained(&world).succession.under_way, "{:?}", explained(&world));
+    let text = explained(&world).succession.text;
+    assert!(text.contains("when the lease of the old primary has run out") || world.primary().is_some(), "{text}");
+
+    let mut world = World::running(1);
+    world.cluster.scale(world.now, &Limits::default(), 2).expect("room");
+    world.mended(5);
+    let text = explained(&world).succession.text;
+    assert!(text.ends_with("but only once its end is seen: it opened without a lease"), "{text}");
+    (world.toy(0).reachable, world.toy(0).linked) = (false, false);
+    world.rounds(20);
+    let now = explained(&world);
+    assert_eq!((now.succession.code, now.succession.winner), ("may_write", None), "{now:?}");
+    assert_eq!(against(&world, 1), ["undecided"]);
+}

@@ -4,6 +4,7 @@ use super::world::{World, spec};
 use crate::cluster::event::EventKind;
 use crate::cluster::levers::{Lever, LeverError};
 use crate::cluster::view::ClusterStatus;
+use crate::protocol::Trouble;
 use crate::{Durability, Epoch, MemberId};
 
 fn rebuild(world: &mut World, id: u64) -> Result<(), LeverError> {
@@ -96,6 +97,42 @@ fn the_only_replica_stays_until_there_is_another() {
     }
 }
 
+/// What makes one server fail may make the others fail, too; then nobody would ever be replaced if each waited for the rest.
+#[test]
+fn replicas_that_fail_in_different_ways_are_replaced_one_after_another() {
+    let (detail, other) = ("no luck".to_owned(), "1032".to_owned());
+    let unstable = Trouble::Unstable { detail: detail.clone() };
+    for (troubles, asked) in [
+        ([unstable.clone(), Trouble::Broken { detail: other.clone() }], false),
+        ([Trouble::Broken { detail: other }, unstable.clone()], false),
+        ([unstable.clone(), unstable], false),
+        ([Trouble::Failing { detail: detail.clone() }, Trouble::Failing { detail }], true),
+    ] {
+        let mut world = World::running(3);
+        world.toy(2).linked = false;
+        world.rounds(1); // or the other one would be told first, while this one still is a complete copy
+        for (id, trouble) in [1, 2].into_iter().zip(&troubles) {
+            world.toy(id).trouble = Some(trouble.clone());
+        }
+        world.rounds(3);
+        if asked {
+            assert_eq!(rebuild(&mut world, 1), Ok(()), "nothing mends it by itself");
+        }
+        world.rounds(20);
+        let there = world.toys.len();
+        assert_eq!(there, 3, "{troubles:?}: each stays while its data may be needed, and no other has room");
+        world.settle();
+        if asked {
+            assert!(!world.toys.contains_key(&MemberId(1)) && world.toys.contains_key(&MemberId(2)));
+            assert_eq!(rebuild(&mut world, 2), Ok(()));
+            world.settle();
+        }
+        world.check_whole();
+        assert!(!world.toys.contains_key(&MemberId(1)) && !world.toys.contains_key(&MemberId(2)), "{troubles:?}");
+        assert!(world.write());
+    }
+}
+
 /// Whoever is needed when the primary is lost is not given up.
 #[test]
 fn a_failover_comes_before_a_rebuild() {
@@ -110,4 +147,6 @@ fn a_failover_comes_before_a_rebuild() {
     world.settle();
     world.check_whole();
     assert_eq!(world.primary(), Some(1), "it has what was acknowledged, and stays");
+    let dropped = EventKind::RebuildDropped { member: MemberId(1) };
+    assert_eq!(world.logged(|kind| *kind == dropped), 1, "whoever asked for it is told");
 }
