@@ -523,6 +523,9 @@ impl Cluster {
         let strays = self.strays();
         let report = self.observed.get(&winner).and_then(|o| o.report.as_ref());
         let origin = report.map(|r| r.origin.clone()).unwrap_or_default();
+        // What it wrote when it was not the one to write must not spread before it is known to open, and it may not.
+        let stuck = report.is_some_and(|r| matches!(r.trouble, Some(Trouble::Stuck { .. })));
+        self.followers_wait = stuck || report.is_some_and(|r| r.position != position);
         let rebuilt = self.state.members.get(&winner).is_some_and(|member| member.leaving == Some(Leaving::Rebuild));
         self.appointed_at = now;
         self.change(|state| {
@@ -556,6 +559,7 @@ impl Cluster {
     /// Takes note when the decided primary says that it is open.
     pub(super) fn confirm_primary(&mut self, now: Millis) {
         let Some(primary) = self.state.primary.filter(|_| self.is_open()) else { return };
+        self.followers_wait = false;
         let epoch = self.state.epoch;
         let Some(member) = self.state.members.get(&primary) else { return };
         let endpoint = member.endpoint.clone();

@@ -124,10 +124,10 @@ impl Cluster {
                 continue;
             }
             let errant_now = observed.report_in(self.state.epoch).and_then(|r| r.trouble.as_ref());
-            if open && matches!(errant_now, Some(Trouble::Errant { .. })) {
-                errant.insert(id);
-            } else if let Some(why) = self.why_hopeless(id).filter(|_| open || !self.state.opened) {
+            if let Some(why) = self.why_hopeless(id).filter(|_| open || !self.state.opened) {
                 hopeless.push((id, why));
+            } else if open && matches!(errant_now, Some(Trouble::Errant { .. })) {
+                errant.insert(id);
             } else if open && matches!(observed.trouble(), Some(Trouble::Unstable { .. })) {
                 unstable.insert((id, Leaving::Unstable));
             } else if open && matches!(observed.trouble(), Some(Trouble::Broken { .. })) {

@@ -255,6 +255,25 @@ fn what_somebody_wrote_on_a_replica_is_seen_while_all_is_well() {
     assert_eq!((world.reasons(), world.cluster.state().epoch), (vec![], crate::Epoch(1)));
 }
 
+/// The only replica stays until there is another; one that was written to before it ever followed would never be that.
+#[test]
+fn a_newcomer_that_somebody_writes_on_is_replaced_although_another_is_being_replaced() {
+    let mut world = World::running(2);
+    let toy = world.toy(1);
+    toy.still = true;
+    toy.data.insert(2, 1);
+    world.rounds(5);
+    world.place();
+    world.persist();
+    world.effects();
+    world.toy(2).data.insert(3, 1);
+    world.rounds(5);
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::Leaving { member: MemberId(2), .. })), 1);
+    world.settle();
+    world.check_whole();
+    assert_eq!(world.cluster.state().members.keys().map(|id| id.0).collect::<Vec<_>>(), [0, 3]);
+}
+
 #[test]
 fn nobody_is_given_a_copy_of_what_is_wrong() {
     let mut world = World::running(4);

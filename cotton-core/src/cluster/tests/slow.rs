@@ -137,3 +137,36 @@ fn what_replicas_wrote_by_themselves_decides_nothing() {
     assert!(!floor.contains(":1-7"), "nobody has to have that: {floor}");
     assert!(world.cluster.state().members.contains_key(&MemberId(primary)));
 }
+
+/// A winner may never open. What it wrote when it was not the one to write must not have spread by then: members that have it
+/// would differ from all others for no good reason.
+#[test]
+fn nobody_follows_a_winner_of_whom_it_is_not_sure_that_it_opens() {
+    let mut world = World::running(3);
+    for id in [0, 1, 2] {
+        world.toy(id).origin = format!("3e11fa47-71ca-11e1-9e33-{id:012}");
+    }
+    world.crash(0); // the marks are known from the next election on
+    world.settle();
+    let primary = world.primary().expect("there is one");
+    let replicas: Vec<u64> = (0..3).filter(|id| *id != primary).collect();
+    for id in &replicas {
+        world.toy(*id).slow = true;
+        world.toy(*id).unapplied = 9;
+    }
+    world.toy(replicas[0]).data.insert(replicas[0], 7);
+    world.toy(replicas[1]).trouble = Some(Trouble::Stuck { detail: "1032".to_owned() });
+    assert!(world.write());
+    world.crash(primary);
+    world.rounds(5);
+    let winner = chosen(&world).expect("there is a quorum");
+    let other = replicas.iter().copied().find(|id| *id != winner).expect("another");
+    assert_eq!(world.toy(winner).role, MemberRole::Promoting);
+    assert_eq!(world.toy(other).role, MemberRole::Frozen, "it waits");
+    world.toy(winner).slow = false;
+    let acknowledged = world.acknowledged.clone();
+    world.carry_out(MemberId(winner), &acknowledged);
+    world.rounds(5);
+    assert_eq!(world.toy(winner).role, MemberRole::Primary);
+    assert_ne!(world.toy(other).role, MemberRole::Frozen, "now it is told to follow");
+}
