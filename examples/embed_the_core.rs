@@ -165,6 +165,7 @@ fn idle() -> Report {
         role: MemberRole::Idle,
         boot: 1,
         unattached: BTreeSet::new(),
+        never_opened: false,
         kept_since: None,
         origin: String::new(),
         position: GtidSet::Empty,

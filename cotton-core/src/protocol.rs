@@ -421,6 +421,10 @@ pub struct Report {
     /// acknowledged nothing. The newest few; the start in [`Self::boot`] is among them only while no later one replicates.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub unattached: BTreeSet<u64>,
+    /// Whether this start of its server certainly never was open for writes: all that it has was there before, or was
+    /// received.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub never_opened: bool,
     /// The oldest start of its server of which nothing is lost that it had received or executed. `None` stands for the
     /// present one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

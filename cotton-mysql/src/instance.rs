@@ -198,7 +198,7 @@ impl Instance {
             }
         }
         if let Some(place) = tail.and_then(Tail::settle) {
-            tracing::warn!(kept = %place.display(), "recovery cut off commits that nobody acknowledged: here is a copy");
+            tracing::warn!(kept = %place.display(), "the end of this former primary's data, which its successor lacks, was cut off: here is a copy");
         }
         started::begin(&self.dirs)?;
         let (kept, running) = (running.kept, Arc::new(running));

@@ -177,6 +177,27 @@ async fn a_kill_while_it_stops_and_a_start_lose_nobody() -> Outcome {
     found_while_they_end(Signal::KILL).await
 }
 
+/// Servers that ended with their executors have forgotten nothing: two of them suffice when the primary's machine is gone
+/// with all that it had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_a_clean_stop_the_replicas_suffice() -> Outcome {
+    let Some(mut cotton) = cotton().await? else { return Ok(()) };
+    let (client, before) = cluster(&cotton, "three", 3).await?;
+    let writer = Writer::start(&cotton.api(), "three", client, 2).await?;
+    writer.progress(SOME, STEP).await?;
+    let primary = before.primary()?;
+    cotton.interrupt().await?;
+    let agent = cotton.path().join("agents").join(&primary.agent);
+    std::fs::rename(&agent, cotton.path().join("agent.away"))?;
+    cotton.start_again().await?;
+    writer.progress(SOME, STEP).await?;
+    let two = |cluster: &Cluster| cluster.members.iter().filter(|member| member.healthy).count() == 2;
+    let now = cotton.api().until("three", STEP, "with two complete members", two).await?;
+    let complete = now.members.iter().filter(|member| member.healthy);
+    writer.finish_and_compare(&complete.map(|member| member.endpoint.clone()).collect::<Vec<_>>(), STEP).await?;
+    Ok(())
+}
+
 /// The task of the only member ends, and its data is where it was.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn executors_that_are_killed_lose_nobody() -> Outcome {

@@ -3,7 +3,7 @@
 use super::Cluster;
 use super::event::{EventKind, Timeline};
 use super::observed::Observed;
-use super::state::Leaving;
+use super::state::{Appointed, Leaving};
 use crate::election::{self, Ballot, Rules, Undecided};
 use crate::protocol::{MemberRole, Report, Stage, Trouble};
 use crate::{Durability, Epoch, GtidSet, MemberId, Millis, Preference, Revision, words};
@@ -484,18 +484,18 @@ impl Cluster {
     ) -> Vec<Ballot> {
         let silence = self.timing.silence_ms;
         let preferred = self.election.as_ref().and_then(|election| election.preferred);
+        let never_opened = self.appointed_never_opened();
+        let origins = self.state.origins(never_opened);
         let ballot = |(id, member): (&MemberId, &super::state::Member)| {
             let observed = self.observed.get(id).filter(|o| o.silent_ms(now) < silence)?;
             let report = answer(*id, observed)?;
             // The last primary may have opened without our hearing of it: it has then what it had to contain, and counts as
             // attached to itself. Otherwise what it wrote and nobody acknowledged would look like a split brain.
-            let decided = Some(*id) == self.state.last_primary && report.position.contains(&self.state.floor);
-            let written = !self.state.origins.is_empty() && !self.state.origins.contains("");
-            let position = if written {
-                report.position.within(&self.state.floor, &self.state.origins)
-            } else {
-                report.position.clone()
-            };
+            let is_last = Some(*id) == self.state.last_primary && !never_opened;
+            let decided = is_last && report.position.contains(&self.state.floor);
+            let written = !origins.is_empty() && !origins.contains("");
+            let position =
+                if written { report.position.within(&self.state.floor, &origins) } else { report.position.clone() };
             Some(Ballot {
                 member: *id,
                 start: observed.start(*id)?,
@@ -516,6 +516,16 @@ impl Cluster {
         self.state.members.iter().filter_map(ballot).collect()
     }
 
+    /// Whether the primary that was decided last is frozen by now and sure never to have opened. What it wrote by itself
+    /// before must not decide a second election any more than it did the first.
+    fn appointed_never_opened(&self) -> bool {
+        let Some(start) = self.state.appointed.as_ref().map(|appointed| appointed.start) else { return false };
+        let Some(observed) = self.observed.get(&start.member) else { return false };
+        let report = observed.report_in(self.state.epoch).filter(|report| report.role == MemberRole::Frozen);
+        let is_newer = self.state.epoch > self.state.last_epoch;
+        is_newer && observed.start(start.member) == Some(start) && report.is_some_and(|report| report.never_opened)
+    }
+
     pub(super) fn appoint(&mut self, now: Millis, winner: MemberId, position: GtidSet) {
         let first = self.state.epoch == Epoch(0);
         let gtids = position.to_string();
@@ -523,6 +533,8 @@ impl Cluster {
         let strays = self.strays();
         let report = self.observed.get(&winner).and_then(|o| o.report.as_ref());
         let origin = report.map(|r| r.origin.clone()).unwrap_or_default();
+        let origins = self.state.origins(self.appointed_never_opened());
+        let start = self.observed.get(&winner).and_then(|observed| observed.start(winner));
         // What it wrote when it was not the one to write must not spread before it is known to open, and it may not.
         let stuck = report.is_some_and(|r| matches!(r.trouble, Some(Trouble::Stuck { .. })));
         self.followers_wait = stuck || report.is_some_and(|r| r.position != position);
@@ -536,7 +548,11 @@ impl Cluster {
             state.last_primary = Some(winner);
             state.last_epoch = state.epoch;
             state.witnesses.insert(winner);
-            state.origins.insert(origin);
+            state.origins = origins;
+            state.appointed = start.map(|start| Appointed { start, origin: origin.clone() });
+            if start.is_none() {
+                state.origins.insert(origin);
+            }
             state.strays = strays;
             state.ackers = state.strays.remove(&winner).unwrap_or_default();
             state.leased = leased;
@@ -573,6 +589,7 @@ impl Cluster {
                 state.outdated &= !up_to_date;
                 state.witnesses.retain(|id| *id == primary);
                 state.origins = BTreeSet::from([origin]);
+                state.appointed = None;
                 if let Some(member) = state.members.get_mut(&primary) {
                     member.joined = true;
                     member.attached = epoch;

@@ -42,6 +42,10 @@ pub struct State {
     /// stands for one that is not known, and then for anybody.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub origins: BTreeSet<String>,
+    /// The primary that was decided last, while it is not known to have opened: if it never did, it has written nothing that
+    /// counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub appointed: Option<Appointed>,
     /// Server starts that may have acknowledged a commit of the last decided primary.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ackers: BTreeSet<Acker>,
@@ -103,6 +107,7 @@ impl State {
             witnesses: BTreeSet::new(),
             floor: GtidSet::Empty,
             origins: BTreeSet::new(),
+            appointed: None,
             ackers: BTreeSet::new(),
             strays: BTreeMap::new(),
             leased: false,
@@ -131,6 +136,13 @@ impl State {
         self.origins = BTreeSet::from([String::new()]);
     }
 
+    /// What marks the transactions that count, see [`State::origins`]. `never_opened` tells whether the primary that was
+    /// decided last is sure never to have opened.
+    pub(super) fn origins(&self, never_opened: bool) -> BTreeSet<String> {
+        let appointed = self.appointed.iter().filter(|_| !never_opened).map(|appointed| appointed.origin.clone());
+        self.origins.iter().cloned().chain(appointed).collect()
+    }
+
     /// Members that are to stay.
     pub fn staying(&self) -> impl Iterator<Item = (MemberId, &Member)> {
         self.members.iter().filter(|(_, m)| m.leaving.is_none()).map(|(id, m)| (*id, m))
@@ -149,6 +161,15 @@ pub struct Acker {
     pub incarnation: u64,
     /// Which start of its server.
     pub boot: u64,
+}
+
+/// A server that was chosen to be primary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Appointed {
+    /// Its start that was chosen; another one does not obey.
+    pub start: Acker,
+    /// What marks its transactions.
+    pub origin: String,
 }
 
 /// One member.

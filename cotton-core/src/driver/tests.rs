@@ -181,6 +181,7 @@ impl Bench {
             role,
             boot: 1,
             unattached: BTreeSet::new(),
+            never_opened: false,
             kept_since: None,
             origin: String::new(),
             position: GtidSet::Empty,

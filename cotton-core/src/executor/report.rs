@@ -139,6 +139,7 @@ impl Executor {
             role: headline.role.clone(),
             boot: headline.boot,
             unattached: self.server.unattached(),
+            never_opened: headline.role.is_up() && headline.boot == self.server.boot && self.server.never_opened(),
             kept_since: self.state.kept_since.filter(|_| headline.role.is_up()),
             origin: status.map(|status| status.origin.clone()).unwrap_or_default(),
             position: self.server.position().clone(),

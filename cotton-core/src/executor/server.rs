@@ -168,6 +168,11 @@ impl Server {
         self.tail = None;
     }
 
+    /// Whether the running start certainly never was open for writes.
+    pub(super) fn never_opened(&self) -> bool {
+        self.is_up() && self.gate == Gate::Closed && self.opened_by.is_none()
+    }
+
     /// The process is gone.
     pub(super) fn on_down(&mut self, now: Millis, reason: String) {
         self.tail = self.gate.epoch().filter(|_| self.acks > 0).map(|epoch| Tail { epoch, since: now });

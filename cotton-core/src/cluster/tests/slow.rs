@@ -170,3 +170,34 @@ fn nobody_follows_a_winner_of_whom_it_is_not_sure_that_it_opens() {
     assert_eq!(world.toy(winner).role, MemberRole::Primary);
     assert_ne!(world.toy(other).role, MemberRole::Frozen, "now it is told to follow");
 }
+
+/// A winner that has errant transactions and never opens must not win again because of them.
+#[test]
+fn what_a_winner_wrote_before_decides_nothing_unless_it_may_have_opened() {
+    for never_opened in [true, false] {
+        let mut world = World::running(2);
+        for id in [0, 1] {
+            world.toy(id).origin = format!("3e11fa47-71ca-11e1-9e33-{id:012}");
+        }
+        world.crash(0); // the marks are known from the next election on
+        world.hear_all();
+        world.restart(0);
+        world.settle();
+        let (primary, replica) = if world.primary() == Some(0) { (0, 1) } else { (1, 0) };
+        assert!(world.write());
+        world.toy(replica).data.insert(replica, 7);
+        world.toy(replica).trouble = Some(Trouble::Stuck { detail: "1032".to_owned() });
+        world.toy(replica).slow = true;
+        world.toy(replica).unapplied = 1;
+        world.toy(replica).never_opened = never_opened;
+        world.crash(primary);
+        world.toy(primary).reachable = false;
+        world.rounds(5);
+        assert_eq!(chosen(&world), Some(replica), "{:?}", world.reasons());
+        world.toy(primary).reachable = true;
+        world.restart(primary);
+        world.rounds(20);
+        let expected = if never_opened { primary } else { replica };
+        assert_eq!(chosen(&world), Some(expected), "never opened: {never_opened}, {:?}", world.log);
+    }
+}

@@ -46,6 +46,8 @@ pub(super) struct Toy {
     pub(super) waiting: u32,
     /// Starts that ended without ever having replicated.
     pub(super) unattached: BTreeSet<u64>,
+    /// Whether its present start is sure never to have been open.
+    pub(super) never_opened: bool,
     /// The oldest start whose data is all there, as it tells.
     pub(super) kept_since: Option<ServerStart>,
     /// What marks its own transactions.
@@ -85,6 +87,7 @@ impl Toy {
             applied: Data::new(),
             trouble: None,
             unattached: BTreeSet::new(),
+            never_opened: false,
             kept_since: None,
             origin: String::new(),
             waiting: 0,
@@ -115,6 +118,7 @@ impl Toy {
             role: self.role.clone(),
             boot: self.boot,
             unattached: self.unattached.clone(),
+            never_opened: self.never_opened,
             kept_since: self.kept_since,
             origin: self.origin.clone(),
             position: gtids(&self.data),
