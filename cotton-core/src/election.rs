@@ -92,9 +92,7 @@ pub struct Ballot {
 impl Ballot {
     /// Whether it has all that an acker had received.
     fn speaks_for(&self, acker: &Acker) -> bool {
-        // On MariaDB, a transaction of its own hides what it has received below that number.
-        let hides = self.errant && matches!(self.position, GtidSet::MariaDb(_));
-        acker.member == self.start.member && (self.kept_since..=self.start).contains(acker) && !hides
+        acker.member == self.start.member && (self.kept_since..=self.start).contains(acker)
     }
 }
 
@@ -125,8 +123,8 @@ pub enum Undecided {
     NoQuorum {
         /// Members that may have acknowledged such commits, and do not answer.
         silent: MemberList,
-        /// Members that answer, but with a later start of their servers, or with transactions of their own, so that nobody
-        /// knows whether they still have what they acknowledged.
+        /// Members that answer, but with a later start of their servers, so that nobody knows whether they still have what
+        /// they acknowledged.
         forgetful: MemberList,
         /// Members whose return can end this.
         waiting_for: MemberList,
@@ -226,7 +224,7 @@ fn no_quorum(silent: &MemberList, forgetful: &MemberList, waiting_for: &MemberLi
             (false, false) => ("; ", "answer", "their servers have"),
         };
         text += &format!(
-            "{begin}{forgetful} {verb}, but {whose} been restarted or written to since, and may lack commits that were \
+            "{begin}{forgetful} {verb}, but {whose} been restarted since, and may lack commits that were \
              acknowledged before"
         );
     }
@@ -528,7 +526,7 @@ mod tests {
                 ("members", "answer, but their servers have")
             };
             Err(format!(
-                "{members} {member} {answer} been restarted or written to since, and may lack commits that were \
+                "{members} {member} {answer} been restarted since, and may lack commits that were \
                  acknowledged before; waiting for member 0"
             ))
         };

@@ -343,6 +343,11 @@ pub enum Trouble {
         /// What stands in the way, in the server's words.
         detail: String,
     },
+    /// Its server was killed and does not end: the kernel waits for a disk, for example.
+    Hung {
+        /// Why it was killed.
+        detail: String,
+    },
     /// Anything else; it is being tried again.
     Failing {
         /// What was tried and how it failed.
@@ -368,6 +373,8 @@ codes! {
         Incomplete = "incomplete",
         /// [`Trouble::Stuck`]
         Stuck = "stuck",
+        /// [`Trouble::Hung`]
+        Hung = "hung",
         /// [`Trouble::Failing`]
         Failing = "failing",
     }
@@ -384,6 +391,7 @@ impl Trouble {
             Self::Storage { .. } => TroubleCode::Storage,
             Self::Incomplete { .. } => TroubleCode::Incomplete,
             Self::Stuck { .. } => TroubleCode::Stuck,
+            Self::Hung { .. } => TroubleCode::Hung,
             Self::Failing { .. } => TroubleCode::Failing,
         }
     }
@@ -491,6 +499,7 @@ impl std::fmt::Display for Trouble {
             Self::Incomplete { detail } => write!(f, "lacks data that it must have to be promoted: {detail}"),
             Self::Broken { detail } => write!(f, "cannot apply what its primary sends: {detail}"),
             Self::Stuck { detail } => write!(f, "cannot apply what it has received: {detail}"),
+            Self::Hung { detail } => write!(f, "its server was killed and does not end: {detail}"),
             Self::Unstable { detail } | Self::Failing { detail } => f.write_str(detail),
         }
     }

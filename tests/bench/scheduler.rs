@@ -182,6 +182,7 @@ fn report(task: &TaskId) -> Report {
         role: if is_primary { MemberRole::Primary } else { MemberRole::Following { connected: true } },
         boot: 1,
         unattached: BTreeSet::new(),
+        never_opened: false,
         kept_since: None,
         origin: String::new(),
         position: "0-1-123456".parse().map_or(GtidSet::Empty, GtidSet::MariaDb),

@@ -208,7 +208,18 @@ impl Cluster {
                 format!("{}; it is being replaced, and stays if it is back before", leaving.reason())
             }
             Leaving::Unreachable => {
-                "its agent cannot be reached; it has been replaced, and is stopped when its agent is back".into()
+                "it, or its agent, cannot be reached; it has been replaced, and is stopped when it is back".into()
+            }
+            Leaving::ScaleDown
+            | Leaving::Errant
+            | Leaving::Unstable
+            | Leaving::Broken
+            | Leaving::Stuck
+            | Leaving::Rebuild
+            | Leaving::Deleted
+                if self.observed.get(&id).is_some_and(|observed| observed.unreachable_since.is_some()) =>
+            {
+                format!("it is leaving: {}; it ends when its agent {} is back", leaving.reason(), member.agent)
             }
             Leaving::ScaleDown
             | Leaving::Errant

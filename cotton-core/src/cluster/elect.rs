@@ -52,6 +52,7 @@ impl Cluster {
         let ballot = self.ballots(now).into_iter().find(|ballot| ballot.member == to);
         let Some(ballot) = ballot else { return false };
         self.appoint(now, to, ballot.position);
+        self.change(|state| state.forced = Some(state.epoch));
         true
     }
 

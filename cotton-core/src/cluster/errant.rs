@@ -68,8 +68,8 @@ impl Cluster {
     /// Replaces replicas with errant transactions, one after another: first those that do not follow because of them
     /// (`refused`), which nobody misses; then those that follow.
     pub(super) fn leave_errant(&mut self, now: Millis, refused: &BTreeSet<MemberId>) {
-        let replaced = |member: &Member| member.leaving.is_some() && !member.is_away();
-        if !self.is_open_for_sure(now) || self.state.members.values().any(replaced) {
+        let replaced = |(id, member): (&MemberId, &Member)| member.leaving.is_some() && !self.is_away(now, *id, member);
+        if !self.is_open_for_sure(now) || self.state.members.iter().any(replaced) {
             return;
         }
         // Another one that is being made a copy may need what is left of this one's time and place; it is done soon. One that
@@ -110,8 +110,9 @@ impl Cluster {
     /// Whether a member follows, and no other replica could acknowledge in its stead. Without acknowledgements, it is the
     /// only other copy.
     fn acknowledges_alone(&self, id: MemberId) -> bool {
-        if self.observed.get(&id).and_then(|o| o.following(self.state.epoch)) != Some(true) {
-            return false;
+        let follows = self.observed.get(&id).and_then(|o| o.following(self.state.epoch)) == Some(true);
+        if !follows || self.state.spec.size <= 1 {
+            return false; // where no replica is wanted, none will take its place
         }
         let others = self.state.staying().filter(|(other, _)| self.state.primary != Some(*other));
         let complete = others.filter(|(other, _)| self.is_complete_now(self.looked_at, *other)).count();

@@ -133,6 +133,10 @@ impl Cluster {
                 | MemberRole::SteppedDown
                 | MemberRole::Primary => {}
             }
+            // It commits nothing any more, but for what it is in the middle of; the election is safe in any case.
+            if let Some(trouble @ Trouble::Hung { .. }) = report.trouble.as_ref().filter(|_| current) {
+                return Some(trouble.to_string());
+            }
             if let Some(trouble @ (Trouble::Storage { .. } | Trouble::Failing { .. })) = &report.trouble
                 && !opened
             {
@@ -171,7 +175,8 @@ impl Cluster {
             let fine = |r: &Report| matches!(r.trouble, None | Some(Trouble::Failing { .. }));
             let report = observed.and_then(|o| o.report.as_ref()).filter(|r| r.role.is_up() && fine(r));
             let may_lead = stuck || !self.is_ruled_out(*id) || self.is_ruled_out(primary);
-            may_lead && member.joined && report.is_some_and(|r| r.unapplied == 0 && r.position.contains(floor))
+            let wins = self.errant(*id).is_none() && !self.is_about_to_go(*id); // or it would only lose the election
+            may_lead && wins && member.joined && report.is_some_and(|r| r.unapplied == 0 && r.position.contains(floor))
         };
         let (other, _) = self.state.staying().find(opens_at_once)?;
         Some((

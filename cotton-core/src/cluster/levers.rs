@@ -127,7 +127,9 @@ impl Cluster {
             return Some("no primary is open for writes from which a copy could be made".to_owned());
         }
         let others = || state.members.iter().filter(|(other, _)| **other != id);
-        if let Some((other, _)) = others().find(|(_, member)| member.leaving.is_some() && !member.is_away()) {
+        if let Some((other, _)) =
+            others().find(|(other, member)| member.leaving.is_some() && !self.is_away(now, **other, member))
+        {
             return Some(format!("member {other} is being replaced: wait for its end"));
         }
         if state.staying().count() < state.spec.size as usize {

@@ -34,6 +34,8 @@ impl Cluster {
                 state.next_member = state.next_member.max(id.next());
                 state.members.insert(id, member);
             }
+            // Whoever adopts a member wants it: how many were wanted before is as old as the rest of the record.
+            state.spec.size = state.spec.size.max(u32::try_from(state.staying().count()).unwrap_or(u32::MAX));
         });
     }
 

@@ -66,6 +66,13 @@ impl Cluster {
         member.is_away() && member.joined && !self.ends(id) && !self.can_spare_data(self.looked_at)
     }
 
+    /// Whether a member that is to leave is away, for whatever reason it leaves: its end would be waited for in vain.
+    pub(super) fn is_away(&self, now: Millis, id: MemberId, member: &Member) -> bool {
+        let unreachable_since = self.observed.get(&id).and_then(|observed| observed.unreachable_since);
+        let unreachable = unreachable_since.is_some_and(|since| now >= since.after(self.timing.unreachable_ms));
+        member.is_away() || (member.leaving.is_some() && unreachable)
+    }
+
     /// Whether a member that is to leave stays what it is for now.
     pub(super) fn is_held(&self, id: MemberId, member: &Member) -> bool {
         self.is_spared(id, member) || self.is_needed(id, member)
@@ -117,7 +124,7 @@ impl Cluster {
         let mut detached = BTreeSet::new();
         let (mut unreachable, mut stuck, mut hopeless) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         let mut wake = None;
-        for (id, _) in self.state.staying().filter(|(id, m)| Some(*id) != primary && !m.resting) {
+        for (id, member) in self.state.staying().filter(|(id, m)| Some(*id) != primary && !m.resting) {
             let Some(observed) = self.observed.get(&id) else { continue };
             if self.is_detached(id) {
                 detached.insert(id); // told so before it was taken back
@@ -145,6 +152,8 @@ impl Cluster {
                 let due = observed.heard.max(self.watching_since).after(self.timing.launch_ms);
                 if !open && self.state.opened {
                     // Silent since this scheduler started, it may have data all the same.
+                } else if now >= due && member.joined {
+                    unreachable.insert(id); // its server may well serve on
                 } else if now >= due {
                     stuck.insert(id);
                 } else {
@@ -192,7 +201,7 @@ impl Cluster {
     fn leave_one_by_one(&mut self, now: Millis, failing: &BTreeSet<(MemberId, Leaving)>) {
         let Some((first, why)) = failing.first() else { return };
         let counts = |id: &MemberId| self.is_complete_now(now, *id) || failing.iter().any(|(other, _)| other == id);
-        let here = || self.state.members.iter().filter(|(_, member)| !member.is_away());
+        let here = || self.state.members.iter().filter(|(id, member)| !self.is_away(now, **id, member));
         let settled = here().all(|(id, member)| !member.resting && member.leaving.is_none() && counts(id));
         let none_away = here().count() == self.state.members.len();
         if settled && (none_away || self.complete_now(now) > 1) {

@@ -69,6 +69,12 @@ pub struct State {
     /// comes first.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     pub kept: VecDeque<MemberId>,
+    /// Those of them that a person's decision has left behind, with what was lost by it: they are never released by number.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left_behind: BTreeSet<MemberId>,
+    /// The epoch in which a person last chose a primary, whatever others had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<Epoch>,
     /// Further accounts by name; `None` for those that were dropped, which the primary may still have to be told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub accounts: BTreeMap<String, Option<Account>>,
@@ -91,6 +97,9 @@ pub struct State {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub deleting: bool,
 }
+
+/// How many revisions of the accounts a record passes over that is found to be older than the world.
+const ACCOUNTS_SKIPPED: u64 = 1_000_000;
 
 impl State {
     /// A cluster that was just asked for.
@@ -115,6 +124,8 @@ impl State {
             switchover: None,
             members: BTreeMap::new(),
             kept: VecDeque::new(),
+            left_behind: BTreeSet::new(),
+            forced: None,
             accounts: BTreeMap::new(),
             accounts_revision: 0,
             next_member: first_member,
@@ -133,6 +144,8 @@ impl State {
     /// This record was found to be older than the world: nobody knows who has written what since.
     pub(super) fn distrust(&mut self) {
         self.outdated = true;
+        // Executors may know of later ones, and would take the next one for an old one.
+        self.accounts_revision = self.accounts_revision.saturating_add(ACCOUNTS_SKIPPED);
         self.origins = BTreeSet::from([String::new()]);
     }
 
@@ -320,7 +333,7 @@ impl Leaving {
             Self::Errant => "it holds transactions that the primary lacks",
             Self::Unstable => "its server failed too often",
             Self::Broken => "it cannot apply what the primary sends",
-            Self::Unreachable => "its agent could not be reached for too long",
+            Self::Unreachable => "it, or its agent, could not be reached for too long",
             Self::Missing => "its volume has not been offered for too long",
             Self::Rebuild => "a person asked for a fresh copy in its place",
             Self::Stuck => "it did not get ready",

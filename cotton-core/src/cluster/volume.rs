@@ -64,32 +64,53 @@ impl Cluster {
         self.reconcile(now);
     }
 
+    /// The last task of a resting member says that it runs: that it had ended was wrong, as after a master that has lost its
+    /// memory. It goes on.
+    pub(crate) fn take_up(&mut self, now: Millis, id: MemberId, run: u32) -> bool {
+        let is_it = |member: &Member| member.resting && member.run == run;
+        if self.state.deleting || !self.state.members.get(&id).is_some_and(is_it) {
+            return false;
+        }
+        self.change(|state| {
+            if let Some(member) = state.members.get_mut(&id) {
+                member.resting = false;
+            }
+        });
+        self.observed.insert(id, Box::new(Observed::new(now)));
+        self.log(now, EventKind::TakenBack { member: id });
+        true
+    }
+
     /// A member that had a volume is gone: releases that, or keeps it while it may hold what nobody else has.
     pub(super) fn let_go_of_volume(&mut self, id: MemberId, gone: &Member) {
         let suspicious = (gone.may_hold_data()
             && matches!(gone.leaving, Some(Leaving::Errant | Leaving::Unstable | Leaving::Broken)))
             || self.state.paused;
+        let left_behind = self.is_left_behind(gone);
         // One that probably holds nothing else does not push out one that certainly does.
         let rebuilt = gone.may_hold_data() && gone.leaving == Some(Leaving::Rebuild);
         let doubtful = self.state.kept.len() < KEPT_MAX && (rebuilt || self.is_uncompared(gone));
-        if self.state.deleting || !(suspicious || doubtful) {
+        if self.state.deleting || !(suspicious || doubtful || left_behind) {
             return self.want(Effect::Release { member: id });
         }
         self.change(|state| {
             if !state.kept.contains(&id) {
                 state.kept.push_back(id);
             }
+            if left_behind {
+                state.left_behind.insert(id);
+            }
         });
     }
 
     /// Releases the oldest of the volumes that are kept, when there are many and nobody can need it.
     pub(super) fn release_surplus(&mut self, now: Millis) {
-        while self.state.kept.len() > KEPT_MAX && self.can_spare_data(now) {
-            let mut oldest = None;
-            self.change(|state| oldest = state.kept.pop_front());
-            if let Some(member) = oldest {
-                self.want(Effect::Release { member });
-            }
+        loop {
+            let mut surplus = self.state.kept.iter().filter(|id| !self.state.left_behind.contains(*id));
+            let oldest = surplus.next().copied().filter(|_| surplus.count() >= KEPT_MAX);
+            let Some(member) = oldest.filter(|_| self.can_spare_data(now)) else { return };
+            self.change(|state| state.kept.retain(|id| *id != member));
+            self.want(Effect::Release { member });
         }
     }
 
@@ -99,6 +120,11 @@ impl Cluster {
         let spec = &self.state.spec;
         let may_lack = spec.durability.acks() == 0 || spec.preference == Preference::Availability;
         may_lack && member.joined && member.attached < self.state.last_epoch
+    }
+
+    /// Whether a member may hold what was lost when a person chose another one as primary, and was told that it would be.
+    fn is_left_behind(&self, member: &Member) -> bool {
+        member.may_hold_data() && self.state.forced.is_some_and(|epoch| member.attached < epoch)
     }
 
     /// The cluster is deleted, with everything that was kept.

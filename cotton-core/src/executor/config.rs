@@ -18,6 +18,8 @@ pub struct ExecutorConfig {
     pub drain_ms: u64,
     /// For how long a primary without a lease believes what it saw of its replicas.
     pub replicas_known_ms: u64,
+    /// A server that was killed and is still there so long is reported as hung, so that a primary is replaced.
+    pub hung_ms: u64,
     /// Pause before the first repetition of a failed operation; doubles with each further one.
     pub retry_ms_min: u64,
     /// Longest pause before the repetition of a failed operation.
@@ -68,6 +70,7 @@ impl Default for ExecutorConfig {
             probe_failures_closed_max: 30,
             drain_ms: 500,
             replicas_known_ms: 2_000,
+            hung_ms: 4_000,
             retry_ms_min: 50,
             retry_ms_max: 2_000,
             recheck_ms: 10_000,

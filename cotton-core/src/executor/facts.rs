@@ -370,6 +370,7 @@ impl Executor {
                 | Trouble::Broken { .. }
                 | Trouble::Storage { .. }
                 | Trouble::Stuck { .. }
+                | Trouble::Hung { .. }
                 | Trouble::Failing { .. },
             ) => {
                 self.retry.failed(self.now, &self.config);

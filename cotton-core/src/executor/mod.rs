@@ -178,6 +178,7 @@ struct Killing {
     reason: String,
     /// Whether the end of the process costs no restart.
     planned: bool,
+    since: Millis,
 }
 
 /// What was decided and not yet fetched. Decided anew by every `reconcile`, except for what must not get lost.

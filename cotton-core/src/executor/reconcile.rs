@@ -17,6 +17,9 @@ impl Executor {
         self.guard();
         self.advance();
         self.watch();
+        if let Some(since) = self.killing.as_ref().map(|killing| killing.since) {
+            self.has_come(since.after(self.config.hung_ms)); // wakes up to tell that it does not end
+        }
         if self.report_due_at().is_some_and(|due| due <= self.now) {
             self.reports.owed = true;
         }
@@ -25,7 +28,7 @@ impl Executor {
     /// Wants the server process killed; `planned` when that is obedience and not misfortune.
     pub(super) fn kill_server(&mut self, reason: impl Into<String>, planned: bool) {
         if self.killing.is_none() {
-            self.killing = Some(Killing { id: None, reason: reason.into(), planned });
+            self.killing = Some(Killing { id: None, reason: reason.into(), planned, since: self.now });
         }
     }
 

@@ -168,6 +168,10 @@ impl Executor {
         if let Some(detail) = &self.unstable {
             return Some(Trouble::Unstable { detail: detail.clone() }); // it is down: whatever else there was came before
         }
+        let hung = |killing: &&super::Killing| self.now >= killing.since.after(self.config.hung_ms);
+        if let Some(killing) = self.killing.as_ref().filter(hung) {
+            return Some(Trouble::Hung { detail: killing.reason.clone() });
+        }
         let storage = || self.storage.clone().map(|detail| Trouble::Storage { detail });
         match &self.goal_trouble {
             Some(Trouble::Failing { .. }) | None => storage().or_else(|| self.goal_trouble.clone()),
@@ -178,6 +182,7 @@ impl Executor {
                 | Trouble::Broken { .. }
                 | Trouble::Storage { .. }
                 | Trouble::Stuck { .. }
+                | Trouble::Hung { .. }
                 | Trouble::Incomplete { .. },
             ) => self.goal_trouble.clone(),
         }

@@ -201,13 +201,17 @@ fn spec(identity: &MemberTask, size: u32) -> ClusterSpec {
     }
 }
 
+/// How many numbers of members a record that is made again passes over: more than any cluster has used up meanwhile.
+const SKIPPED: u64 = 1_000;
+
 /// The record of a cluster that is known by its tasks alone.
 fn record(found: &BTreeMap<MemberId, Found>, order: u64, volumes: bool) -> State {
     let (first, newest) = (found.keys().min().copied().unwrap_or_default(), found.iter().next_back());
     let (last, newest) = newest.expect("there is one, which was checked");
     let size = u32::try_from(found.len()).unwrap_or(u32::MAX);
     let mut state = State::new(spec(&newest.identity, size), order, first);
-    state.next_member = last.next();
+    // Numbers above the highest that runs may have been used: what they named may still be on some volume.
+    state.next_member = MemberId(last.0.saturating_add(SKIPPED));
     state.members = found.iter().map(|(id, found)| (*id, member(found, volumes))).collect();
     state.opened = true;
     let report = |id: &MemberId| found.get(id).map(|found| &*found.report);

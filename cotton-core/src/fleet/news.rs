@@ -117,7 +117,12 @@ impl Fleet {
     fn on_message(&mut self, now: Millis, task: &TaskId, data: &[u8]) {
         let Ok((name, member, run)) = task.parse() else { return };
         if self.run_of(&name, member) != Some(run) {
-            return self.on_unknown_message(task, data);
+            let slot = self.slots.get_mut(&name).filter(|_| protocol::decode::<Report>(data).is_ok());
+            if !slot.is_some_and(|slot| slot.cluster.take_up(now, member, run)) {
+                return self.on_unknown_message(task, data);
+            }
+            self.unknown.remove(task);
+            self.to_run.insert(name.clone());
         }
         match protocol::decode::<Report>(data) {
             Ok(report) => {

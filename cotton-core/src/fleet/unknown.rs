@@ -158,6 +158,8 @@ impl Fleet {
         match state.members.get(&member) {
             _ if state.deleting && durable => Fate::Ends,
             _ if is_newer => Fate::Stays(WhyUnknown::Newer),
+            // It is the member's own: taken up when its executor says anything, see `Fleet::on_message`.
+            Some(known) if known.resting && run == known.run => Fate::Stays(WhyUnknown::GivenUp),
             // An earlier run of a member whose data is on a volume: that stays.
             Some(_) if durable => Fate::Ends,
             None if durable && (!(state.opened || state.outdated) || cluster.can_spare_data(now)) => Fate::Ends,

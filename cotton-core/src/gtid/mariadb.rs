@@ -64,7 +64,8 @@ const RECEIVED: &str = "received";
 pub struct MariaDbGtids {
     /// By domain and server.
     applied: BTreeMap<(u32, u32), u64>,
-    /// By domain: server and number; only where ahead of all applied numbers of the domain.
+    /// By domain: server and number; only where ahead of what was applied of that server. What a server wrote itself in the
+    /// meantime may have higher numbers, and says nothing about what it has received.
     received: BTreeMap<u32, (u32, u64)>,
 }
 
@@ -94,7 +95,8 @@ impl MariaDbGtids {
         // MariaDB writes number 0 where there is no transaction; and what is applied need not be named as received.
         position.applied.retain(|_, seq| *seq > 0);
         let applied = &position.applied;
-        position.received.retain(|domain, (_, seq)| *seq > front(applied, *domain));
+        let known = |domain: u32, server: u32| applied.get(&(domain, server)).copied().unwrap_or_default();
+        position.received.retain(|domain, (server, seq)| *seq > known(*domain, *server));
         Ok(position)
     }
 

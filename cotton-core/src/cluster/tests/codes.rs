@@ -358,6 +358,7 @@ fn every_trouble_is_told_with_its_code() {
             TroubleCode::Storage => Trouble::Storage { detail: detail() },
             TroubleCode::Incomplete => Trouble::Incomplete { detail: detail() },
             TroubleCode::Stuck => Trouble::Stuck { detail: detail() },
+            TroubleCode::Hung => Trouble::Hung { detail: detail() },
             TroubleCode::Failing => Trouble::Failing { detail: detail() },
         };
         let world = troubled(2, 1, trouble.clone());

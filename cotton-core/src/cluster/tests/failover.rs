@@ -431,3 +431,18 @@ fn a_busy_primary_and_one_whose_replicas_lag_are_left_alone() {
     say_for(&mut world, 20, |_| {});
     assert_eq!(world.cluster.state().epoch, Epoch(1), "nobody has the last one: it would be lost, if it counted");
 }
+
+/// As when a disk does not answer any more: its executor goes on saying that it is primary, which it is for nobody.
+#[test]
+fn a_primary_that_was_killed_and_does_not_end_is_replaced() {
+    let mut world = World::running(3);
+    world.toy(0).trouble = Some(Trouble::Hung { detail: "it did not answer".to_owned() });
+    world.say(MemberId(0));
+    world.toy(0).reachable = false; // and it obeys nothing, of course
+    world.hear_all();
+    world.rounds(5);
+    assert_eq!(world.primary(), Some(1), "{:?}", world.log);
+    let lost =
+        |kind: &EventKind| matches!(kind, EventKind::PrimaryLost { reason, .. } if reason.contains("does not end"));
+    assert_eq!(world.logged(lost), 1);
+}

@@ -2,6 +2,7 @@
 
 use super::world::{World, spec, status};
 use crate::cluster::event::EventKind;
+use crate::cluster::levers::Lever;
 use crate::cluster::state::Leaving;
 use crate::ports::mesos::TaskState;
 use crate::{Limits, MemberId, TaskId};
@@ -402,4 +403,37 @@ fn launches_that_are_refused_again_and_again_are_made_less_often() {
         world.pass(10_000);
     }
     assert!(world.reasons().contains(&"launch_failed"));
+}
+
+/// What a person was told that it may be lost is kept: nobody else has it.
+#[test]
+fn what_a_decision_left_behind_is_not_destroyed() {
+    let mut world = running(3);
+    world.toy(1).linked = false;
+    world.replicate();
+    assert!(world.write());
+    world.toy(1).linked = true;
+    for id in [0, 2] {
+        world.end_task(id);
+    }
+    world.hear_all();
+    world.rounds(10);
+    let lever = Lever::Elect { to: MemberId(1), accept_loss: true };
+    assert_eq!(world.cluster.pull(world.now, lever), Ok(()));
+    world.acknowledged = world.toys[&MemberId(1)].data.clone();
+    world.rounds(130);
+    let words = world.mended(200);
+    world.settle();
+    world.check_whole();
+    assert!(!words.iter().any(|word| word.starts_with("release")), "{words:?}");
+    let state = world.cluster.state();
+    assert_eq!(state.left_behind.iter().map(|id| id.0).collect::<Vec<_>>(), [0, 2]);
+    // Others come and go by number as ever.
+    for round in 0..3 {
+        let errant = world.cluster.state().members.keys().copied().last().expect("three members");
+        world.toy(errant.0).data.insert(errant.0, 90 + round);
+        world.settle();
+    }
+    let state = world.cluster.state();
+    assert!(state.left_behind.iter().all(|id| state.kept.contains(id)) && state.kept.len() == 4, "{:?}", state.kept);
 }

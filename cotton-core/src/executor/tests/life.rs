@@ -222,7 +222,12 @@ fn a_hung_server_is_killed_and_reported_when_it_is_gone() {
         bench.probe_result(Err(failure(ErrorKind::Timeout, false)));
     }
     assert_eq!(bench.report().role, MemberRole::Primary, "down is said of what is gone");
+    bench.pass(4_000);
+    let hung = bench.report().trouble.expect("the kernel does not let it go");
+    assert!(matches!(&hung, Trouble::Hung { .. }), "{hung}");
+    bench.effects.retain(|effect| effect.name() == "kill");
     bench.killed();
+    assert_eq!(bench.report().trouble, None);
     assert_eq!(bench.names(), ["report", "start"]);
     assert!(matches!(bench.report().role, MemberRole::Down { .. }));
     bench.feed(Input::Exited { boot: 1, exit: exit() });

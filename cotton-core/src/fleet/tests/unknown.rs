@@ -229,7 +229,7 @@ fn a_cluster_is_adopted_with_its_primary() {
     assert_eq!((view.primary, view.epoch.0, view.size), (Some(MemberId(5)), 7, 3));
     assert!(view.reasons.is_empty(), "{:?}", view.reasons);
     let adopted = bench.fleet.cluster(&x).expect("it is there").state().clone();
-    assert_eq!((adopted.next_member, adopted.first_member, adopted.outdated), (MemberId(7), MemberId(4), false));
+    assert_eq!((adopted.next_member, adopted.first_member, adopted.outdated), (MemberId(1_006), MemberId(4), false));
     assert_eq!(adopted.ackers.iter().map(|acker| acker.member.0).collect::<Vec<_>>(), [4, 6]);
     assert_eq!(unknown(&bench), []);
     assert_eq!(bench.fleet.adopt(bench.now, &x), Err(CommandError::NotFound(x)), "once");
@@ -269,6 +269,25 @@ fn tasks_are_added_to_an_older_record() {
     let members: Vec<u64> = state(&bench).members.keys().map(|id| id.0).collect();
     assert_eq!((members, state(&bench).next_member, state(&bench).outdated), (vec![0, 1], MemberId(2), true));
     assert!(state(&bench).ackers.iter().any(|acker| acker.member == MemberId(1)), "it may acknowledge");
+    assert_eq!(state(&bench).spec.size, 2, "whoever adopts a member wants it");
+}
+
+/// A master without its registry says of each task that it does not know it; a member on a volume then rests, although its
+/// task runs on.
+#[test]
+fn a_task_that_was_thought_to_have_ended_and_runs_is_taken_up() {
+    let mut record = state(&open());
+    for member in record.members.values_mut() {
+        (member.volume, member.resting) = (true, true);
+    }
+    let mut bench = Bench::recover(vec![record], &[]).connect();
+    bench.status("mysos-a-0", TaskState::Running);
+    assert!(!names(&bench.calls()).contains(&"kill"), "it is the member's own");
+    bench.report("mysos-a-0", MemberRole::Primary, 1);
+    assert!(!names(&bench.calls()).contains(&"kill"));
+    assert_eq!(unknown(&bench), []);
+    let member = state(&bench).members[&MemberId(0)].clone();
+    assert_eq!((member.resting, member.run), (false, 0));
 }
 
 #[test]

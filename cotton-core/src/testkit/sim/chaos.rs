@@ -422,7 +422,7 @@ impl World {
             let life = self.life_of(name);
             let (Some(life), Some(_)) = (life, wanted) else { continue };
             let view = self.scheduler.as_ref().and_then(|s| s.fleet.view(self.local(), name));
-            if self.lives[life].bereft && view.is_none_or(|view| view.status != ClusterStatus::Healthy) {
+            if self.lives[life].bereft && view.as_ref().is_none_or(|view| view.status != ClusterStatus::Healthy) {
                 continue;
             }
             let here = |t: &Task| self.members[*t].life == life && !self.members[*t].ended;
@@ -430,7 +430,13 @@ impl World {
             let Some(primary) = tasks.iter().find(|t| self.members[**t].server.writable) else { continue };
             let Some(data) = &self.members[*primary].server.data else { continue };
             let all: Vec<u64> = data.log[..data.committed].iter().map(|t| t.id).collect();
-            for task in tasks.iter().filter(|t| *t != primary) {
+            // One that was just launched, or is being replaced, does not say that it has everything.
+            let complete = |t: &&Task| {
+                let member = self.members[**t].task.parse().map(|(_, member, _)| member);
+                let views = view.iter().flat_map(|view| &view.members);
+                member.is_ok_and(|member| views.into_iter().any(|it| it.id == member && it.healthy))
+            };
+            for task in tasks.iter().filter(|t| *t != primary).filter(complete) {
                 let Some(copy) = &self.members[*task].server.data else { continue };
                 NoLoss::on_settled(&all, |txn| copy.has_id(txn))
                     .map_err(|text| format!("{text} ({})", self.members[*task].task))?;
