@@ -57,6 +57,9 @@ pub enum Error {
     /// There is no data directory.
     #[error("no data directory {}: provision the server first", .0.display())]
     NotProvisioned(PathBuf),
+    /// There is no data directory although a server ran here before: an empty one would pass for what it had.
+    #[error("data directory {} is gone, and a server had its data there: put it back, or have the member replaced", .0.display())]
+    DataGone(PathBuf),
     /// No answer in time.
     #[error("no answer to {what} within {} ms", after.as_millis())]
     Timeout {
@@ -163,7 +166,7 @@ impl Error {
 
     fn meaning(&self) -> (ErrorKind, ErrorStatus) {
         match self {
-            Self::ProgramMissing { .. } | Self::NotProvisioned(_) => (NotFound, Permanent),
+            Self::ProgramMissing { .. } | Self::NotProvisioned(_) | Self::DataGone(_) => (NotFound, Permanent),
             Self::Config(_) => (Invalid, Permanent),
             Self::Unsupported(_) => (Unsupported, Permanent),
             Self::File { source, .. } | Self::System { source, .. } => io_meaning(source),

@@ -152,7 +152,7 @@ impl Instance {
         self.dirs.prepare()?;
         let limit = self.config.timing.statement;
         let (pid_file, cnf) = (self.dirs.pid_file(), self.dirs.cnf());
-        let gone = tokio::time::timeout(limit, process::kill_leftover(&pid_file, &cnf)).await;
+        let gone = tokio::time::timeout(limit, process::kill_leftover(&pid_file, &cnf, &self.dirs.data())).await;
         gone.map_err(|_| Error::Timeout { what: "the end of an earlier server", after: limit })?;
         self.dirs.sweep();
         if !server.dialect.is_mariadb() {

@@ -310,14 +310,19 @@ fn cpu_of_stat(text: &str) -> u64 {
 
 /// Kills a server that an earlier run of ours left behind, which holds the data directory.
 ///
-/// It is recognised by the configuration file in its arguments, so nothing else is ever killed.
-pub(crate) async fn kill_leftover(pid_file: &Path, cnf: &Path) {
+/// It is recognised by the configuration file in its arguments, or by one of another sandbox and by working in this data
+/// directory, so nothing else is ever killed.
+pub(crate) async fn kill_leftover(pid_file: &Path, cnf: &Path, data: &Path) {
     let Some(pid) = std::fs::read_to_string(pid_file).ok().and_then(|text| text.trim().parse().ok()) else { return };
     let Some(process) = Pid::from_raw(pid) else { return };
     let is_ours = || {
         let args = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let wanted = format!("--defaults-file={}", cnf.display());
-        args.split(|byte| *byte == 0).any(|arg| arg == wanted.as_bytes())
+        let mut files = args.split(|byte| *byte == 0).filter_map(|arg| arg.strip_prefix(b"--defaults-file="));
+        let works_here = || {
+            let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).ok();
+            cwd.is_some_and(|cwd| std::fs::canonicalize(data).is_ok_and(|data| data == cwd))
+        };
+        files.any(|file| file == cnf.as_os_str().as_encoded_bytes() || works_here())
     };
     let mut pause = Duration::from_millis(1);
     while is_ours() {

@@ -27,6 +27,9 @@ pub(crate) async fn provision(
     if dirs.data().exists() {
         return Ok(());
     }
+    if dirs.last_start().exists() {
+        return Err(Error::DataGone(dirs.data()));
+    }
     dirs.prepare()?;
     dirs.sweep();
     let building = dirs.building();

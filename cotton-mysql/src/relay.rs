@@ -152,6 +152,7 @@ impl Relays {
             let from = self.data.join(&name);
             fs::hard_link(&from, place.join(&name)).map_err(|e| Error::file("keep", from, e))?;
         }
+        tail::prune(&place);
         Ok(place)
     }
 

@@ -14,19 +14,27 @@ const KEPT: usize = 3;
 pub(crate) fn place(data: &Path) -> Result<PathBuf, Error> {
     let tails = data.with_file_name("tails");
     fs::create_dir_all(&tails).map_err(|e| Error::file("create", &tails, e))?;
+    let place = tails.join((numbers(&tails)?.last().copied().unwrap_or_default() + 1).to_string());
+    fs::create_dir(&place).map_err(|e| Error::file("create", &place, e))?;
+    Ok(place)
+}
+
+/// Removes all but the newest few, once the newest is known to hold something.
+pub(crate) fn prune(place: &Path) {
+    let Some(tails) = place.parent() else { return };
+    for old in numbers(tails).unwrap_or_default().iter().rev().skip(KEPT) {
+        let _ = fs::remove_dir_all(tails.join(old.to_string())); // next time again
+    }
+}
+
+fn numbers(tails: &Path) -> Result<Vec<u64>, Error> {
     let read = || -> io::Result<Vec<u64>> {
-        let names = fs::read_dir(&tails)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
+        let names = fs::read_dir(tails)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<Vec<_>>>()?;
         let mut numbers: Vec<u64> = names.iter().filter_map(|name| name.to_str()?.parse().ok()).collect();
         numbers.sort_unstable();
         Ok(numbers)
     };
-    let numbers = read().map_err(|e| Error::file("read", &tails, e))?;
-    for old in numbers.iter().rev().skip(KEPT - 1) {
-        let _ = fs::remove_dir_all(tails.join(old.to_string())); // next time again
-    }
-    let place = tails.join((numbers.last().copied().unwrap_or_default() + 1).to_string());
-    fs::create_dir(&place).map_err(|e| Error::file("create", &place, e))?;
-    Ok(place)
+    read().map_err(|e| Error::file("read", tails, e))
 }
 
 /// The end of MariaDB's binary log before a start that may cut it.
@@ -66,6 +74,7 @@ impl Tail {
             let _ = fs::remove_dir_all(&self.place); // it goes with the next ones
             return None;
         }
+        prune(&self.place);
         Some(self.place)
     }
 }
@@ -76,12 +85,14 @@ mod tests {
     use crate::RunAs;
 
     #[test]
-    fn the_newest_are_kept() {
+    fn the_newest_are_kept_and_none_goes_for_one_that_is_empty() {
         let root = tempfile::tempdir().expect("temporary directory");
         let data = root.path().join("data");
         let places: Vec<PathBuf> = (0..5).map(|_| place(&data).expect("made")).collect();
-        let there: Vec<bool> = places.iter().map(|place| place.exists()).collect();
-        assert_eq!(there, [false, false, true, true, true]);
+        let there = || places.iter().map(|place| place.exists()).collect::<Vec<_>>();
+        assert_eq!(there(), [true; 5]);
+        prune(&places[4]);
+        assert_eq!(there(), [false, false, true, true, true]);
     }
 
     #[test]

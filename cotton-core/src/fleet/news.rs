@@ -64,6 +64,7 @@ impl Fleet {
 
     fn on_status(&mut self, now: Millis, status: TaskStatus) {
         let TaskStatus { task, agent, state, message, uuid } = status;
+        let is_answer = uuid.is_none();
         let state = self.believe(now, state);
         if state != TaskState::Unknown {
             self.reconciliation.answered(&task);
@@ -75,6 +76,14 @@ impl Fleet {
             _ => None,
         };
         let owner = task.parse().ok();
+        // An answer to our question, not news that were under way: the task runs now.
+        if let Some((name, id, run)) = owner.as_ref().filter(|_| state == TaskState::Running && is_answer)
+            && let Some(slot) = self.slots.get_mut(name)
+            && slot.cluster.take_up(now, *id, *run)
+        {
+            self.unknown.remove(&task);
+            self.to_run.insert(name.clone());
+        }
         let known = owner.as_ref().filter(|(name, id, run)| self.run_of(name, *id) == Some(*run));
         let known = known.map(|(name, id, _)| (name, *id));
         let cluster = known.and_then(|(name, member)| Some((&self.slots.get(name)?.cluster, member)));
@@ -117,12 +126,7 @@ impl Fleet {
     fn on_message(&mut self, now: Millis, task: &TaskId, data: &[u8]) {
         let Ok((name, member, run)) = task.parse() else { return };
         if self.run_of(&name, member) != Some(run) {
-            let slot = self.slots.get_mut(&name).filter(|_| protocol::decode::<Report>(data).is_ok());
-            if !slot.is_some_and(|slot| slot.cluster.take_up(now, member, run)) {
-                return self.on_unknown_message(task, data);
-            }
-            self.unknown.remove(task);
-            self.to_run.insert(name.clone());
+            return self.on_unknown_message(task, data);
         }
         match protocol::decode::<Report>(data) {
             Ok(report) => {

@@ -158,7 +158,7 @@ impl Fleet {
         match state.members.get(&member) {
             _ if state.deleting && durable => Fate::Ends,
             _ if is_newer => Fate::Stays(WhyUnknown::Newer),
-            // It is the member's own: taken up when its executor says anything, see `Fleet::on_message`.
+            // It is the member's own: taken up when the master says, asked, that it runs, see `Fleet::on_status`.
             Some(known) if known.resting && run == known.run => Fate::Stays(WhyUnknown::GivenUp),
             // An earlier run of a member whose data is on a volume: that stays.
             Some(_) if durable => Fate::Ends,

@@ -285,6 +285,11 @@ fn a_task_that_was_thought_to_have_ended_and_runs_is_taken_up() {
     assert!(!names(&bench.calls()).contains(&"kill"), "it is the member's own");
     bench.report("mysos-a-0", MemberRole::Primary, 1);
     assert!(!names(&bench.calls()).contains(&"kill"));
+    assert!(state(&bench).members[&MemberId(0)].resting, "both may have been under way when it ended");
+    let (task, agent) = ("mysos-a-0".into(), Some("a".into()));
+    let answer = TaskStatus { task, agent, state: TaskState::Running, message: String::new(), uuid: None };
+    bench.mesos(MesosEvent::Status(answer));
+    assert!(!names(&bench.calls()).contains(&"kill"));
     assert_eq!(unknown(&bench), []);
     let member = state(&bench).members[&MemberId(0)].clone();
     assert_eq!((member.resting, member.run), (false, 0));
