@@ -61,6 +61,7 @@ mod status;
 mod step_down;
 mod tail;
 mod upkeep;
+mod zones;
 
 pub use check::server_version;
 pub use config::{Administrator, InstanceConfig, Passwords, RunAs, Timing, Unseal, UnsealFn};

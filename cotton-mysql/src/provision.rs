@@ -1,4 +1,4 @@
-//! Makes an empty data directory with all accounts: in a directory of its own that is renamed when it is complete and
+//! Makes an empty data directory with all accounts and time zones: in a directory of its own that is renamed when it is complete and
 //! on disk. No network is open meanwhile, and no binary log written.
 //!
 //! Each flavour makes the system tables in its maker's way: MySQL by `--initialize`, MariaDB by `mariadb-install-db`, which
@@ -9,7 +9,7 @@ use crate::cnf::{Sizes, bootstrap_options};
 use crate::dialect::Dialect;
 use crate::dirs::{Dirs, ensure_uuid, random_hex, sync_dir};
 use crate::programs::{INSTALL, Programs, Server};
-use crate::{Error, InstanceConfig, accounts, process, started};
+use crate::{Error, InstanceConfig, accounts, process, started, zones};
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -97,7 +97,8 @@ async fn initialise(
     building: &Path,
 ) -> Result<(), Error> {
     let dialect = server.dialect;
-    let statements = accounts::bootstrap(dialect, config, &random_hex(24)?)?;
+    let accounts = accounts::bootstrap(dialect, config, &random_hex(24)?)?;
+    let statements = zones::statements() + &accounts;
     let mut command = offline(config, programs, dirs, dialect, building);
     let mut secret_file = None;
     let mut input = Vec::new();
