@@ -176,6 +176,7 @@ fn idle() -> Report {
         waiting: None,
         disk_free_bytes: None,
         asked_to_leave: false,
+        accounts_wanted: false,
         server_version: "toy".to_owned(),
         trouble: None,
         failed_copies: 0,

@@ -1,8 +1,10 @@
-//! Further accounts of a cluster: asked for by its owner, made on its primary, and there on every member by replication.
+//! Accounts of a cluster: its own user, whose password can be changed, and further ones. All are asked for by the
+//! cluster's owner, made on its primary, and there on every member by replication.
 
 use crate::Sealed;
 use crate::spec::{Limits, SpecError, validate_user};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What an account is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +41,17 @@ pub struct Account {
     pub password: Sealed,
 }
 
+/// The accounts that a primary shall keep, as they are at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounts {
+    /// Grows with every change.
+    pub revision: u64,
+    /// Password of the cluster's own user; `None` for the one that the server was made with.
+    pub user: Option<Sealed>,
+    /// The further ones by name; `None` for those that were dropped.
+    pub others: BTreeMap<String, Option<Account>>,
+}
+
 /// What is asked of one account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AccountChange {
@@ -69,8 +82,8 @@ pub enum AccountError {
     /// Its name.
     #[error(transparent)]
     User(#[from] SpecError),
-    /// The name of the cluster's own user.
-    #[error("'{0}' is the cluster's own user: choose another name")]
+    /// The name of the cluster's own user, whose password only can be changed.
+    #[error("'{0}' is the cluster's own user: it is there as long as the cluster is; choose another name")]
     OwnUser(String),
     /// A database.
     #[error(

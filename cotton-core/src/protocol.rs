@@ -4,9 +4,9 @@
 //! [`Directive`] is the whole of what a member shall be, ranked by `(epoch, stage)`, repeated until a [`Report`] shows
 //! that it was obeyed; an executor obeys the highest rank it has seen and refuses lower ones.
 
-use crate::account::Account;
+use crate::account::{Account, Accounts};
 use crate::codes::codes;
-use crate::{ClusterName, Durability, Endpoint, Epoch, GtidSet, MemberId, Resources, Secrets};
+use crate::{ClusterName, Durability, Endpoint, Epoch, GtidSet, MemberId, Resources, Sealed, Secrets};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -224,11 +224,14 @@ pub enum ToExecutor {
         #[serde(default)]
         others: u32,
     },
-    /// The further accounts that the cluster shall have, by name; `None` for those that were dropped. To its primary.
+    /// The accounts that the cluster shall have. To its primary.
     Accounts {
         /// Grows with every change.
         revision: u64,
-        /// All of them.
+        /// Password of the cluster's own user; `None` for the one that the task was launched with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        user: Option<Sealed>,
+        /// The further ones by name; `None` for those that were dropped.
         accounts: BTreeMap<String, Option<Account>>,
     },
     /// A kill of this member's task need not wait for a successor: it is wanted, or nobody is there to take its place.
@@ -248,6 +251,9 @@ pub enum Question {
 pub struct Identity {
     /// What the executor was launched with; its secrets are sealed.
     pub identity: MemberTask,
+    /// The accounts that its server was told to keep, if it was primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accounts: Option<Accounts>,
 }
 
 /// What a member's server is doing.
@@ -464,6 +470,9 @@ pub struct Report {
     /// Whether the agent wants it to end, and it goes on until another member has taken its place.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asked_to_leave: bool,
+    /// Whether its server is open, and waits to be told in this epoch which accounts it shall keep.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accounts_wanted: bool,
     /// Version of its server.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub server_version: String,

@@ -17,12 +17,11 @@ use crate::tail::Tail;
 use crate::upkeep::{Upkeep, Wanted};
 use crate::{Error, InstanceConfig, accounts, provision, started};
 use async_trait::async_trait;
-use cotton_core::account::Account;
+use cotton_core::account::Accounts;
 use cotton_core::ports::mysql::{
     Drained, Exit, Followed, Following, Frozen, MySql, Promoted, Promotion, ServerStatus, Started,
 };
 use cotton_core::{Endpoint, GtidSet, PortError};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,7 +42,7 @@ pub struct Instance {
     /// Every start, for `exited`.
     started: mpsc::UnboundedSender<Arc<Mysqld>>,
     exits: tokio::sync::Mutex<Exits>,
-    /// Further accounts, for the time when this server is primary.
+    /// Accounts, for the time when this server is primary.
     accounts: watch::Sender<Wanted>,
 }
 
@@ -343,6 +342,7 @@ impl Instance {
             return Err(Error::Conflict("a server cannot follow itself".to_owned()));
         }
         let running = self.running()?;
+        self.accounts.send_modify(Wanted::doubt);
         let password = &self.config.passwords.replication;
         let primary = Primary { link: self.link_to(&following.primary), reader: running.reader.of_another() };
         self.control(&running).follow(following, &primary, password).await
@@ -539,6 +539,7 @@ impl MySql for Instance {
     }
 
     async fn freeze(&self) -> Result<Frozen, PortError> {
+        self.accounts.send_modify(Wanted::doubt);
         let freeze = async {
             let running = self.running()?;
             self.control(&running).freeze().await
@@ -579,13 +580,7 @@ impl MySql for Instance {
         self.try_copy_from(donor).await.map_err(|error| error.at_port("copy the donor's data", context()))
     }
 
-    fn set_accounts(&self, revision: u64, accounts: BTreeMap<String, Option<Account>>) {
-        self.accounts.send_if_modified(|wanted| {
-            let newer = revision > wanted.0;
-            if newer {
-                *wanted = (revision, accounts);
-            }
-            newer
-        });
+    fn set_accounts(&self, accounts: Accounts) {
+        self.accounts.send_if_modified(|wanted| wanted.tell(accounts));
     }
 }

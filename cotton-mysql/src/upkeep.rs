@@ -2,7 +2,12 @@
 //! the further accounts that were asked for, how many connections each may have, and events.
 //!
 //! It is looked at after each promotion, whenever other accounts are wanted, and every now and then; what is right is
-//! left alone, so that nothing is written for it.
+//! left alone, so that nothing is written for it. Accounts other than our own are left alone until somebody has said in this
+//! term which they shall be: another server may have been primary meanwhile, and told of other passwords.
+//!
+//! A password is right if it opens a session: today's MySQL keeps none that could be compared. What keeps an account out
+//! (another password, a lock, an expired password, a demand for a certificate) is taken away once; an account that cannot
+//! be let in by that is told, and left alone.
 //!
 //! Our account passes `read_only` on some servers, and what it wrote on a server that is not open any more would be a
 //! transaction that nobody else has. So each round has one connection, [`Upkeep::stop`] ends it before the server is made
@@ -16,9 +21,11 @@ use crate::sessions::{self, Kill};
 use crate::sql::{Address, Link};
 use crate::status::Reader;
 use crate::{Error, InstanceConfig};
-use cotton_core::account::{Account, AccountKind};
+use cotton_core::Sealed;
+use cotton_core::account::{Account, AccountKind, Accounts};
+use mysql_async::DriverError;
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, watch};
@@ -27,11 +34,40 @@ use tokio::sync::{Mutex, watch};
 const INTERVAL: Duration = Duration::from_secs(20);
 /// How soon it is tried again what could not be done.
 const RETRY: Duration = Duration::from_secs(1);
-/// A user's name or password is wrong.
-const DENIED: u16 = 1045;
+/// How a server says that somebody is not let in because of what is kept of the account.
+const KEPT_OUT: [u16; 6] = [
+    1045, // a wrong password, or no certificate
+    1275, // a password in a form of long ago
+    1820, // an expired password
+    1862, // the same, for programs
+    3118, // locked
+    4151, // locked, says MariaDB
+];
 
-/// The further accounts of a cluster by name, those that were dropped included (`None`), and which edition of them it is.
-pub(crate) type Wanted = (u64, BTreeMap<String, Option<Account>>);
+/// The accounts that the cluster shall have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    accounts: Accounts,
+    /// Whether they were told since another server could have been primary.
+    certain: bool,
+}
+
+impl Wanted {
+    /// Gives whether that is news.
+    pub(crate) fn tell(&mut self, accounts: Accounts) -> bool {
+        let news =
+            accounts.revision > self.accounts.revision || accounts.revision == self.accounts.revision && !self.certain;
+        if news {
+            *self = Self { accounts, certain: true };
+        }
+        news
+    }
+
+    /// Another server may become primary, and be told of others.
+    pub(crate) fn doubt(&mut self) {
+        self.certain = false;
+    }
+}
 
 /// Keeps one server in order for as long as it is open.
 #[derive(Debug)]
@@ -57,7 +93,14 @@ impl Upkeep {
     ) -> Self {
         let stop = Arc::new(Mutex::new(Session::default()));
         let dialect = reader.dialect;
-        let keeper = Keeper { config: config.clone(), address, dialect, reader, session: Arc::clone(&stop) };
+        let keeper = Keeper {
+            config: config.clone(),
+            address,
+            dialect,
+            reader,
+            session: Arc::clone(&stop),
+            in_vain: Mutex::default(),
+        };
         let kill = if dialect.is_mariadb() { Kill::Soft } else { Kill::Hard };
         Self { stop, task: tokio::spawn(keeper.run(wanted)), kill }
     }
@@ -90,6 +133,8 @@ struct Keeper {
     dialect: Dialect,
     reader: Reader,
     session: Arc<Mutex<Session>>,
+    /// Accounts that setting a password did not let in, by the revision that had it.
+    in_vain: Mutex<BTreeSet<(String, u64)>>,
 }
 
 impl Keeper {
@@ -97,7 +142,7 @@ impl Keeper {
         let mut last_error = String::new();
         loop {
             let now = wanted.borrow_and_update().clone();
-            let pause = match self.round(&now.1).await {
+            let pause = match self.round(&now).await {
                 Ok(Round::Done) => {
                     last_error.clear();
                     INTERVAL
@@ -125,7 +170,7 @@ impl Keeper {
         }
     }
 
-    async fn round(&self, wanted: &BTreeMap<String, Option<Account>>) -> Result<Round, Error> {
+    async fn round(&self, wanted: &Wanted) -> Result<Round, Error> {
         let link = Link::new(self.address.clone());
         let limit = self.config.timing.statement;
         {
@@ -164,7 +209,7 @@ impl Work<'_> {
         self.link.run(what, sql, self.limit).await
     }
 
-    async fn round(&self, wanted: &BTreeMap<String, Option<Account>>) -> Result<Round, Error> {
+    async fn round(&self, wanted: &Wanted) -> Result<Round, Error> {
         let keeper = self.keeper;
         let facts = keeper.reader.own_facts(&self.link, self.limit).await?;
         if !facts.writable {
@@ -177,8 +222,11 @@ impl Work<'_> {
             }
         }
         self.our_own().await?;
-        self.asked_for(wanted, facts.source_on == Some(true)).await?;
-        self.everybody(wanted).await?;
+        if wanted.certain {
+            self.own_user(&wanted.accounts).await?;
+            self.asked_for(&wanted.accounts, facts.source_on == Some(true)).await?;
+            self.everybody(&wanted.accounts.others).await?;
+        }
         self.enable_events().await?;
         Ok(Round::Done)
     }
@@ -216,17 +264,60 @@ impl Work<'_> {
         self.change(&account, &wanted, false).await
     }
 
-    /// The cluster's user, and the accounts that its owner asked for.
-    async fn asked_for(&self, wanted: &BTreeMap<String, Option<Account>>, semi_sync: bool) -> Result<(), Error> {
+    /// The cluster's user: its password is the one that cotton knows, whatever was done in SQL.
+    async fn own_user(&self, wanted: &Accounts) -> Result<(), Error> {
+        let config = &self.keeper.config;
+        let password = match &wanted.user {
+            Some(sealed) => self.opened(&config.user, sealed)?,
+            None => config.passwords.user.clone(),
+        };
+        let account = named(&config.user)?;
+        if !self.is_there(&config.user).await? {
+            self.set_password(&account, false, &password).await?;
+        } else if self.let_in(&config.user, wanted.revision, &password).await? {
+            tracing::warn!(
+                "the password of the cluster's user is not the one that it shall have: it is set, and sessions end"
+            );
+        }
+        self.change(&account, &accounts::of_user(self.dialect()), false).await
+    }
+
+    fn opened(&self, user: &str, sealed: &Sealed) -> Result<SecretString, Error> {
+        let opened = self.keeper.config.unsealed(sealed);
+        opened.ok_or_else(|| Error::Config(format!("the password of account '{user}' cannot be opened: wrong key")))
+    }
+
+    async fn is_there(&self, name: &str) -> Result<bool, Error> {
+        Ok(self.accounts().await?.iter().any(|(user, host)| user == name && host == "%"))
+    }
+
+    /// Sets a password if it does not open a session, and ends those that others have opened. Gives whether it did.
+    async fn let_in(&self, user: &str, revision: u64, password: &SecretString) -> Result<bool, Error> {
+        if self.gets_in(user, password).await? {
+            return Ok(false);
+        }
+        let attempt = (user.to_owned(), revision);
+        if self.keeper.in_vain.lock().await.contains(&attempt) {
+            return Ok(false);
+        }
+        self.set_password(&named(user)?, true, password).await?;
+        self.end_sessions_of(user).await?;
+        if !self.gets_in(user, password).await? {
+            tracing::warn!(
+                user,
+                "the account is not let in with its password, and setting that does not help: look at it"
+            );
+            self.keeper.in_vain.lock().await.insert(attempt);
+        }
+        Ok(true)
+    }
+
+    /// The accounts that the cluster's owner asked for.
+    async fn asked_for(&self, wanted: &Accounts, semi_sync: bool) -> Result<(), Error> {
         let there = self.accounts().await?;
         let is_there = |name: &str| there.iter().any(|(user, host)| user == name && host == "%");
         let own = &self.keeper.config.user;
-        let account = named(own)?;
-        if !is_there(own) {
-            self.set_password(&account, false, &self.keeper.config.passwords.user).await?;
-        }
-        self.change(&account, &accounts::of_user(self.dialect()), false).await?;
-        for (name, wish) in wanted {
+        for (name, wish) in &wanted.others {
             if name == own || RESERVED.contains(&name.as_str()) {
                 continue;
             }
@@ -238,9 +329,7 @@ impl Work<'_> {
                 }
                 continue;
             };
-            let Some(password) = self.keeper.config.unsealed(&wish.password) else {
-                return Err(Error::Config(format!("the password of account '{name}' cannot be opened: wrong key")));
-            };
+            let password = self.opened(name, &wish.password)?;
             let grants = accounts::of_account(self.dialect(), wish.kind, &wish.databases);
             if !is_there(name) {
                 // its password is set when all else is right, so that nobody is let in before
@@ -249,11 +338,10 @@ impl Work<'_> {
             }
             let reads = wish.kind == AccountKind::Replication;
             self.change(&account, &grants, reads && semi_sync).await?;
-            if !is_there(name) || !self.gets_in(name, &password).await? {
+            if is_there(name) {
+                self.let_in(name, wanted.revision, &password).await?;
+            } else {
                 self.set_password(&account, true, &password).await?;
-                if is_there(name) {
-                    self.end_sessions_of(name).await?;
-                }
             }
         }
         Ok(())
@@ -318,32 +406,46 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Makes an account or changes its password, without the password in a binary log.
+    /// Makes an account, or lets one in with that password and nothing else; without the password in a binary log.
     async fn set_password(&self, account: &str, there: bool, password: &SecretString) -> Result<(), Error> {
         let secret = quote(password.expose_secret())?;
         let verb = if there { "ALTER" } else { "CREATE" };
+        let freely = if there { " REQUIRE NONE ACCOUNT UNLOCK" } else { "" };
         let dialect = self.dialect();
         let statement = if !dialect.is_mariadb() && !dialect.is_mysql_before((5, 7, 6)) {
-            format!("{verb} USER {account} IDENTIFIED BY {secret}") // logged as a hash
+            format!("{verb} USER {account} IDENTIFIED BY {secret}{freely}") // logged as a hash
         } else {
             let sql = format!("SELECT PASSWORD({secret}) AS hash");
             let hash = self.link.row("hash a password", &sql, self.limit).await?.text("hash").unwrap_or_default();
             match (there, dialect.is_mariadb()) {
                 (true, false) => format!("SET PASSWORD FOR {account} = '{hash}'"),
-                (true, true) | (false, _) => format!("{verb} USER {account} IDENTIFIED BY PASSWORD '{hash}'"),
+                (false, false) => format!("{verb} USER {account} IDENTIFIED BY PASSWORD '{hash}'"),
+                (_, true) => format!("{verb} USER {account} IDENTIFIED BY PASSWORD '{hash}'{freely}"),
             }
         };
         self.run("set a password", &statement).await
     }
 
-    /// Whether that password is right. Somebody who is refused for another reason has given the right one.
+    /// Whether that password opens a session, or would if there were room for one.
     async fn gets_in(&self, user: &str, password: &SecretString) -> Result<bool, Error> {
         let config = &self.keeper.config;
         let link = Link::new(Address::tcp(config.own_host(), config.endpoint.port, user, password));
         match link.warm(config.timing.connect).await {
             Ok(()) => Ok(true),
-            Err(error) if error.server_code().is_some() => Ok(error.server_code() != Some(DENIED)),
-            Err(error) => Err(error),
+            // another way to say who one is
+            Err(Error::Sql {
+                source:
+                    mysql_async::Error::Driver(
+                        DriverError::UnknownAuthPlugin { .. }
+                        | DriverError::MysqlOldPasswordDisabled
+                        | DriverError::CleartextPluginDisabled,
+                    ),
+                ..
+            }) => Ok(false),
+            Err(error) => match error.server_code() {
+                Some(code) => Ok(!KEPT_OUT.contains(&code)),
+                None => Err(error),
+            },
         }
     }
 

@@ -193,6 +193,7 @@ fn report(task: &TaskId) -> Report {
         waiting: is_primary.then_some(0),
         disk_free_bytes: Some(1 << 30),
         asked_to_leave: false,
+        accounts_wanted: false,
         server_version: "10.11.14-MariaDB-0+deb12u2-log".to_owned(),
         trouble: None,
         failed_copies: 0,

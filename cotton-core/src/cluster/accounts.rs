@@ -1,13 +1,13 @@
-//! Further accounts: kept here, told to the primary with each of its reports, made there.
+//! Accounts: kept here, told to the primary with its reports, made and kept in order there.
 
 use super::Cluster;
 use crate::account::{ACCOUNTS_MAX, AccountChange, AccountError, NAMES_MAX, validate_account};
-use crate::protocol::{MemberRole, ToExecutor};
+use crate::protocol::{MemberRole, Report, ToExecutor};
 use crate::spec::Limits;
 use crate::{MemberId, Millis};
 
 impl Cluster {
-    /// Makes, changes or drops a further account.
+    /// Makes, changes or drops a further account, or changes the password of the cluster's own user.
     ///
     /// # Errors
     /// When its name or a database is not allowed, it is there already, is not there, or there are too many.
@@ -20,6 +20,14 @@ impl Cluster {
     ) -> Result<(), AccountError> {
         let present = self.state.accounts.get(user).and_then(Option::as_ref);
         let unknown = || AccountError::Unknown(user.to_owned());
+        if user == self.state.spec.user {
+            let AccountChange::Rotate(password) = change else { return Err(AccountError::OwnUser(user.to_owned())) };
+            self.change(|state| {
+                state.spec.secrets.user = password;
+                state.accounts_revision += 1;
+            });
+            return self.accounts_changed(now);
+        }
         let after = match change {
             AccountChange::Create(account) => {
                 validate_account(user, &account.databases, &self.state.spec.user, limits)?;
@@ -48,6 +56,10 @@ impl Cluster {
             state.accounts.insert(user.to_owned(), after);
             state.accounts_revision += 1;
         });
+        self.accounts_changed(now)
+    }
+
+    fn accounts_changed(&mut self, now: Millis) -> Result<(), AccountError> {
         if let Some(primary) = self.state.primary {
             self.tell_accounts(primary);
         }
@@ -55,13 +67,14 @@ impl Cluster {
         Ok(())
     }
 
-    /// Tells the open primary of the further accounts, if there ever were some.
+    /// Tells the open primary of the accounts, if they were ever changed or it waits to be told.
     pub(super) fn tell_accounts(&mut self, member: MemberId) {
         let (primary, revision) = (self.state.primary, self.state.accounts_revision);
         let report = self.observed.get(&member).and_then(|o| o.report_in(self.state.epoch));
-        if revision > 0 && primary == Some(member) && report.is_some_and(|r| r.role == MemberRole::Primary) {
-            let accounts = self.state.accounts.clone();
-            self.send(member, ToExecutor::Accounts { revision, accounts });
+        let told = |r: &&Report| r.role == MemberRole::Primary && (revision > 0 || r.accounts_wanted);
+        if primary == Some(member) && report.filter(told).is_some() {
+            let (user, accounts) = (Some(self.state.spec.secrets.user.clone()), self.state.accounts.clone());
+            self.send(member, ToExecutor::Accounts { revision, user, accounts });
         }
     }
 }

@@ -78,7 +78,7 @@ pub struct State {
     /// Further accounts by name; `None` for those that were dropped, which the primary may still have to be told.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub accounts: BTreeMap<String, Option<Account>>,
-    /// How often they were changed.
+    /// How often they were changed, or the password of the cluster's own user.
     #[serde(default, skip_serializing_if = "is_zero_u64")]
     pub accounts_revision: u64,
     /// Number of the next member.

@@ -4,6 +4,7 @@
 //! One thread is enough; a server dies with the thread that started it, so the runtime's threads must live as long as
 //! the executor does.
 
+use crate::account::Accounts;
 use crate::executor::{
     CallId, Effect, Executor, ExecutorConfig, ExecutorState, ExitReason, Failure, Input, Operation, Outcome,
 };
@@ -77,6 +78,7 @@ where
         server: None,
         make_server: Some(make_server),
         member: None,
+        accounts: None,
         identity: None,
         unusable,
         lost: None,
@@ -106,6 +108,8 @@ struct Running<F> {
     /// What it was launched to run.
     member: Option<MemberTask>,
     /// The answer to a scheduler that has no record of that.
+    /// What its server was told of accounts last.
+    accounts: Option<Accounts>,
     identity: Option<Bytes>,
     /// Why no task can be run here.
     unusable: Option<String>,
@@ -234,11 +238,13 @@ where
             LinkEvent::Acknowledged(state) => Input::Acknowledged(state),
             LinkEvent::Shutdown { grace_ms } => Input::Shutdown { grace_ms },
             LinkEvent::Message(data) => match protocol::decode(&data) {
-                Ok(ToExecutor::Accounts { revision, accounts }) => {
+                Ok(ToExecutor::Accounts { revision, user, accounts }) => {
+                    let told = Accounts { revision, user: user.clone(), others: accounts.clone() };
+                    self.accounts = Some(told.clone());
                     if let Some(server) = &self.server {
-                        server.set_accounts(revision, accounts);
+                        server.set_accounts(told);
                     }
-                    return;
+                    Input::Message(ToExecutor::Accounts { revision, user, accounts })
                 }
                 Ok(message) => Input::Message(message),
                 Err(error) => match protocol::decode(&data) {
@@ -273,7 +279,7 @@ where
 
     /// Says what it was launched to run.
     fn identify(&mut self) {
-        let identity = self.member.clone().map(|identity| Identity { identity });
+        let identity = self.member.clone().map(|identity| Identity { identity, accounts: self.accounts.clone() });
         self.identity = identity.map(|identity| protocol::encode(&identity).into());
     }
 

@@ -39,7 +39,10 @@ impl Executor {
                 self.nonce = self.nonce.max(nonce);
                 self.fresh_wanted |= report_now;
             }
-            Input::Message(ToExecutor::Accounts { .. }) => {} // the driver hands them to the server
+            // the driver hands them to the server
+            Input::Message(ToExecutor::Accounts { .. }) => {
+                self.told_accounts = self.durable_rank.map(|rank| rank.epoch)
+            }
             Input::Message(ToExecutor::LetGo) => self.let_go = true,
             Input::Finished { id, outcome } => self.on_finished(id, outcome),
             Input::Probed { id, result } => self.on_probed(id, result),

@@ -49,7 +49,7 @@ pub use state::{ExecutorState, Rank};
 use crate::ports::mesos::TaskState;
 use crate::protocol::{Order, Trouble};
 use crate::time::earliest;
-use crate::{Millis, Revision, TaskId};
+use crate::{Epoch, Millis, Revision, TaskId};
 use ending::{Ending, Farewell};
 use lease::Lease;
 use report::Reports;
@@ -85,6 +85,8 @@ pub struct Executor {
     farewell: Option<Farewell>,
     /// Whether the scheduler has said that no kill needs to wait.
     let_go: bool,
+    /// In which epoch the server was told of accounts last.
+    told_accounts: Option<Epoch>,
     over: bool,
 
     goal: Option<Goal>,
@@ -214,6 +216,7 @@ impl Executor {
             ending: None,
             farewell: None,
             let_go: false,
+            told_accounts: None,
             over: false,
             goal: None,
             goal_trouble: None,

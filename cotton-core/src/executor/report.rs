@@ -150,11 +150,18 @@ impl Executor {
             waiting: headline.replicas.and(status).map(|status| status.waiting),
             disk_free_bytes: status.and_then(|status| status.disk_free_bytes),
             asked_to_leave: headline.asked_to_leave,
+            accounts_wanted: self.wants_accounts(headline),
             server_version: self.server.version().to_owned(),
             trouble: headline.trouble.clone(),
             failed_copies: self.copies.failures(),
             next_copy_ms: (self.copies.failures() > 0).then(|| self.copies.not_before().since(self.now)),
         }
+    }
+
+    /// What an earlier term was told may not be true any more.
+    fn wants_accounts(&self, headline: &Headline) -> bool {
+        let epoch = headline.rank.map(|rank| rank.epoch);
+        headline.role == MemberRole::Primary && self.told_accounts != epoch
     }
 
     /// What of its position is applied, as a probe of this start saw it, if something is not.

@@ -3,6 +3,7 @@
 
 use super::unknown::{Unknown, WhyUnknown};
 use super::{CommandError, Effect, Fleet, Slot};
+use crate::account::Accounts;
 use crate::cluster::event::{Event, EventKind};
 use crate::cluster::state::{Acker, Member, State};
 use crate::cluster::{self, Cluster};
@@ -17,7 +18,8 @@ struct Found {
     task: TaskId,
     run: u32,
     agent: AgentId,
-    identity: Box<MemberTask>,
+    identity: MemberTask,
+    accounts: Accounts,
     report: Box<Report>,
 }
 
@@ -100,9 +102,10 @@ impl Fleet {
 
     /// What was asked for of a cluster of which there is no record, as far as its executors tell.
     pub fn unknown_spec(&self, name: &ClusterName) -> Option<ClusterSpec> {
-        let mut tasks = self.unknown.iter().filter(|(task, _)| task.parse().is_ok_and(|(of, ..)| of == *name));
-        let identity = tasks.find_map(|(_, unknown)| unknown.identity.as_deref())?;
-        Some(spec(identity, 1))
+        let tasks = self.unknown.iter().filter(|(task, _)| task.parse().is_ok_and(|(of, ..)| of == *name));
+        let known = tasks.filter_map(|(_, unknown)| unknown.identity.as_deref());
+        let newest = known.max_by_key(|known| known.accounts.as_ref().map(|accounts| accounts.revision))?;
+        Some(spec(&newest.identity, newest.accounts.as_ref(), 1))
     }
 
     /// Asks a task that is not known what it is.
@@ -114,11 +117,12 @@ impl Fleet {
     /// A task that is not known says something.
     pub(super) fn on_unknown_message(&mut self, task: &TaskId, data: &[u8]) {
         let Some(unknown) = self.unknown.get_mut(task) else { return };
-        if let Ok(Identity { identity }) = protocol::decode(data) {
+        if let Ok(known @ Identity { .. }) = protocol::decode(data) {
+            let identity = &known.identity;
             let is_its = task
                 .parse()
                 .is_ok_and(|(name, member, _)| (name, member) == (identity.cluster.clone(), identity.member));
-            unknown.identity = Some(Box::new(identity)).filter(|_| is_its);
+            unknown.identity = Some(Box::new(known)).filter(|_| is_its);
         } else if let Ok(report) = protocol::decode::<Report>(data) {
             let ask = unknown.identity.is_none();
             let agent = unknown.agent.clone();
@@ -138,12 +142,13 @@ impl Fleet {
             if of != *name || unknown.why == WhyUnknown::GivenUp {
                 continue;
             }
-            let (Some(identity), Some(report)) = (unknown.identity.clone(), unknown.report.clone()) else {
+            let (Some(known), Some(report)) = (unknown.identity.as_deref().cloned(), unknown.report.clone()) else {
                 silent.push((task.clone(), unknown.agent.clone()));
                 continue;
             };
             let agent = unknown.agent.clone();
-            found.insert(member, Found { task: task.clone(), run, agent, identity, report });
+            let (identity, accounts) = (known.identity, known.accounts.unwrap_or_default());
+            found.insert(member, Found { task: task.clone(), run, agent, identity, accounts, report });
         }
         for (task, agent) in &silent {
             self.ask_identity(task, agent);
@@ -184,7 +189,11 @@ fn member(found: &Found, volume: bool) -> Member {
     }
 }
 
-fn spec(identity: &MemberTask, size: u32) -> ClusterSpec {
+fn spec(identity: &MemberTask, accounts: Option<&Accounts>, size: u32) -> ClusterSpec {
+    let mut secrets = identity.secrets.clone();
+    if let Some(password) = accounts.and_then(|accounts| accounts.user.clone()) {
+        secrets.user = password;
+    }
     let preference = match identity.durability {
         Durability::SemiSync => Preference::Consistency,
         Durability::Async => Preference::Availability,
@@ -194,7 +203,7 @@ fn spec(identity: &MemberTask, size: u32) -> ClusterSpec {
         size,
         resources: identity.resources.plus(&Resources::EXECUTOR),
         user: identity.user.clone(),
-        secrets: identity.secrets.clone(),
+        secrets,
         durability: identity.durability,
         preference,
         backup_id: identity.backup_id.clone(),
@@ -209,7 +218,11 @@ fn record(found: &BTreeMap<MemberId, Found>, order: u64, volumes: bool) -> State
     let (first, newest) = (found.keys().min().copied().unwrap_or_default(), found.iter().next_back());
     let (last, newest) = newest.expect("there is one, which was checked");
     let size = u32::try_from(found.len()).unwrap_or(u32::MAX);
-    let mut state = State::new(spec(&newest.identity, size), order, first);
+    let accounts = found.values().map(|found| &found.accounts).max_by_key(|accounts| accounts.revision);
+    let mut state = State::new(spec(&newest.identity, accounts, size), order, first);
+    if let Some(Accounts { revision, others, .. }) = accounts {
+        (state.accounts_revision, state.accounts) = (*revision, others.clone());
+    }
     // Numbers above the highest that runs may have been used: what they named may still be on some volume.
     state.next_member = MemberId(last.0.saturating_add(SKIPPED));
     state.members = found.iter().map(|(id, found)| (*id, member(found, volumes))).collect();

@@ -5,7 +5,7 @@
 use super::{Effect, Fleet};
 use crate::cluster;
 use crate::ports::mesos::{MesosCall, TaskState};
-use crate::protocol::{self, MemberTask, Report};
+use crate::protocol::{self, Identity, Report};
 use crate::{AgentId, ClusterName, MemberId, Millis, TaskId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -31,7 +31,7 @@ pub(super) struct Unknown {
     pub(super) agent: AgentId,
     pub(super) why: WhyUnknown,
     /// What it was launched to run, as it says.
-    pub(super) identity: Option<Box<MemberTask>>,
+    pub(super) identity: Option<Box<Identity>>,
     pub(super) report: Option<Box<Report>>,
 }
 

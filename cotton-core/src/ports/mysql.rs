@@ -3,10 +3,9 @@
 //! Every call has a time limit of its own inside the adapter and may be repeated. Whoever calls runs one operation
 //! at a time; only `probe`, `exited` and `kill` may run beside another.
 
-use crate::account::Account;
+use crate::account::Accounts;
 use crate::{Endpoint, GtidSet, PortError};
 use async_trait::async_trait;
-use std::collections::BTreeMap;
 
 /// State of a replica's connection to its primary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,10 +234,9 @@ pub trait MySql: Send + Sync {
     /// When no complete copy was made; the server then has no data directory and must be provisioned again.
     async fn copy_from(&self, donor: &Endpoint) -> Result<(), PortError>;
 
-    /// Says which further accounts the cluster shall have, by name; `None` for those that were dropped. Returns at once:
-    /// they are made and changed while, and as soon as, this server is primary. Lower revisions than one that was seen
-    /// change nothing.
-    fn set_accounts(&self, revision: u64, accounts: BTreeMap<String, Option<Account>>) {
-        let _ = (revision, accounts);
+    /// Says which accounts the cluster shall have. Returns at once: they are made and changed while, and as soon as, this
+    /// server is primary and was told in this term. Lower revisions than one that was seen change nothing.
+    fn set_accounts(&self, accounts: Accounts) {
+        let _ = accounts;
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::support::{Member, PATIENCE, Servers, USER, USER_PASSWORD, cluster, code, rows, until};
 use cotton_core::Sealed;
-use cotton_core::account::{Account, AccountKind};
+use cotton_core::account::{Account, AccountKind, Accounts};
 use cotton_core::ports::mysql::MySql;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
@@ -12,8 +12,10 @@ use std::time::Duration;
 on_each_server!(
     accounts_are_made_changed_and_dropped,
     what_was_broken_is_put_right,
+    the_password_is_the_one_that_cotton_knows,
     two_accounts_leave_room_for_replicas,
     events_run_on_the_primary_only,
+    time_zones_have_names,
     only_members_acknowledge,
 );
 
@@ -25,6 +27,11 @@ fn account(kind: AccountKind, databases: &[&str], password: &str) -> Option<Acco
 
 fn accounts<const N: usize>(list: [(&str, Option<Account>); N]) -> BTreeMap<String, Option<Account>> {
     list.into_iter().map(|(name, account)| (name.to_owned(), account)).collect()
+}
+
+/// As a scheduler says it while the cluster's user has the password of its creation.
+fn told(revision: u64, others: BTreeMap<String, Option<Account>>) -> Accounts {
+    Accounts { revision, user: None, others }
 }
 
 /// Waits until somebody is let in.
@@ -41,7 +48,7 @@ async fn accounts_are_made_changed_and_dropped(servers: Servers) {
         ("writer", account(AccountKind::ReadWrite, &["app_x"], "w1")),
         ("reader", account(AccountKind::ReadOnly, &[], "r1")),
     ]);
-    primary.instance.set_accounts(1, list.clone());
+    primary.instance.set_accounts(told(1, list.clone()));
     let mut writer = enters(primary, "writer", "w1").await;
     writer.query_drop("CREATE TABLE app_x.more (id INT PRIMARY KEY)").await.expect("all work");
     writer.query_drop("INSERT INTO app_x.more VALUES (1)").await.expect("its database");
@@ -63,9 +70,9 @@ async fn accounts_are_made_changed_and_dropped(servers: Servers) {
     }
     // nothing is written for what is right
     let before = primary.probe().await.position;
-    primary.instance.set_accounts(2, list);
+    primary.instance.set_accounts(told(2, list));
     let list = accounts([("writer", account(AccountKind::ReadWrite, &["app_x"], "w2")), ("reader", None)]);
-    primary.instance.set_accounts(3, list);
+    primary.instance.set_accounts(told(3, list));
     enters(primary, "writer", "w2").await;
     assert!(primary.probe().await.position.count_beyond(&before) <= 4, "a password, a drop, two limits");
     assert_eq!(code(Conn::new(primary.address("writer", "w1")).await), 1045);
@@ -85,7 +92,7 @@ async fn what_was_broken_is_put_right(servers: Servers) {
     admin.query_drop("GRANT SUPER, FILE, CREATE USER, REPLICATION SLAVE ON *.* TO orders@'%'").await.expect("as root");
     admin.query_drop("CREATE USER own@'%' IDENTIFIED BY 'own'").await.expect("as before this version");
     admin.query_drop("GRANT SELECT ON app.* TO own@'%' WITH GRANT OPTION").await.expect("as before this version");
-    members[0].instance.set_accounts(1, BTreeMap::new());
+    members[0].instance.set_accounts(told(1, BTreeMap::new()));
     until("replicas get in", || async {
         let password = crate::support::REPL_PASSWORD;
         Conn::new(members[0].address("cotton_repl", password)).await.is_ok()
@@ -114,6 +121,73 @@ async fn what_was_broken_is_put_right(servers: Servers) {
     members[1].until_caught_up(&members[0]).await;
 }
 
+/// What its user does to its own account in SQL is taken back; another password comes from cotton only.
+async fn the_password_is_the_one_that_cotton_knows(servers: Servers) {
+    let Some(members) = cluster(servers, 2, 0).await else { return };
+    let (primary, replica) = (&members[0], &members[1]);
+    let own = |revision, password: Option<&str>| Accounts {
+        user: password.map(Sealed::new),
+        ..told(revision, BTreeMap::new())
+    };
+    // nothing is done before it was told in this term, and nothing is written for what is right
+    let mut session = primary.client().await;
+    session.query_drop(set_own(servers, "by-hand")).await.expect("a user may change its own password");
+    enters(primary, USER, "by-hand").await;
+    primary.instance.set_accounts(own(0, None));
+    enters(primary, USER, USER_PASSWORD).await;
+    assert_eq!(code(Conn::new(primary.address(USER, "by-hand")).await), 1045);
+    let id = session.id();
+    until("sessions of who has changed it end", || async {
+        let sql = format!("SELECT COUNT(*) FROM information_schema.processlist WHERE ID = {id}");
+        primary.admin().await.query_first::<u64, _>(sql).await.expect("sessions") == Some(0)
+    })
+    .await;
+    let before = primary.probe().await.position;
+    primary.instance.set_accounts(own(1, None));
+    primary.instance.set_accounts(own(2, Some("rotated")));
+    enters(primary, USER, "rotated").await;
+    assert_eq!(primary.probe().await.position.count_beyond(&before), 1, "the password only");
+    assert_eq!(code(Conn::new(primary.address(USER, USER_PASSWORD)).await), 1045);
+
+    // what administrators can do, and older forms of passwords
+    let mut admin = primary.admin().await;
+    let by_hand: &[&str] = match servers {
+        Servers::MySql56 => &["SET PASSWORD FOR orders@'%' = ''"],
+        Servers::MySql97 => {
+            &["ALTER USER orders@'%' ACCOUNT LOCK", "ALTER USER orders@'%' PASSWORD EXPIRE", "DROP USER orders@'%'"]
+        }
+        Servers::MariaDb | Servers::MariaDb118 => &[
+            "ALTER USER orders@'%' ACCOUNT LOCK",
+            "ALTER USER orders@'%' REQUIRE X509",
+            "SET old_passwords = 1, PASSWORD FOR orders@'%' = PASSWORD('x')",
+        ],
+    };
+    for (revision, sql) in (3..).zip(by_hand) {
+        admin.query_drop(*sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert!(Conn::new(primary.address(USER, "rotated")).await.is_err(), "{sql}");
+        primary.instance.set_accounts(own(revision, Some("rotated")));
+        enters(primary, USER, "rotated").await;
+    }
+
+    // whoever is primary next waits to be told: it was launched with the first password
+    replica.until_caught_up(primary).await;
+    primary.instance.kill().await;
+    replica.instance.freeze().await.expect("freeze");
+    replica.promote(0).await;
+    replica.instance.set_accounts(own(9, Some("rotated")));
+    let mut client = enters(replica, USER, "rotated").await;
+    client.query_drop("CREATE TABLE app.later (i INT PRIMARY KEY)").await.expect("with all its privileges");
+    assert_eq!(code(Conn::new(replica.address(USER, USER_PASSWORD)).await), 1045);
+}
+
+/// How a user changes its own password.
+fn set_own(servers: Servers, password: &str) -> String {
+    match servers {
+        Servers::MySql97 => format!("ALTER USER CURRENT_USER() IDENTIFIED BY '{password}'"),
+        Servers::MariaDb | Servers::MariaDb118 | Servers::MySql56 => format!("SET PASSWORD = PASSWORD('{password}')"),
+    }
+}
+
 /// As many connections of an account as it gets.
 async fn herd(member: &Member, user: &str, password: &str) -> Vec<Conn> {
     let mut herd = Vec::new();
@@ -133,7 +207,7 @@ async fn two_accounts_leave_room_for_replicas(servers: Servers) {
     let acks = u32::from(servers.has_semi_sync());
     let Some(members) = cluster(servers, 3, acks).await else { return };
     let primary = &members[0];
-    primary.instance.set_accounts(1, accounts([("second", account(AccountKind::ReadWrite, &[], "s"))]));
+    primary.instance.set_accounts(told(1, accounts([("second", account(AccountKind::ReadWrite, &[], "s"))])));
     enters(primary, "second", "s").await;
     let limits = || async {
         let sql = "SELECT max_user_connections FROM mysql.user WHERE User IN ('orders', 'second')";
@@ -172,6 +246,32 @@ async fn two_accounts_leave_room_for_replicas(servers: Servers) {
 
 const fn limits_of(all: u64) -> u64 {
     all / 2
+}
+
+/// They come with the data directory: nothing is written for them on an open primary.
+async fn time_zones_have_names(servers: Servers) {
+    let Some(members) = cluster(servers, 1, 0).await else { return };
+    let mut client = members[0].client().await;
+    for (moment, expected) in
+        [("2026-01-01 00:00:00", "01:00:00"), ("2026-07-01 00:00:00", "02:00:00"), ("2036-07-01 00:00:00", "02:00:00")]
+    {
+        let sql = format!("SELECT TIME_FORMAT(CONVERT_TZ('{moment}', 'UTC', 'Europe/Berlin'), '%H:%i:%s')");
+        assert_eq!(
+            client.query_first::<Option<String>, _>(sql).await.expect("converts"),
+            Some(Some(expected.to_owned()))
+        );
+    }
+    client.query_drop("SET time_zone = 'America/New_York'").await.expect("a name");
+    let sql = "SELECT FROM_UNIXTIME(60), FROM_UNIXTIME(1767225600)";
+    let times: Option<(String, String)> = client.query_first(sql).await.expect("times");
+    let trimmed =
+        times.map(|(a, b)| (a.trim_end_matches(".000000").to_owned(), b.trim_end_matches(".000000").to_owned()));
+    assert_eq!(trimmed, Some(("1969-12-31 19:01:00".to_owned(), "2025-12-31 19:00:00".to_owned())));
+    let mut admin = members[0].admin().await;
+    let counts =
+        "SELECT COUNT(*) FROM mysql.time_zone_name UNION ALL SELECT COUNT(DISTINCT Time_zone_id) FROM mysql.time_zone";
+    let counts: Vec<u64> = admin.query(counts).await.expect("counts");
+    assert!(counts[0] > 400 && counts[1] > 250, "{counts:?}");
 }
 
 async fn events_run_on_the_primary_only(servers: Servers) {
@@ -219,7 +319,7 @@ async fn only_members_acknowledge(servers: Servers) {
     }
     let Some(members) = cluster(servers, 2, 1).await else { return };
     let Some(stranger) = Member::running(servers).await else { return };
-    members[0].instance.set_accounts(1, accounts([("cdc", account(AccountKind::Replication, &[], "c"))]));
+    members[0].instance.set_accounts(told(1, accounts([("cdc", account(AccountKind::Replication, &[], "c"))])));
     enters(&members[0], "cdc", "c").await;
     enters(&members[1], "cdc", "c").await;
     // the cluster's user cannot, wherever

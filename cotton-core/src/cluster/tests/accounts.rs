@@ -54,3 +54,34 @@ fn what_cannot_be_is_refused_and_changes_nothing() {
     assert_eq!(change(&mut world, "a0", rotate()), Err(AccountError::Unknown("a0".to_owned())));
     change(&mut world, "more", create()).expect("there is room again");
 }
+
+#[test]
+fn the_own_user_gets_another_password_and_cannot_be_dropped() {
+    let mut world = World::running(2);
+    let own = world.cluster.state().spec.user.clone();
+    assert_eq!(change(&mut world, &own, AccountChange::Drop), Err(AccountError::OwnUser(own.clone())));
+    assert_eq!(world.cluster.state().accounts_revision, 0);
+    change(&mut world, &own, AccountChange::Rotate(Sealed::new("another"))).expect("it is always there");
+    assert!(world.cluster.poll_effect().is_none(), "not durable yet");
+    world.persist();
+    assert!(world.effects().contains(&"tell 0 of accounts 1".to_owned()));
+    world.recover();
+    let state = world.cluster.state();
+    assert_eq!((&state.spec.secrets.user, state.accounts.len()), (&Sealed::new("another"), 0));
+}
+
+/// What a primary was told in an earlier term may not be true any more, so each new one asks.
+#[test]
+fn a_primary_that_waits_to_be_told_is_told_that_nothing_was_changed() {
+    let mut world = World::running(2);
+    world.toy(0).accounts_wanted = true;
+    world.say(MemberId(0));
+    world.hear_all();
+    world.persist();
+    assert!(world.effects().contains(&"tell 0 of accounts 0".to_owned()));
+    world.toy(0).accounts_wanted = false;
+    world.say(MemberId(0));
+    world.hear_all();
+    world.persist();
+    assert!(!world.effects().contains(&"tell 0 of accounts 0".to_owned()));
+}

@@ -54,6 +54,8 @@ pub(super) struct Toy {
     pub(super) origin: String,
     /// Whether its agent wants it to end.
     pub(super) asked_to_leave: bool,
+    /// Whether it says that it waits to be told of accounts.
+    pub(super) accounts_wanted: bool,
     /// What it has received and not applied.
     pub(super) unapplied: u64,
     /// Whether it does not come to an end with applying.
@@ -92,6 +94,7 @@ impl Toy {
             origin: String::new(),
             waiting: 0,
             asked_to_leave: false,
+            accounts_wanted: false,
             unapplied: 0,
             slow: false,
             lag_s: None,
@@ -129,6 +132,7 @@ impl Toy {
             waiting: (self.role == MemberRole::Primary).then_some(self.waiting),
             disk_free_bytes: None,
             asked_to_leave: self.asked_to_leave,
+            accounts_wanted: self.accounts_wanted,
             server_version: String::new(),
             trouble: self.trouble.clone(),
             failed_copies: self.failed_copies,

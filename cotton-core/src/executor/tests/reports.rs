@@ -108,3 +108,18 @@ fn what_is_applied_is_told_while_something_is_not() {
     let older = Report { unapplied: 1, ..report };
     assert!(!older.has_applied(&gtids("0-1-5")));
 }
+
+#[test]
+fn each_term_of_a_primary_asks_for_the_accounts() {
+    let told = || {
+        Input::Message(ToExecutor::Accounts { revision: 0, user: None, accounts: std::collections::BTreeMap::new() })
+    };
+    let mut bench = Bench::primary(1);
+    bench.feed(heard(1, 1, 1, true));
+    bench.probe(primary_status(1));
+    assert!(bench.report().accounts_wanted);
+    bench.feed(told());
+    bench.feed(heard(1, 1, 2, true));
+    bench.probe(primary_status(1));
+    assert!(!bench.report().accounts_wanted);
+}

@@ -115,6 +115,7 @@ impl Bench {
             waiting: None,
             disk_free_bytes: None,
             asked_to_leave: false,
+            accounts_wanted: false,
             server_version: String::new(),
             trouble: None,
             failed_copies: 0,

@@ -181,7 +181,7 @@ fn identify(bench: &mut Bench, cluster: &str, member: u64) {
         durability: spec.durability,
         backup_id: None,
     };
-    let data = protocol::encode(&protocol::Identity { identity }).into();
+    let data = protocol::encode(&protocol::Identity { identity, accounts: None }).into();
     let task = TaskId::of(&name(cluster), MemberId(member), 0);
     bench.mesos(MesosEvent::Message { task, data });
 }
