@@ -43,6 +43,7 @@ mod dirs;
 mod drain;
 mod engines;
 mod error;
+mod events;
 mod files;
 mod grants;
 mod history;

@@ -20,7 +20,7 @@ use crate::grants::Grants;
 use crate::sessions::{self, Kill};
 use crate::sql::{Address, Link};
 use crate::status::Reader;
-use crate::{Error, InstanceConfig};
+use crate::{Error, InstanceConfig, events};
 use cotton_core::Sealed;
 use cotton_core::account::{Account, AccountKind, Accounts};
 use mysql_async::DriverError;
@@ -227,7 +227,7 @@ impl Work<'_> {
             self.asked_for(&wanted.accounts, facts.source_on == Some(true)).await?;
             self.everybody(&wanted.accounts.others).await?;
         }
-        self.enable_events().await?;
+        events::keep(&self.link, self.limit).await?;
         Ok(Round::Done)
     }
 
@@ -456,26 +456,6 @@ impl Work<'_> {
         }
         Ok(())
     }
-
-    /// A replica notes of each event that it is not to run there; the server that is primary now has to be told that it is.
-    async fn enable_events(&self) -> Result<(), Error> {
-        let sql = "SELECT EVENT_SCHEMA AS d, EVENT_NAME AS n, DEFINER AS who FROM information_schema.EVENTS WHERE STATUS IN \
-                   ('SLAVESIDE_DISABLED', 'REPLICA_SIDE_DISABLED')";
-        for row in self.link.query("look for events", sql, self.limit).await? {
-            let (Some(database), Some(name), Some(definer)) = (row.text("d"), row.text("n"), row.text("who")) else {
-                continue;
-            };
-            let Some((user, host)) = definer.rsplit_once('@') else { continue };
-            let event = format!("{}.{}", identifier(&database), identifier(&name));
-            let definer = format!("{}@{}", quote(user)?, quote(host)?);
-            self.run("enable an event", &format!("ALTER DEFINER = {definer} EVENT {event} ENABLE")).await?;
-        }
-        Ok(())
-    }
-}
-
-fn identifier(name: &str) -> String {
-    format!("`{}`", name.replace('`', "``"))
 }
 
 fn named(user: &str) -> Result<String, Error> {

@@ -15,6 +15,7 @@ on_each_server!(
     the_password_is_the_one_that_cotton_knows,
     two_accounts_leave_room_for_replicas,
     events_run_on_the_primary_only,
+    disabled_events_stay_disabled,
     time_zones_have_names,
     only_members_acknowledge,
 );
@@ -246,6 +247,69 @@ async fn two_accounts_leave_room_for_replicas(servers: Servers) {
 
 const fn limits_of(all: u64) -> u64 {
     all / 2
+}
+
+/// A replica forgets whether an event was enabled. What a user has disabled must not run after a failover; what is altered
+/// or made meanwhile must.
+async fn disabled_events_stay_disabled(servers: Servers) {
+    let acks = u32::from(servers.has_semi_sync());
+    let Some(members) = cluster(servers, 2, acks).await else { return };
+    let mut client = members[0].client().await;
+    client
+        .query_drop("CREATE TABLE app.ticks (id INT AUTO_INCREMENT PRIMARY KEY, what VARBINARY(20))")
+        .await
+        .expect("table");
+    client.query_drop("SET NAMES latin1").await.expect("as old programs do");
+    let every = |name: &str, state: &str| {
+        format!(
+            "CREATE EVENT app.{name} ON SCHEDULE EVERY 1 SECOND {state} DO INSERT INTO app.ticks (what) VALUES (CONCAT('{name}',              HEX(CONVERT('\u{e4}' USING utf8mb4))))"
+        )
+    };
+    for (name, state) in [("runs", ""), ("never", "DISABLE"), ("stopped", ""), ("`a-gain`", "DISABLE")] {
+        client
+            .query_drop(every(&name.replace('`', ""), state).replace("app.a-gain", "app.`a-gain`"))
+            .await
+            .expect(name);
+    }
+    client.query_drop("ALTER EVENT app.stopped DISABLE").await.expect("altered");
+    client.query_drop("ALTER EVENT app.`a-gain` ENABLE").await.expect("altered");
+    let noted = |what: &'static str, wanted: &'static str, member: &'static usize| {
+        let member = &members[*member];
+        until(what, move || async move {
+            let sql = "SELECT GROUP_CONCAT(event_name ORDER BY 1) FROM mysql.cotton_disabled_events";
+            let names = member.admin().await.query_first::<Option<String>, _>(sql).await;
+            names.ok().flatten().flatten().unwrap_or_default() == wanted
+        })
+    };
+    members[0].instance.set_accounts(told(1, BTreeMap::new())); // it looks again
+    noted("noted on the primary", "never,stopped", &0).await;
+    noted("noted on the replica", "never,stopped", &1).await;
+    let before = members[0].probe().await.position;
+    members[0].instance.kill().await;
+    members[1].instance.freeze().await.expect("freeze");
+    members[1].promote(acks).await;
+    assert!(members[1].probe().await.position.contains(&before) || acks == 0);
+    if acks > 0 {
+        members[0].instance.start().await.expect("start");
+        members[0].attach(&members[1], true).await;
+    }
+    let states = || async {
+        let sql = "SELECT GROUP_CONCAT(EVENT_NAME, ' ', STATUS, ' ', CHARACTER_SET_CLIENT ORDER BY 1) FROM \
+                   information_schema.EVENTS WHERE EVENT_SCHEMA = 'app'";
+        members[1].admin().await.query_first::<String, _>(sql).await.expect("events").unwrap_or_default()
+    };
+    let expected = "a-gain ENABLED latin1,never DISABLED latin1,runs ENABLED latin1,stopped DISABLED latin1";
+    until("as before", || async { states().await == expected }).await;
+    // what it enables later is not held to be disabled the next time
+    let mut client = members[1].client().await;
+    client.query_drop("ALTER EVENT app.stopped ENABLE").await.expect("altered");
+    client.query_drop("DROP EVENT app.never").await.expect("dropped");
+    members[1].instance.set_accounts(told(2, BTreeMap::new()));
+    noted("forgotten", "", &1).await;
+    let ran = "SELECT COUNT(*) FROM app.ticks WHERE what LIKE 'never%'";
+    assert_eq!(client.query_first::<u64, _>(ran).await.expect("count"), Some(0));
+    let sql = "SELECT COUNT(DISTINCT HEX(what)) FROM app.ticks WHERE what LIKE 'runs%'";
+    assert_eq!(client.query_first::<u64, _>(sql).await.expect("count"), Some(1), "its text is read as it was written");
 }
 
 /// They come with the data directory: nothing is written for them on an open primary.
