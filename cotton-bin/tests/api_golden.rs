@@ -320,6 +320,15 @@ async fn routes_of_v1() {
     story.get("/api/v1/clusters/b/users").await;
     story.ask("POST /api/v1/clusters/b/users/cdc/rotate", &known_b, "").await;
     story.ask("POST /api/v1/clusters/b/users/nobody/rotate", &known_b, "").await;
+    story.get("/api/v1").await;
+    // the cluster's own user: its password opens the API, too
+    story.ask("POST /api/v1/clusters/b/users/jane", &known_b, "{}").await;
+    story.ask("DELETE /api/v1/clusters/b/users/jane", &known_b, "").await;
+    story.json("POST /api/v1/clusters/b/users/jane/rotate", r#"{"user_password": "rotated"}"#).await;
+    story.ask("POST /api/v1/clusters/b/users/jane/rotate", &known_b, r#"{"user_password": "rotated"}"#).await;
+    story.ask("DELETE /api/v1/clusters/b/users/cdc", &known_b, "").await;
+    let back = r#"{"password": "rotated", "user_password": "pass word"}"#;
+    story.json("POST /api/v1/clusters/b/users/jane/rotate", back).await;
     story.ask("DELETE /api/v1/clusters/b/users/cdc", &known_b, "").await;
     story.ask("DELETE /api/v1/clusters/b/users/cdc", &known_b, "").await;
     story.get("/api/v1/clusters/nothing/users").await;

@@ -92,8 +92,7 @@ impl Story {
     }
 
     fn password_file(&self, cluster: &str) -> PathBuf {
-        let server = self.url.trim_start_matches("http://").replace(':', "_");
-        self.home.path().join(".config/cotton/passwords").join(server).join(cluster)
+        self.home.path().join(".config/cotton/passwords/framework-framework-1").join(cluster)
     }
 
     fn check(self, name: &str) {
@@ -170,6 +169,21 @@ async fn from_creation_to_deletion() {
     story.run_with("scale d 3 --password-file -", "pass word\n").await;
     story.run_with("switchover d --password-file -", "wrong").await;
     story.run_with("delete d --password-file -", "wrong").await;
+    let rotated = story.command("user rotate d").output().await.expect("runs");
+    let told = String::from_utf8_lossy(&rotated.stdout).into_owned();
+    let kept = std::fs::read_to_string(&password).expect("is kept");
+    assert!(rotated.status.success() && told.trim_end().ends_with(kept.trim_end()), "{told}");
+    assert_ne!(kept, "pass word\n");
+    // a rotation whose answer was not heard: either password may be in force
+    for (known, pending) in [(kept.as_str(), "second\n"), ("first\n", "second\n")] {
+        std::fs::write(&password, known).expect("written");
+        std::fs::write(password.with_extension("new"), pending).expect("written");
+        story.run("user rotate d app --json").await;
+        assert_eq!(std::fs::read_to_string(&password).expect("is kept"), "second\n");
+        assert!(!password.with_extension("new").exists(), "it is settled");
+    }
+    story.run("user drop d app").await;
+    story.run("user create d event_scheduler").await;
     story.run("delete d --wait").await;
     assert!(!password.exists(), "the password of a deleted cluster is not kept");
     story.run("delete d").await;

@@ -127,7 +127,7 @@ impl Default for Limits {
 pub const PASSWORD_BYTES_MAX: usize = 128;
 
 /// Accounts that cotton or the servers use themselves.
-pub const RESERVED_USERS: [&str; 9] = [
+pub const RESERVED_USERS: [&str; 11] = [
     "root",
     "cotton",
     "cotton_repl",
@@ -136,8 +136,13 @@ pub const RESERVED_USERS: [&str; 9] = [
     "mysql.sys",
     "mysql.session",
     "mysql.infoschema",
+    "mysqlxsys",
+    "event_scheduler",
     "PUBLIC",
 ];
+
+/// What names begin with that cotton or the servers may come to use.
+const RESERVED_PREFIXES: [&str; 3] = ["cotton_", "mysql.", "mariadb."];
 
 /// What is wrong with a [`ClusterSpec`] or with what it was made from.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -168,8 +173,8 @@ pub enum SpecError {
     /// A character that is not allowed in user names.
     #[error("cluster user may only contain letters, digits, '_', '.' and '-' (byte {0} does not fit)")]
     UserCharacter(usize),
-    /// A name that servers use themselves.
-    #[error("cluster user '{0}' is reserved")]
+    /// A name that cotton or the servers use themselves.
+    #[error("user name '{0}' is reserved for cotton or the server itself: choose another one")]
     UserReserved(String),
     /// No password.
     #[error("cluster password must not be empty")]
@@ -208,7 +213,9 @@ pub fn validate_user(user: &str, limits: &Limits) -> Result<(), SpecError> {
     if let Some(at) = user.bytes().position(|b| !fits(b)) {
         return Err(SpecError::UserCharacter(at));
     }
-    if RESERVED_USERS.iter().any(|reserved| reserved.eq_ignore_ascii_case(user)) {
+    let is = |reserved: &&str| reserved.eq_ignore_ascii_case(user);
+    let lower = user.to_ascii_lowercase();
+    if RESERVED_USERS.iter().any(is) || RESERVED_PREFIXES.iter().any(|prefix| lower.starts_with(prefix)) {
         return Err(SpecError::UserReserved(user.to_owned()));
     }
     Ok(())
@@ -293,6 +300,9 @@ mod tests {
             ("a\nb", SpecError::UserCharacter(1)),
             ("é", SpecError::UserCharacter(0)),
             ("Root", SpecError::UserReserved("Root".into())),
+            ("event_scheduler", SpecError::UserReserved("event_scheduler".into())),
+            ("Cotton_x", SpecError::UserReserved("Cotton_x".into())),
+            ("mysql.x", SpecError::UserReserved("mysql.x".into())),
         ] {
             assert_eq!(validate_user(bad, &limits), Err(error), "{bad:?}");
         }

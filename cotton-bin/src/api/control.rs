@@ -7,7 +7,7 @@ use cotton_core::cluster::levers::Lever;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{Handle, LoggedEvent, Metrics};
 use cotton_core::fleet::UnknownTask;
-use cotton_core::{ClusterName, ClusterSpec, ClusterView, CommandError, MemberId};
+use cotton_core::{ClusterName, ClusterSpec, ClusterView, CommandError, FrameworkId, MemberId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -44,6 +44,8 @@ pub trait ControlPlane: Send + Sync + 'static {
     async fn list(&self) -> Result<Vec<ClusterView>, Stopped>;
     /// See [`Handle::damaged`].
     async fn damaged(&self) -> Result<BTreeSet<ClusterName>, Stopped>;
+    /// See [`Handle::framework`].
+    async fn framework(&self) -> Result<Option<FrameworkId>, Stopped>;
     /// See [`Handle::spec`].
     async fn spec(&self, name: &ClusterName) -> Result<Option<ClusterSpec>, Stopped>;
     /// See [`Handle::events`].
@@ -97,6 +99,9 @@ impl ControlPlane for Handle {
     }
     async fn damaged(&self) -> Result<BTreeSet<ClusterName>, Stopped> {
         Self::damaged(self).await
+    }
+    async fn framework(&self) -> Result<Option<FrameworkId>, Stopped> {
+        Self::framework(self).await
     }
     async fn spec(&self, name: &ClusterName) -> Result<Option<ClusterSpec>, Stopped> {
         Self::spec(self, name).await

@@ -94,6 +94,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
         ("/healthz", get(metrics::healthz)),
         ("/readyz", get(metrics::readyz)),
         ("/api/v1/openapi.json", get(v1::openapi)),
+        ("/api/v1", get(v1::scheduler)),
         ("/api/v1/clusters", get(v1::list)),
         ("/api/v1/clusters/{name}", get(v1::show).post(v1::create).patch(v1::scale).delete(v1::delete)),
         ("/api/v1/clusters/{name}/switchover", post(v1::switchover)),

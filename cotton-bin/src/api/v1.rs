@@ -37,6 +37,11 @@ pub(super) async fn openapi() -> Response {
     ([(header::CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }
 
+/// `GET /api/v1`
+pub(super) async fn scheduler(State(api): State<Arc<Api>>) -> Answer {
+    Ok(Json(json!({ "framework": api.control.framework().await? })))
+}
+
 /// `GET /api/v1/clusters`
 pub(super) async fn list(State(api): State<Arc<Api>>) -> Answer {
     let unknown: BTreeSet<_> = api.control.unknown().await?.into_iter().filter_map(|task| task.cluster).collect();

@@ -84,7 +84,7 @@ pub(super) struct Delete {
 pub(super) async fn create(client: &Client, create: Create, json: bool) -> Result<(), CliError> {
     let name = create.name.as_str();
     name.parse::<cotton_core::ClusterName>().map_err(|error| CliError::Failed(error.to_string()))?; // it names a file
-    let passwords = Passwords::of(client.url());
+    let passwords = Passwords::of(client).await?;
     let earlier = passwords.pending(name); // of a creation that may have succeeded without our hearing of it
     let password = match (&create.password_file, &earlier) {
         (Some(path), _) => passwords::read(path)
@@ -190,7 +190,7 @@ pub(super) async fn switchover(client: &Client, wanted: Switchover, json: bool) 
 }
 
 pub(super) async fn delete(client: &Client, delete: Delete, json: bool) -> Result<(), CliError> {
-    let (name, passwords) = (delete.name.as_str(), Passwords::of(client.url()));
+    let (name, passwords) = (delete.name.as_str(), Passwords::of(client).await?);
     let path = cluster_path(name);
     let password = password_of(client, name, delete.password_file.as_deref()).await?;
     let body = json!({ "password": password.expose_secret() });
@@ -212,7 +212,7 @@ pub(super) async fn delete(client: &Client, delete: Delete, json: bool) -> Resul
 /// The password that a change of the cluster needs.
 pub(super) async fn password_of(client: &Client, name: &str, named: Option<&Path>) -> Result<SecretString, CliError> {
     client.get(&cluster_path(name)).await?; // a cluster that is not there needs no password to be told so
-    Passwords::of(client.url()).find(name, named)
+    Passwords::of(client).await?.find(name, named)
 }
 
 fn request(create: &Create, password: &SecretString) -> Value {

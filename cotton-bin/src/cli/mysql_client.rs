@@ -38,7 +38,7 @@ pub(super) async fn open(client: &Client, mysql: Mysql) -> Result<(), CliError> 
         client.cluster(&mysql.name).await?
     };
     let endpoint = endpoint(&cluster, mysql.member)?;
-    let password = Passwords::of(client.url()).find(&mysql.name, mysql.password_file.as_deref())?;
+    let password = Passwords::of(client).await?.find(&mysql.name, mysql.password_file.as_deref())?;
     let program = program(&cluster).ok_or_else(|| {
         CliError::Failed("no mysql client is installed: on Debian, apt-get install mariadb-client-core".to_owned())
     })?;

@@ -1,25 +1,38 @@
 //! Passwords of clusters that were made from here, each in a file that only its owner can read, so that `delete` and
-//! `mysql` need not ask: `~/.config/cotton/passwords/<server>/<cluster>`.
+//! `mysql` need not ask: `~/.config/cotton/passwords/<scheduler>/<cluster>`. A scheduler is known by its Mesos framework,
+//! whatever address it answers at; those of earlier versions by their address.
 
+use super::client::Client;
 use super::{CliError, places};
 use crate::atomic_file;
 use secrecy::{ExposeSecret, SecretString};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The passwords of one server's clusters.
+/// The passwords of one scheduler's clusters.
 #[derive(Debug)]
 pub(super) struct Passwords {
     dir: PathBuf,
+    /// Where earlier versions kept them.
+    by_address: PathBuf,
 }
 
 impl Passwords {
-    /// Of the server at this address.
-    pub(super) fn of(url: &str) -> Self {
+    /// Of the scheduler that answers.
+    pub(super) async fn of(client: &Client) -> Result<Self, CliError> {
+        let framework = match client.get("/api/v1").await {
+            Ok(answer) => answer["framework"].as_str().map(str::to_owned),
+            Err(CliError::Refused { .. }) => None, // of an earlier version
+            Err(error) => return Err(error),
+        };
+        Ok(Self::at(&places::config_dir().join("passwords"), framework.as_deref(), client.url()))
+    }
+
+    fn at(root: &Path, framework: Option<&str>, url: &str) -> Self {
         let server = url.split_once("://").map_or(url, |(_, rest)| rest);
-        let server: String =
-            server.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '_' }).collect();
-        Self { dir: places::config_dir().join("passwords").join(server) }
+        let by_address = root.join(file_name(server));
+        let dir = framework.map_or_else(|| by_address.clone(), |id| root.join(format!("framework-{}", file_name(id))));
+        Self { dir, by_address }
     }
 
     /// Where the password of a cluster is kept.
@@ -52,6 +65,7 @@ impl Passwords {
     /// The cluster is gone.
     pub(super) fn forget(&self, cluster: &str) {
         let _ = atomic_file::remove(&self.dir, cluster); // it may have been made elsewhere
+        let _ = atomic_file::remove(&self.by_address, cluster); // or now
     }
 
     /// The password to use: from the file that the user named, or the one that was kept.
@@ -61,7 +75,8 @@ impl Passwords {
                 CliError::NoPassword(format!("could not read password file '{}': {error}", path.display()))
             });
         }
-        read(&self.path(cluster)).or_else(|_| read(&self.dir.join(pending(cluster)))).map_err(|_| {
+        let kept = [&self.dir, &self.by_address].map(|dir| [dir.join(cluster), dir.join(pending(cluster))]);
+        kept.into_iter().flatten().find_map(|path| read(&path).ok()).ok_or_else(|| {
             CliError::NoPassword(format!(
                 "the password of cluster '{cluster}' is not known here ('{}' cannot be read): give it with --password-file",
                 self.path(cluster).display()
@@ -75,6 +90,10 @@ pub(super) fn read(path: &Path) -> io::Result<SecretString> {
     let text = if path == Path::new("-") { io::read_to_string(io::stdin())? } else { std::fs::read_to_string(path)? };
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(SecretString::from(text.strip_suffix('\r').unwrap_or(text)))
+}
+
+fn file_name(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '-') { c } else { '_' }).collect()
 }
 
 fn pending(cluster: &str) -> String {
@@ -92,7 +111,7 @@ mod tests {
     #[test]
     fn from_pending_to_forgotten() {
         let root = tempfile::tempdir().expect("a directory");
-        let passwords = Passwords { dir: root.path().join("passwords") };
+        let passwords = Passwords::at(&root.path().join("passwords"), Some("f"), "http://h:1");
         assert_eq!(passwords.find("a", None).expect_err("none").status(), 5);
         passwords.keep_pending("a", &"x y".into()).expect("kept");
         assert_eq!(passwords.find("a", None).expect("pending").expose_secret(), "x y");
@@ -112,7 +131,22 @@ mod tests {
     }
 
     #[test]
-    fn servers_have_directories_of_their_own() {
-        assert!(Passwords::of("http://127.0.0.1:8765").dir.ends_with("cotton/passwords/127.0.0.1_8765"));
+    fn a_scheduler_is_the_same_at_whatever_address() {
+        let root = tempfile::tempdir().expect("a directory");
+        let at = |framework, url| Passwords::at(root.path(), framework, url);
+        assert_ne!(at(Some("f"), "http://127.0.0.1:8765").dir, at(Some("g"), "http://127.0.0.1:8765").dir);
+        // one that was kept by address is found, until another takes its place
+        let older = at(None, "http://127.0.0.1:8765");
+        assert!(older.dir.ends_with("127.0.0.1_8765"));
+        older.keep_pending("a", &"old".into()).expect("kept");
+        older.confirm("a").expect("kept");
+        let now = at(Some("local-1/2"), "http://127.0.0.1:8765");
+        assert_eq!(now.find("a", None).expect("kept").expose_secret(), "old");
+        now.keep_pending("a", &"new".into()).expect("kept");
+        now.confirm("a").expect("kept");
+        let elsewhere = at(Some("local-1/2"), "http://localhost:9000");
+        assert_eq!(elsewhere.find("a", None).expect("kept").expose_secret(), "new");
+        now.forget("a");
+        assert!(now.find("a", None).is_err() && older.find("a", None).is_err());
     }
 }

@@ -72,6 +72,6 @@ pub(super) async fn discard(client: &Client, named: &Named, json: bool) -> Resul
 async fn decide(client: &Client, method: Method, path: &str, named: &Named) -> Result<Value, CliError> {
     let name = named.name.parse::<cotton_core::ClusterName>();
     name.map_err(|error| CliError::Failed(error.to_string()))?; // it is a part of the path
-    let password = Passwords::of(client.url()).find(&named.name, named.password_file.as_deref())?;
+    let password = Passwords::of(client).await?.find(&named.name, named.password_file.as_deref())?;
     client.send(method, path, Some(json!({ "password": password.expose_secret() }))).await
 }

@@ -2,10 +2,12 @@
 
 use super::client::{Client, cluster_path};
 use super::commands::password_of;
+use super::passwords::Passwords;
 use super::{CliError, print, print_json};
+use crate::secret;
 use clap::{Args, Subcommand};
 use reqwest::Method;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -18,8 +20,8 @@ pub(super) enum User {
         /// Name of the cluster
         name: String,
     },
-    /// Give an account a new password, and print it; its sessions end
-    Rotate(One),
+    /// Give an account, or the cluster's own user, a new password, and print it; its sessions end
+    Rotate(Rotate),
     /// Drop an account; its sessions end
     Drop(One),
 }
@@ -50,6 +52,17 @@ pub(super) struct One {
     password_file: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct Rotate {
+    /// Name of the cluster
+    name: String,
+    /// Name of the account [default: the cluster's own user]
+    user: Option<String>,
+    /// File with the password of the cluster's user, or - for standard input [default: as kept by 'create']
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
 pub(super) async fn run(client: &Client, user: User, json: bool) -> Result<(), CliError> {
     let (answer, text) = match user {
         User::List { name } => {
@@ -73,10 +86,16 @@ pub(super) async fn run(client: &Client, user: User, json: bool) -> Result<(), C
             let text = format!("the password of '{}' is {}", create.one.user, plain(&answer["password"]));
             (answer, text)
         }
-        User::Rotate(one) => {
-            let answer = send(client, &one, Method::POST, "/rotate", json!({})).await?;
-            let text = format!("the new password of '{}' is {}", one.user, plain(&answer["password"]));
-            (answer, text)
+        User::Rotate(Rotate { name, user, password_file }) => {
+            let own = client.cluster(&name).await?.user;
+            let one = One { name, user: user.unwrap_or_else(|| own.clone()), password_file };
+            if one.user == own {
+                rotate_own(client, &one).await?
+            } else {
+                let answer = send(client, &one, Method::POST, "/rotate", json!({})).await?;
+                let text = format!("the new password of '{}' is {}", one.user, plain(&answer["password"]));
+                (answer, text)
+            }
         }
         User::Drop(one) => {
             let answer = send(client, &one, Method::DELETE, "", json!({})).await?;
@@ -89,6 +108,35 @@ pub(super) async fn run(client: &Client, user: User, json: bool) -> Result<(), C
         print(&text);
     }
     Ok(())
+}
+
+/// The password that opens everything: it is kept before it is asked for, in case that we end before we hear the answer.
+async fn rotate_own(client: &Client, one: &One) -> Result<(Value, String), CliError> {
+    let (name, passwords) = (one.name.as_str(), Passwords::of(client).await?);
+    let current = passwords.find(name, one.password_file.as_deref())?;
+    let earlier = passwords.pending(name); // of a rotation that may have succeeded without our hearing of it
+    let password = match &earlier {
+        Some(earlier) => earlier.clone(),
+        None => secret::generate_password().map_err(|error| CliError::Failed(error.to_string()))?,
+    };
+    let kept = passwords.keep_pending(name, &password);
+    kept.map_err(|error| CliError::failed("could not keep the password", error))?;
+    let ask = async |current: &SecretString| {
+        let body = json!({ "password": current.expose_secret(), "user_password": password.expose_secret() });
+        client.send(Method::POST, &format!("{}/users/{}/rotate", cluster_path(name), one.user), Some(body)).await
+    };
+    let mut answer = ask(&current).await;
+    if earlier.is_some() && matches!(&answer, Err(CliError::Refused { code, .. }) if code == "wrong_password") {
+        answer = ask(&password).await; // it had succeeded
+    }
+    if matches!(answer, Err(CliError::Refused { .. })) && earlier.is_none() {
+        passwords.discard_pending(name); // otherwise nobody knows whether it is in force
+    }
+    let mut answer = answer?;
+    let path = passwords.confirm(name).map_err(|error| CliError::failed("could not keep the password", error))?;
+    answer["password_file"] = json!(path);
+    let (user, password) = (&one.user, password.expose_secret());
+    Ok((answer, format!("it is kept in {}; the new password of '{user}' is {password}", path.display())))
 }
 
 async fn send(client: &Client, one: &One, method: Method, action: &str, mut body: Value) -> Result<Value, CliError> {

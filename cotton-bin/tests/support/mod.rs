@@ -18,8 +18,8 @@ use cotton_core::protocol::TroubleCode;
 use cotton_core::spec::{Limits, validate_size};
 use cotton_core::{
     AgentId, ApplyingView, ClusterName, ClusterSpec, ClusterStatus, ClusterView, CommandError, Endpoint, Epoch, Event,
-    EventKind, MemberId, MemberView, Millis, PerSecond, Reason, ReasonCode, RefusedOffer, Resources, RetryView, TaskId,
-    Timeline,
+    EventKind, FrameworkId, MemberId, MemberView, Millis, PerSecond, Reason, ReasonCode, RefusedOffer, Resources,
+    RetryView, TaskId, Timeline,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -108,6 +108,10 @@ impl ControlPlane for Fake {
         Ok(self.running()?.damaged.clone())
     }
 
+    async fn framework(&self) -> Result<Option<FrameworkId>, Stopped> {
+        self.running().map(|_| Some(FrameworkId::from("framework-1")))
+    }
+
     async fn scale(&self, name: &ClusterName, size: u64) -> Result<(), CommandError> {
         let (from, to) = {
             let mut shared = self.running()?;
@@ -181,8 +185,13 @@ impl ControlPlane for Fake {
 
     async fn change_account(&self, name: &ClusterName, user: &str, change: AccountChange) -> Result<(), CommandError> {
         let mut shared = self.running()?;
-        let (spec, _) = shared.clusters.get(name).ok_or_else(|| CommandError::NotFound(name.clone()))?;
+        let (spec, _) = shared.clusters.get_mut(name).ok_or_else(|| CommandError::NotFound(name.clone()))?;
         let own = spec.user.clone();
+        if user == own {
+            let AccountChange::Rotate(password) = change else { return Err(AccountError::OwnUser(own).into()) };
+            spec.secrets.user = password;
+            return Ok(());
+        }
         let accounts = shared.accounts.entry(name.clone()).or_default();
         let unknown = || AccountError::Unknown(user.to_owned());
         match change {

@@ -6,7 +6,7 @@ use crate::cluster::explain::Explanation;
 use crate::cluster::levers::Lever;
 use crate::cluster::view::ClusterView;
 use crate::fleet::{CommandError, UnknownTask};
-use crate::{ClusterName, ClusterSpec, MemberId};
+use crate::{ClusterName, ClusterSpec, FrameworkId, MemberId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,6 +46,7 @@ pub(crate) enum Request {
     Explain(ClusterName, oneshot::Sender<Option<Box<Explanation>>>),
     List(oneshot::Sender<Vec<ClusterView>>),
     Damaged(oneshot::Sender<BTreeSet<ClusterName>>),
+    Framework(oneshot::Sender<Option<FrameworkId>>),
     Spec(ClusterName, oneshot::Sender<Option<ClusterSpec>>),
     Events(oneshot::Sender<Vec<Arc<LoggedEvent>>>),
     Metrics(oneshot::Sender<Metrics>),
@@ -193,6 +194,14 @@ impl Handle {
     /// When the scheduler stopped.
     pub async fn damaged(&self) -> Result<BTreeSet<ClusterName>, Stopped> {
         self.ask(Request::Damaged).await
+    }
+
+    /// As what Mesos knows the scheduler, which stays the same as long as its state is kept; `None` before it was connected.
+    ///
+    /// # Errors
+    /// When the scheduler stopped.
+    pub async fn framework(&self) -> Result<Option<FrameworkId>, Stopped> {
+        self.ask(Request::Framework).await
     }
 
     /// What was asked for, sealed secrets included.

@@ -385,6 +385,7 @@ impl Running {
                 drop(answer.send(names.iter().filter_map(|name| self.fleet.view(now, name)).collect()));
             }
             Request::Damaged(answer) => drop(answer.send(self.fleet.damaged().clone())),
+            Request::Framework(answer) => drop(answer.send(self.fleet.framework().cloned())),
             Request::Spec(name, answer) => {
                 let known = self.fleet.cluster(&name).map(|c| c.state().spec.clone());
                 drop(answer.send(known.or_else(|| self.fleet.unknown_spec(&name))));
