@@ -83,7 +83,9 @@ pub enum AccountError {
     #[error(transparent)]
     User(#[from] SpecError),
     /// The name of the cluster's own user, whose password only can be changed.
-    #[error("'{0}' is the cluster's own user and stays as long as the cluster does: a further account needs another name")]
+    #[error(
+        "'{0}' is the cluster's own user and stays as long as the cluster does: a further account needs another name"
+    )]
     OwnUser(String),
     /// A database.
     #[error(

@@ -2,7 +2,7 @@
 
 use crate::{Outcome, STEP, cluster, cotton};
 use cotton_core::Endpoint;
-use cotton_tests::{Client, Failure, Process, RealCotton, program};
+use cotton_tests::{Client, Failure, Process, RealCotton, Wanted, program};
 use mysql_async::prelude::Queryable;
 use std::os::unix::fs::MetadataExt;
 use std::time::Instant;
@@ -13,6 +13,7 @@ use tokio::process::Command;
 async fn run(cotton: &RealCotton, password: &str, arguments: &[&str]) -> Result<String, Failure> {
     let mut command = Command::new(program("cotton")?);
     command.arg("--api").arg(cotton.api().base()).args(arguments).args(["--password-file", "-"]);
+    command.env("XDG_CONFIG_HOME", cotton.path()); // not the passwords of whoever runs this
     command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).kill_on_drop(true);
     let mut child = command.stderr(std::process::Stdio::piped()).spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
@@ -74,11 +75,27 @@ async fn accounts_from_the_command_line_to_every_server() -> Outcome {
         assert!(start.elapsed() < STEP, "its session goes on");
     }
 
-    // whoever is primary next knows it, too
+    // the cluster's own user: by hand it is taken back, by cotton it is the way into the API, too
+    let own = Wanted::small(2).user;
+    if owner.run(&primary, "SET PASSWORD = PASSWORD('by-hand')").await.is_err() {
+        owner.run(&primary, "SET PASSWORD = 'by-hand'").await?; // as MySQL says it
+    }
+    until_lets_in(&owner, &primary, true).await?;
+    let rotated = run(&cotton, owner.password(), &["user", "rotate", "a"]).await?;
+    let (former, owner) = (owner, Client::new(own, told(&rotated)));
+    assert_ne!(owner.password(), former.password());
+    until_lets_in(&owner, &primary, true).await?;
+    until_lets_in(&former, &primary, false).await?;
+    let refused = run(&cotton, former.password(), &["user", "drop", "a", "reports"]).await.expect_err("not any more");
+    assert!(refused.to_string().contains("password"), "{refused}");
+
+    // whoever is primary next knows them, too
     cotton.server(&seen.primary()?.task)?.kill();
     let seen = cotton.api().until("a", STEP, "failed over and whole", |c| c.epoch > 1 && c.is_healthy()).await?;
     for member in &seen.members {
         until_lets_in(&renewed, &member.endpoint, true).await?;
+        until_lets_in(&owner, &member.endpoint, true).await?;
+        until_lets_in(&former, &member.endpoint, false).await?;
     }
 
     run(&cotton, owner.password(), &["user", "drop", "a", "reports"]).await?;

@@ -26,7 +26,8 @@ impl Cluster {
                 state.spec.secrets.user = password;
                 state.accounts_revision += 1;
             });
-            return self.accounts_changed(now);
+            self.accounts_changed(now);
+            return Ok(());
         }
         let after = match change {
             AccountChange::Create(account) => {
@@ -56,23 +57,23 @@ impl Cluster {
             state.accounts.insert(user.to_owned(), after);
             state.accounts_revision += 1;
         });
-        self.accounts_changed(now)
+        self.accounts_changed(now);
+        Ok(())
     }
 
-    fn accounts_changed(&mut self, now: Millis) -> Result<(), AccountError> {
+    fn accounts_changed(&mut self, now: Millis) {
         if let Some(primary) = self.state.primary {
             self.tell_accounts(primary);
         }
         self.reconcile(now);
-        Ok(())
     }
 
     /// Tells the open primary of the accounts, if they were ever changed or it waits to be told.
     pub(super) fn tell_accounts(&mut self, member: MemberId) {
         let (primary, revision) = (self.state.primary, self.state.accounts_revision);
         let report = self.observed.get(&member).and_then(|o| o.report_in(self.state.epoch));
-        let told = |r: &&Report| r.role == MemberRole::Primary && (revision > 0 || r.accounts_wanted);
-        if primary == Some(member) && report.filter(told).is_some() {
+        let told = |r: &Report| r.role == MemberRole::Primary && (revision > 0 || r.accounts_wanted);
+        if primary == Some(member) && report.is_some_and(told) {
             let (user, accounts) = (Some(self.state.spec.secrets.user.clone()), self.state.accounts.clone());
             self.send(member, ToExecutor::Accounts { revision, user, accounts });
         }

@@ -41,7 +41,7 @@ impl Executor {
             }
             // the driver hands them to the server
             Input::Message(ToExecutor::Accounts { .. }) => {
-                self.told_accounts = self.durable_rank.map(|rank| rank.epoch)
+                self.told_accounts = self.durable_rank.map(|rank| rank.epoch);
             }
             Input::Message(ToExecutor::LetGo) => self.let_go = true,
             Input::Finished { id, outcome } => self.on_finished(id, outcome),
