@@ -7,7 +7,8 @@
 //! - MySQL 5.7.8 and later: `disabled_storage_engines`, also for temporary tables of clients. What the server makes for
 //!   itself, as for a large `GROUP BY`, is not concerned.
 //! - MariaDB: `enforce_storage_engine`. It takes InnoDB instead, with a note, or refuses the engine where the session's
-//!   `sql_mode` has `NO_ENGINE_SUBSTITUTION`. It overlooks an engine that is named for partitions only (10.11).
+//!   `sql_mode` has `NO_ENGINE_SUBSTITUTION`. It overlooks an engine that is named for partitions only, and for a table with
+//!   partitions `default_storage_engine` of the session (10.11, 11.8).
 //! - MySQL 5.6 can refuse what is not built in for good: `MyISAM`, `MEMORY` and `CSV` stay possible.
 //!
 //! What exists all the same is named where a copy would lose it.

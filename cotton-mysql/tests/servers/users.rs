@@ -134,6 +134,8 @@ async fn the_password_is_the_one_that_cotton_knows(servers: Servers) {
     let mut session = primary.client().await;
     session.query_drop(set_own(servers, "by-hand")).await.expect("a user may change its own password");
     enters(primary, USER, "by-hand").await;
+    let refused = code(Box::pin(replica.client()).await.query_drop(set_own(servers, "on a replica")).await);
+    assert_eq!(refused, 1290, "a replica is read-only for that, too");
     primary.instance.set_accounts(own(0, None));
     enters(primary, USER, USER_PASSWORD).await;
     assert_eq!(code(Conn::new(primary.address(USER, "by-hand")).await), 1045);

@@ -2,6 +2,9 @@
 
 use super::super::WhyUnknown;
 use super::*;
+use crate::Sealed;
+use crate::account::Accounts;
+use std::collections::BTreeMap;
 
 fn unknown(bench: &Bench) -> Vec<(String, WhyUnknown)> {
     bench.fleet.unknown().map(|found| (found.task.to_string(), found.why)).collect()
@@ -181,7 +184,13 @@ fn identify(bench: &mut Bench, cluster: &str, member: u64) {
         durability: spec.durability,
         backup_id: None,
     };
-    let data = protocol::encode(&protocol::Identity { identity, accounts: None }).into();
+    let told = || Accounts {
+        revision: 3,
+        user: Some(Sealed::new("rotated")),
+        others: BTreeMap::from([("dropped".to_owned(), None)]),
+    };
+    let accounts = (member == 5).then(told); // the primary
+    let data = protocol::encode(&protocol::Identity { identity, accounts }).into();
     let task = TaskId::of(&name(cluster), MemberId(member), 0);
     bench.mesos(MesosEvent::Message { task, data });
 }
@@ -215,7 +224,8 @@ fn a_cluster_is_adopted_with_its_primary() {
     assert!(matches!(refused, Err(CommandError::NotIdentified { tasks, .. }) if tasks == ["mysos-x-6".into()]));
     assert_eq!(names(&bench.calls()), ["message"], "it is asked again");
     identify(&mut bench, "x", 6);
-    assert_eq!(bench.fleet.unknown_spec(&x).map(|spec| spec.user), Some("jane".to_owned()));
+    let known = bench.fleet.unknown_spec(&x).expect("it is told");
+    assert_eq!((known.user.as_str(), known.secrets.user), ("jane", Sealed::new("rotated")), "what was in force last");
     assert_eq!(bench.fleet.adopt(bench.now, &x), Ok(()));
     assert_eq!(bench.out(), [], "not before that is durable");
     assert!(!names(&bench.calls()).contains(&"kill"));
@@ -231,6 +241,9 @@ fn a_cluster_is_adopted_with_its_primary() {
     let adopted = bench.fleet.cluster(&x).expect("it is there").state().clone();
     assert_eq!((adopted.next_member, adopted.first_member, adopted.outdated), (MemberId(1_006), MemberId(4), false));
     assert_eq!(adopted.ackers.iter().map(|acker| acker.member.0).collect::<Vec<_>>(), [4, 6]);
+    let accounts: Vec<_> = adopted.accounts.keys().map(String::as_str).collect();
+    assert_eq!((adopted.accounts_revision, accounts), (3, vec!["dropped"]), "later changes count on from there");
+    assert_eq!(adopted.spec.secrets.user, Sealed::new("rotated"));
     assert_eq!(unknown(&bench), []);
     assert_eq!(bench.fleet.adopt(bench.now, &x), Err(CommandError::NotFound(x)), "once");
 }
