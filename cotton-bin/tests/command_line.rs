@@ -209,7 +209,7 @@ async fn events_are_followed() {
     let mut child = story.command("events --follow").spawn().expect("starts");
     let mut lines = BufReader::new(child.stdout.take().expect("is piped")).lines();
     let first = lines.next_line().await.expect("is read").expect("is printed");
-    assert_eq!(first, "2023-11-14 22:13:20.001Z  a  epoch 1  created with 1 members");
+    assert_eq!(first, "2023-11-14 22:13:20.001Z  a  epoch 1  created with 1 member");
     story.fake.log(&name, EventKind::Deleting);
     let second = lines.next_line().await.expect("is read").expect("is printed");
     assert_eq!(second, "2023-11-14 22:13:20.002Z  a  epoch 1  deletion was asked for");
