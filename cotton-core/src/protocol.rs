@@ -412,6 +412,15 @@ pub struct ServerStart {
     pub boot: u64,
 }
 
+/// A place in a server's binary log: the number of its file, and the offset there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct LogPlace {
+    /// Number of the file.
+    pub file: u64,
+    /// Offset in that file.
+    pub offset: u64,
+}
+
 /// What a member is and has, sent on every change and every few seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
@@ -458,6 +467,9 @@ pub struct Report {
     /// Seconds behind the primary, as its server tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lag_s: Option<u64>,
+    /// How far it has read the primary's binary log, on a replica.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub read_to: Option<LogPlace>,
     /// Replicas connected to it, on a primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<u32>,
@@ -467,6 +479,9 @@ pub struct Report {
     /// Free bytes where its data is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_free_bytes: Option<u64>,
+    /// Whether a commit waits for room on its disk, and with it all that follow.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits_for_room: bool,
     /// Whether the agent wants it to end, and it goes on until another member has taken its place.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub asked_to_leave: bool,

@@ -90,6 +90,9 @@ pub enum Error {
     /// It may work later.
     #[error("{0}")]
     NotYet(String),
+    /// There is no room on the disk for this.
+    #[error("{0}")]
+    NoRoom(String),
     /// A copy of the data ended early or is damaged.
     #[error("copy is not complete: {0}")]
     CopyIncomplete(String),
@@ -177,6 +180,7 @@ impl Error {
             Self::Answer { .. } => (Other, Permanent),
             Self::Conflict(_) => (Conflict, Permanent),
             Self::NotYet(_) => (Conflict, Temporary),
+            Self::NoRoom(_) => (Storage, Temporary),
             Self::CopyIncomplete(_) => (Corrupt, Temporary),
             Self::Install(error) => error.meaning(),
         }

@@ -307,6 +307,10 @@ impl Instance {
             let facts = running.reader.facts(&running.probes, limit).await?;
             let source_on = facts.source_on == Some(true);
             let (replicas, waiting) = running.reader.counters(&running.probes, source_on, limit).await?;
+            let disk_free_bytes = rustix::fs::statvfs(self.dirs.data()).ok().map(|fs| fs.f_bavail * fs.f_frsize);
+            // on a replica, it is for its applier that nobody waits
+            let waits_for_room =
+                facts.writable && running.reader.waits_for_room(&running.probes, disk_free_bytes, limit).await?;
             Ok(ServerStatus {
                 version: facts.version,
                 writable: facts.writable,
@@ -317,7 +321,8 @@ impl Instance {
                 replication: facts.replica.map(|replica| replica.to_port()),
                 replicas,
                 waiting,
-                disk_free_bytes: rustix::fs::statvfs(self.dirs.data()).ok().map(|fs| fs.f_bavail * fs.f_frsize),
+                disk_free_bytes,
+                waits_for_room,
             })
         };
         let late = |_| Error::Timeout { what: "probe", after: limit };

@@ -8,6 +8,7 @@
 use crate::Error;
 use crate::accounts::{ADMIN, REPLICATION};
 use crate::sql::Link;
+use crate::status::WAITS_FOR_ROOM;
 use std::time::Duration;
 
 /// Users whose sessions are not clients'.
@@ -50,6 +51,17 @@ pub(crate) async fn of_clients(link: &Link, limit: Duration) -> Result<Vec<Sessi
     Ok(sessions)
 }
 
+/// Makes sure that no commit of a MariaDB waits for room on the disk. If the session ends that writes it, the write is broken
+/// off in the middle of the binary log: no replica reads beyond that, and what was written with it is rolled back here and
+/// may be applied there. (Seen with 10.11, for every kind of `KILL`. MySQL ends its server, and recovers.)
+pub(crate) async fn ensure_room(link: &Link, limit: Duration) -> Result<(), Error> {
+    let sql = format!("SELECT COUNT(*) AS n FROM information_schema.processlist WHERE STATE LIKE '{WAITS_FOR_ROOM}%'");
+    match link.row("look for a full disk", &sql, limit).await?.number("n") {
+        Some(0) | None => Ok(()),
+        Some(_) => Err(Error::NoRoom("a commit waits for room on the disk, and must not be broken off".to_owned())),
+    }
+}
+
 /// Sessions of one user, wherever they come from.
 pub(crate) async fn of_user(link: &Link, user: &str, limit: Duration) -> Result<Vec<u64>, Error> {
     let rows = link.query("list sessions", "SHOW FULL PROCESSLIST", limit).await?;
@@ -80,6 +92,7 @@ pub(crate) async fn give_up_waiting(link: &Link, limit: Duration) -> Result<usiz
     if waiting.is_empty() {
         return Ok(0);
     }
+    ensure_room(link, limit).await?;
     // Whoever belongs to a group that waits already is among those that are listed now.
     for session in of_clients(link, limit).await? {
         if waiting.iter().all(|leader| leader.id != session.id) && !session.waits {

@@ -6,10 +6,21 @@ use crate::dialect::Dialect;
 use crate::relay::Relays;
 use crate::sql::{Link, Record};
 use cotton_core::ports::mysql::{LinkState, Replication};
+use cotton_core::protocol::LogPlace;
+use cotton_core::resources::MIB;
 use cotton_core::{Endpoint, GtidSet};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// State of a MariaDB session that waits for room on the disk; how it begins.
+pub(crate) const WAITS_FOR_ROOM: &str = "Waiting for someone to free space";
+
+/// A write that finds no room can only be waiting when so little is left.
+const LITTLE_ROOM: u64 = 64 * MIB;
+
+/// Seconds after which a statement that commits on a full disk counts as one that waits for room.
+const LONG_COMMIT_S: u64 = 2;
 
 /// The state of one server, read by one or two statements.
 #[derive(Debug)]
@@ -61,6 +72,8 @@ pub(crate) struct Replica {
     /// The applier has nothing left to do.
     pub(crate) idle: bool,
     pub(crate) lag_s: Option<u64>,
+    /// How far the source's binary log was read.
+    pub(crate) read_to: Option<LogPlace>,
     pub(crate) receive_error: Option<(u64, String)>,
     pub(crate) apply_error: Option<(u64, String)>,
     /// GTIDs received, as the server prints them.
@@ -94,6 +107,10 @@ impl Replica {
             // "Slave has read all relay log; waiting ..." and the same of a replica
             idle: state.contains("has read all relay log"),
             lag_s: text("Seconds_Behind_Master", "Seconds_Behind_Source").and_then(|text| text.parse().ok()),
+            read_to: place(
+                text("Master_Log_File", "Source_Log_File").as_deref(),
+                text("Read_Master_Log_Pos", "Read_Source_Log_Pos").as_deref(),
+            ),
             receive_error: error("Last_IO_Errno", "Last_IO_Error"),
             apply_error: error("Last_SQL_Errno", "Last_SQL_Error"),
             received: received.unwrap_or_default().replace('\n', ""),
@@ -123,6 +140,7 @@ impl Replica {
             link: self.link,
             applying: self.applying,
             lag_s: self.lag_s,
+            read_to: self.read_to,
             error: self.error(),
         }
     }
@@ -248,6 +266,25 @@ impl Reader {
         format!("SELECT {list}")
     }
 
+    /// Whether a commit waits for room on the disk. MariaDB says so; MySQL only that a commit takes long.
+    pub(crate) async fn waits_for_room(
+        &self,
+        link: &Link,
+        disk_free: Option<u64>,
+        limit: Duration,
+    ) -> Result<bool, Error> {
+        let waiting = if self.dialect.is_mariadb() {
+            format!("STATE LIKE '{WAITS_FOR_ROOM}%'")
+        } else if disk_free.is_some_and(|free| free < LITTLE_ROOM) {
+            format!("STATE IN ('waiting for handler commit', 'query end') AND TIME >= {LONG_COMMIT_S}")
+        } else {
+            return Ok(false);
+        };
+        let sql = format!("SELECT COUNT(*) AS n FROM information_schema.processlist WHERE {waiting}");
+        let row = link.row("look for a full disk", &sql, limit).await?;
+        Ok(row.number("n").is_some_and(|n| n > 0))
+    }
+
     /// Replicas connected, and sessions that wait for one of them.
     pub(crate) async fn counters(&self, link: &Link, source_on: bool, limit: Duration) -> Result<(u32, u32), Error> {
         if source_on {
@@ -270,6 +307,12 @@ impl Reader {
         let row = link.row("count replicas", &sql, limit).await?;
         Ok((row.number("n").and_then(|n| n.try_into().ok()).unwrap_or_default(), 0))
     }
+}
+
+/// A place in a binary log, as servers tell it.
+fn place(file: Option<&str>, offset: Option<&str>) -> Option<LogPlace> {
+    let (_, number) = file?.rsplit_once('.')?;
+    Some(LogPlace { file: number.parse().ok()?, offset: offset?.parse().ok()? })
 }
 
 /// `uuid:5#12:6#13uuid:7#14` as a set: without the sessions that own the transactions, and with the commas that the server
@@ -295,6 +338,15 @@ fn without_owners(owned: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn places_in_binary_logs() {
+        let told = |file, offset| place(Some(file), Some(offset)).map(|LogPlace { file, offset }| (file, offset));
+        assert_eq!(told("binlog.000012", "345"), Some((12, 345)));
+        assert!(place(Some("binlog.000012"), None).is_none() && told("", "4").is_none() && told("b.x", "4").is_none());
+        let at = |file, offset| LogPlace { file, offset };
+        assert!(at(2, 4) > at(1, 999) && at(2, 5) > at(2, 4));
+    }
 
     #[test]
     fn owned_transactions_are_a_set() {

@@ -45,10 +45,11 @@ impl Control<'_> {
         closed
     }
 
-    /// Ends what clients are doing, but for commits that wait for an acknowledgement. A list of sessions is old when it is
+    /// Ends what clients are doing, but for commits that wait for an acknowledgement; nothing while one waits for room. A list of sessions is old when it is
     /// read, so also those must not be released that begin to wait meanwhile.
     async fn end_sessions(&self) -> Result<(), Error> {
         let how = if self.dialect().is_mariadb() { Kill::Soft } else { Kill::Hard };
+        sessions::ensure_room(self.link, self.limit).await?;
         for session in sessions::of_clients(self.link, self.limit).await?.into_iter().filter(|session| !session.waits) {
             session.end(self.link, how, self.limit).await?;
         }

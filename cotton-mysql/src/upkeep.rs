@@ -111,7 +111,10 @@ impl Upkeep {
         let mut session = self.stop.lock().await;
         session.stopped = true;
         match session.id.take() {
-            Some(id) => sessions::end(link, id, self.kill, limit).await,
+            Some(id) => {
+                sessions::ensure_room(link, limit).await?;
+                sessions::end(link, id, self.kill, limit).await
+            }
             None => Ok(()),
         }
     }
@@ -451,6 +454,7 @@ impl Work<'_> {
 
     async fn end_sessions_of(&self, user: &str) -> Result<(), Error> {
         let kill = if self.dialect().is_mariadb() { Kill::Soft } else { Kill::Hard };
+        sessions::ensure_room(&self.link, self.limit).await?;
         for id in sessions::of_user(&self.link, user, self.limit).await? {
             sessions::end(&self.link, id, kill, self.limit).await?;
         }

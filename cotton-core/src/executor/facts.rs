@@ -420,6 +420,10 @@ impl Executor {
             let scarce = free < self.config.disk_free_bytes_min;
             self.storage = scarce.then(|| format!("only {} MiB left for data", free / crate::resources::MIB));
         }
+        if status.waits_for_room {
+            let left = status.disk_free_bytes.unwrap_or_default() / crate::resources::MIB;
+            self.storage = Some(format!("commits wait for room on the disk, {left} MiB are left"));
+        }
         // What was read before an operation ended may be older than what that operation told.
         let ended = self.stamp - probe.stamp > u64::from(self.running.is_some());
         if ended {

@@ -4,6 +4,7 @@
 //! at a time; only `probe`, `exited` and `kill` may run beside another.
 
 use crate::account::Accounts;
+use crate::protocol::LogPlace;
 use crate::{Endpoint, GtidSet, PortError};
 use async_trait::async_trait;
 
@@ -29,6 +30,8 @@ pub struct Replication {
     pub applying: bool,
     /// Seconds behind, where the server knows.
     pub lag_s: Option<u64>,
+    /// How far it has read the primary's binary log.
+    pub read_to: Option<LogPlace>,
     /// What the server says is wrong.
     pub error: Option<String>,
 }
@@ -56,6 +59,9 @@ pub struct ServerStatus {
     pub waiting: u32,
     /// Free bytes where the data is.
     pub disk_free_bytes: Option<u64>,
+    /// Whether a commit waits for room on the disk, and with it all that follow. It goes on up to a minute after there is
+    /// room; a session that is ended before breaks off what it writes, in the middle of the binary log.
+    pub waits_for_room: bool,
 }
 
 /// What a server has that receives nothing any more.

@@ -357,11 +357,13 @@ impl MySql for FakeMySql {
                 link: link(following),
                 applying: true,
                 lag_s: Some(0),
+                read_to: None,
                 error: None,
             }),
             replicas: shared.replicas(&self.endpoint, false),
             waiting: server.waiting,
             disk_free_bytes: None,
+            waits_for_room: false,
         })
     }
 

@@ -1,6 +1,6 @@
 //! One member's executor and server, as small as they can be.
 
-use crate::protocol::{MemberRole, Order, Report, ServerStart, Stage, Trouble};
+use crate::protocol::{LogPlace, MemberRole, Order, Report, ServerStart, Stage, Trouble};
 use crate::{Epoch, GtidSet, MemberId};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,6 +62,10 @@ pub(super) struct Toy {
     pub(super) slow: bool,
     /// What its server reports to be behind.
     pub(super) lag_s: Option<u64>,
+    /// How far it has read the primary's binary log.
+    pub(super) read_to: Option<LogPlace>,
+    /// Whether its commits wait for room on its disk.
+    pub(super) waits_for_room: bool,
     /// Whether its server stands still: connected, and receiving nothing.
     pub(super) still: bool,
     /// Whether it does not manage to step down.
@@ -98,6 +102,8 @@ impl Toy {
             unapplied: 0,
             slow: false,
             lag_s: None,
+            read_to: None,
+            waits_for_room: false,
             still: false,
             stays_open: false,
             failed_copies: 0,
@@ -128,9 +134,11 @@ impl Toy {
             unapplied: self.unapplied,
             applied: (self.unapplied > 0).then(|| gtids(&self.applied)),
             lag_s: self.lag_s,
+            read_to: self.read_to,
             replicas: None,
             waiting: (self.role == MemberRole::Primary).then_some(self.waiting),
             disk_free_bytes: None,
+            waits_for_room: self.waits_for_room,
             asked_to_leave: self.asked_to_leave,
             accounts_wanted: self.accounts_wanted,
             server_version: String::new(),
@@ -151,6 +159,7 @@ impl Toy {
         self.role = MemberRole::Idle;
         self.trouble = None;
         self.waiting = 0;
+        self.waits_for_room = false;
     }
 
     /// Whether others can replicate from it: also from a primary that has stepped down.

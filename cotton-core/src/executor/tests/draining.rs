@@ -222,8 +222,14 @@ fn an_applier_that_fails_again_and_again_is_told_as_broken() {
     bench.feed(directive(1, follow()));
     let broken = || {
         let error = Some("1032".to_owned());
-        let replication =
-            Replication { source: endpoint(1), link: LinkState::Connected, applying: false, lag_s: None, error };
+        let replication = Replication {
+            source: endpoint(1),
+            link: LinkState::Connected,
+            applying: false,
+            lag_s: None,
+            read_to: None,
+            error,
+        };
         ServerStatus { replication: Some(replication), ..status() }
     };
     for attempt in 1..=7 {

@@ -65,11 +65,13 @@ fn status() -> ServerStatus {
         replicas: 0,
         waiting: 0,
         disk_free_bytes: Some(1 << 40),
+        waits_for_room: false,
     }
 }
 
 fn following_status(link: LinkState) -> ServerStatus {
-    let replication = Replication { source: endpoint(1), link, applying: true, lag_s: Some(0), error: None };
+    let replication =
+        Replication { source: endpoint(1), link, applying: true, lag_s: Some(0), read_to: None, error: None };
     ServerStatus { replication: Some(replication), ..status() }
 }
 

@@ -211,6 +211,7 @@ impl Server {
             },
             applying: self.obstacle().is_none(),
             lag_s: Some(0),
+            read_to: None,
             error: link.error.clone().or_else(|| self.obstacle()),
         });
         ServerStatus {
@@ -224,6 +225,7 @@ impl Server {
             replicas: u32::try_from(self.dumps.len()).unwrap_or(u32::MAX),
             waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
             disk_free_bytes: Some(1 << 40),
+            waits_for_room: false,
         }
     }
 
