@@ -201,7 +201,7 @@ impl Cluster {
         let spared = self.is_spared(id, member);
         let needed = self.is_needed(id, member);
         match leaving {
-            Leaving::Errant | Leaving::Rebuild if needed => {
+            Leaving::Errant | Leaving::Damaged | Leaving::Rebuild if needed => {
                 format!("it is being replaced: {}; it stays until another replica is complete", leaving.reason())
             }
             Leaving::Unreachable | Leaving::Missing if spared => {
@@ -212,6 +212,7 @@ impl Cluster {
             }
             Leaving::ScaleDown
             | Leaving::Errant
+            | Leaving::Damaged
             | Leaving::Unstable
             | Leaving::Broken
             | Leaving::Stuck
@@ -223,6 +224,7 @@ impl Cluster {
             }
             Leaving::ScaleDown
             | Leaving::Errant
+            | Leaving::Damaged
             | Leaving::Unstable
             | Leaving::Broken
             | Leaving::Stuck

@@ -128,6 +128,7 @@ impl Cluster {
             let follows = |o: &Observed| o.following(epoch) == Some(true) && !spoils(o.trouble());
             *other != id
                 && m.joined
+                && !m.damaged
                 && self.errant(*other).is_none()
                 && self.observed.get(other).is_some_and(|o| follows(o))
         });

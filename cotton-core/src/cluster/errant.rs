@@ -65,8 +65,8 @@ impl Cluster {
         }
     }
 
-    /// Replaces replicas with errant transactions, one after another: first those that do not follow because of them
-    /// (`refused`), which nobody misses; then those that follow.
+    /// Replaces replicas with errant transactions and former primaries whose binary log is damaged, one after another: first
+    /// those that do not follow because of them (`refused`), which nobody misses; then those that follow.
     pub(super) fn leave_errant(&mut self, now: Millis, refused: &BTreeSet<MemberId>) {
         let replaced = |(id, member): (&MemberId, &Member)| member.leaving.is_some() && !self.is_away(now, *id, member);
         if !self.is_open_for_sure(now) || self.state.members.iter().any(replaced) {
@@ -83,9 +83,15 @@ impl Cluster {
             return;
         }
         let enough = self.state.staying().count() >= self.state.spec.size as usize;
-        let follows = self.state.staying().map(|(id, _)| id).find(|id| self.errant(*id).is_some()).filter(|_| enough);
-        if let Some(next) = refused.first().copied().or(follows) {
-            self.leave(now, &BTreeSet::from([next]), Leaving::Errant);
+        let why = |(id, member): (MemberId, &Member)| match (self.errant(id), member.damaged) {
+            (Some(_), _) => Some((id, Leaving::Errant)),
+            (None, true) => Some((id, Leaving::Damaged)),
+            (None, false) => None,
+        };
+        let is_replica = |(id, _): &(MemberId, &Member)| self.state.primary != Some(*id);
+        let follows = self.state.staying().filter(is_replica).find_map(why).filter(|_| enough);
+        if let Some((next, why)) = refused.first().map(|id| (*id, Leaving::Errant)).or(follows) {
+            self.leave(now, &BTreeSet::from([next]), why);
         }
     }
 
@@ -98,7 +104,9 @@ impl Cluster {
         let applies = |other: &Observed| !matches!(other.trouble(), Some(Trouble::Broken { .. }));
         match member.leaving {
             Some(Leaving::Errant) => self.acknowledges_alone(id),
-            Some(Leaving::Rebuild) => self.acknowledges_alone(id) || self.may_be_second_copy(id, member, any),
+            Some(Leaving::Damaged | Leaving::Rebuild) => {
+                self.acknowledges_alone(id) || self.may_be_second_copy(id, member, any)
+            }
             Some(Leaving::Unstable) => self.may_be_second_copy(id, member, any),
             // Of several that cannot apply, the primary has what they lack.
             Some(Leaving::Broken) => self.may_be_second_copy(id, member, applies),

@@ -406,6 +406,10 @@ impl Cluster {
             WhyNot::Less(Merit::Stays) => {
                 match (self.state.members.get(&id).and_then(|member| member.leaving), trouble) {
                     (Some(leaving), _) => (NotPromoted::Leaving, format!("it is leaving: {}", leaving.reason())),
+                    (None, _) if self.state.members.get(&id).is_some_and(|member| member.damaged) => (
+                        NotPromoted::Leaving,
+                        format!("it is to be replaced: {}", super::state::Leaving::Damaged.reason()),
+                    ),
                     (None, Some(trouble @ Trouble::Storage { .. })) => (NotPromoted::Storage, trouble.to_string()),
                     (None, _) => {
                         (NotPromoted::AgentGoes, "its agent wants it to end, or is to be taken down".to_owned())

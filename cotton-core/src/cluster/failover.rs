@@ -3,6 +3,7 @@
 use super::Cluster;
 use super::event::{EventKind, Timeline};
 use super::observed::Observed;
+use super::stall::Stalled;
 use super::state::{Appointed, Leaving};
 use crate::election::{self, Ballot, Rules, Undecided};
 use crate::protocol::{MemberRole, Report, Stage, Trouble};
@@ -24,6 +25,8 @@ pub(super) struct Election {
     preferred: Option<MemberId>,
     /// Who shall win, as a person has decided.
     pub(super) forced: Option<MemberId>,
+    /// The primary that was replaced because its commits did not come to their end: it could not do better now.
+    stalled: Option<MemberId>,
     progress: Progress,
 }
 
@@ -77,6 +80,8 @@ impl Cluster {
                 }
             } else if let Some(reason) = self.why_stalled(now, primary) {
                 self.begin_election(now, &reason);
+            } else if let Some(stalled) = self.why_out_of_room(now, primary).or_else(|| self.why_unread(now, primary)) {
+                self.replace_stalled(now, primary, stalled);
             } else {
                 self.reconcile_switchover(now, primary);
             }
@@ -301,6 +306,7 @@ impl Cluster {
             announced: None,
             preferred: None,
             forced: None,
+            stalled: None,
             progress,
         }));
     }
@@ -365,12 +371,49 @@ impl Cluster {
         if let Some(until) = self.may_be_unnoticed(now, &ballots, lease_until) {
             return self.wake_at(until);
         }
-        match election::elect(&ballots, &self.rules(expired)) {
+        match self.elect_sound(now, started, &ballots, &self.rules(expired)) {
             Ok(winner) => {
                 let position = ballots.into_iter().find(|b| b.member == winner).map(|b| b.position).unwrap_or_default();
                 self.appoint(now, winner, position);
             }
             Err(undecided) => self.wait(now, undecided),
+        }
+    }
+
+    /// Replaces a primary by one of those that can take its place.
+    fn replace_stalled(&mut self, now: Millis, primary: MemberId, stalled: Stalled) {
+        let Stalled { reason, damaged, successor } = stalled;
+        self.change(|state| {
+            if let Some(member) = state.members.get_mut(&primary) {
+                member.damaged |= damaged;
+            }
+        });
+        self.begin_election(now, &reason);
+        if let Some(election) = &mut self.election {
+            election.preferred = successor;
+            election.stalled = Some(primary);
+        }
+    }
+
+    /// Elects, at first without a primary that was replaced because its commits did not come to their end. It has what was
+    /// never acknowledged, and would win by it when it is back before the others have answered.
+    fn elect_sound(
+        &self,
+        now: Millis,
+        started: Millis,
+        ballots: &[Ballot],
+        rules: &Rules<'_>,
+    ) -> Result<MemberId, Undecided> {
+        let stalled = self.election.as_ref().and_then(|election| election.stalled);
+        let damaged = |id: &MemberId| self.state.members.get(id).is_some_and(|member| member.damaged);
+        let is_sound = |ballot: &&Ballot| Some(ballot.member) != stalled && !damaged(&ballot.member);
+        let sound: Vec<Ballot> = ballots.iter().filter(is_sound).cloned().collect();
+        if sound.len() == ballots.len() || rules.acks == 0 {
+            return election::elect(ballots, rules);
+        }
+        match election::elect(&sound, rules) {
+            Err(_) if now >= started.after(self.timing.restart_grace_ms) => election::elect(ballots, rules),
+            elected => elected,
         }
     }
 
@@ -512,6 +555,7 @@ impl Cluster {
                 attached: if decided { self.state.last_epoch } else { member.attached },
                 joined: self.is_electable(*id),
                 leaving: member.leaving.is_some()
+                    || member.damaged
                     || matches!(report.trouble, Some(Trouble::Storage { .. }))
                     || (self.is_about_to_go(*id) && preferred != Some(*id)), // it was asked for by name
                 preferred: preferred == Some(*id),

@@ -55,7 +55,7 @@ use observed::Observed;
 use relaunch::Relaunch;
 pub use relaunch::Verdict;
 use silence::{AckWait, Blocked};
-use stall::Stall;
+use stall::{Stall, Unread};
 use state::{Leaving, Member, State};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -89,6 +89,8 @@ pub struct Timing {
     pub stall_ms: u64,
     /// How long after that no other primary is replaced for this reason.
     pub stall_pause_ms: u64,
+    /// After how long a primary is replaced whose commits wait while no replica receives anything from it.
+    pub unread_ms: u64,
     /// How long running transactions may take to end before a switchover breaks them off.
     pub step_down_ms: u64,
     /// How much longer a primary may take to step down before that is taken back.
@@ -125,6 +127,7 @@ impl Default for Timing {
             lag_warning_ms: 30_000,
             stall_ms: 3_000,
             stall_pause_ms: 60_000,
+            unread_ms: 20_000,
             step_down_ms: 2_000,
             step_down_patience_ms: 4_000,
             catch_up_ms: 10_000,
@@ -181,6 +184,11 @@ pub struct Cluster {
     marks: Marks,
     /// Sessions of the primary that wait.
     ack_wait: Option<Box<AckWait>>,
+    /// Since when sessions of the primary wait for an acknowledgement, in all of its reports, whatever its position.
+    waits_since: Option<Millis>,
+    /// Since when commits of the primary wait for room on its disk.
+    room_missed_since: Option<Millis>,
+    unread: Option<Unread>,
     blocked: Option<Blocked>,
     /// Whether members can be heard at all.
     is_watching: bool,
@@ -272,6 +280,9 @@ impl Cluster {
             relaunch: Relaunch::default(),
             told_open: None,
             stall: None,
+            waits_since: None,
+            room_missed_since: None,
+            unread: None,
             marks: Marks::default(),
             ack_wait: None,
             blocked: None,
@@ -383,6 +394,7 @@ impl Cluster {
             volume,
             resting: false,
             rule: crate::election::PromotionRule::Neutral,
+            damaged: false,
             leaving: None,
         };
         let task = self.task(id, &member);
@@ -575,6 +587,7 @@ impl Cluster {
         self.observe_lag(now, id);
         self.observe_errant(now, id);
         self.observe_waiting(now, id);
+        self.observe_reading(now, id);
         self.observe_acker(id);
         self.forget_unattached(id);
         self.forget_stray(id);

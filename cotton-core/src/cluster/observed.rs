@@ -4,6 +4,7 @@ use super::applying::{Applying, ToldApplying};
 use super::errant::Errant;
 use super::event::EventKind;
 use super::joining::Joining;
+use super::stall::Reading;
 use super::state::Acker;
 use crate::protocol::{MemberRole, Report, Stage, Trouble};
 use crate::{Epoch, MemberId, Millis};
@@ -33,6 +34,8 @@ pub(super) struct Observed {
     pub(super) told: Told,
     /// How far it is with applying what it has received.
     pub(super) applying: Option<Box<Applying>>,
+    /// How it goes on with receiving from the primary.
+    pub(super) reading: Option<Box<Reading>>,
     /// Since when its task is missed; until it has reported again.
     pub(super) missed_since: Option<Millis>,
     /// When something was last sent that renews the lease of an asynchronous primary.
@@ -74,6 +77,7 @@ impl Observed {
             errant: None,
             told: Told { silent: false, lag: false, applying: None },
             applying: None,
+            reading: None,
             missed_since: None,
             lease_renewed: None,
         }
@@ -90,6 +94,7 @@ impl Observed {
         self.missed_since = self.missed_since.filter(|_| !report.role.is_up());
         if !matches!(report.role, MemberRole::Following { .. }) {
             self.joining = None;
+            self.reading = None;
             self.errant = None;
         }
         Some(News { after: report.clone(), before: self.report.replace(report) })

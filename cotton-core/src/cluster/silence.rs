@@ -57,6 +57,10 @@ impl Cluster {
             return;
         }
         let report = self.observed.get(&id).and_then(|o| o.report_in(self.state.epoch));
+        let open = report.filter(|r| r.role == MemberRole::Primary);
+        let since = |known: Option<Millis>, waits: bool| waits.then(|| known.unwrap_or(now));
+        self.waits_since = since(self.waits_since, open.is_some_and(|r| r.waiting.is_some_and(|n| n > 0)));
+        self.room_missed_since = since(self.room_missed_since, open.is_some_and(|r| r.waits_for_room));
         let waits = report.filter(|r| r.role == MemberRole::Primary && r.waiting.is_some_and(|waiting| waiting > 0));
         self.ack_wait = match (waits, self.ack_wait.take()) {
             (Some(report), Some(wait)) if wait.position == report.position => Some(wait),

@@ -187,6 +187,7 @@ pub struct Appointed {
 
 /// One member.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub struct Member {
     /// Where its task is, or was.
     pub agent: AgentId,
@@ -218,6 +219,10 @@ pub struct Member {
     /// Whether it is to be primary, as a person has decided.
     #[serde(default, skip_serializing_if = "PromotionRule::is_neutral")]
     pub rule: PromotionRule,
+    /// Whether it was replaced as primary because no replica could read its binary log: its data may differ from that of the
+    /// others by what it rolled back, and it is replaced by a fresh copy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub damaged: bool,
     /// Why it is to leave, if it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
@@ -241,6 +246,8 @@ pub enum Leaving {
     ScaleDown,
     /// It holds transactions that the primary lacks: another member takes its place, with fresh data.
     Errant,
+    /// No replica could read its binary log when it was primary: another member takes its place, with fresh data.
+    Damaged,
     /// Its server failed too often in a short time.
     Unstable,
     /// It could not apply what the primary sends.
@@ -271,13 +278,13 @@ impl Member {
     /// What becomes of its data when it leaves for this reason, as far as that is worth saying.
     pub const fn keepsake(&self, why: Leaving) -> &'static str {
         match (why, self.volume) {
-            (Leaving::Errant | Leaving::Unstable | Leaving::Broken | Leaving::Rebuild, _) if !self.may_hold_data() => {
-                ""
+            (Leaving::Errant | Leaving::Damaged | Leaving::Unstable | Leaving::Broken | Leaving::Rebuild, volume) => {
+                match volume {
+                    _ if !self.may_hold_data() => "",
+                    false => "; its data is kept in its sandbox",
+                    true => "; its volume is kept",
+                }
             }
-            (Leaving::Errant | Leaving::Unstable | Leaving::Broken | Leaving::Rebuild, false) => {
-                "; its data is kept in its sandbox"
-            }
-            (Leaving::Errant | Leaving::Unstable | Leaving::Broken | Leaving::Rebuild, true) => "; its volume is kept",
             (
                 Leaving::ScaleDown | Leaving::Unreachable | Leaving::Stuck | Leaving::Missing | Leaving::Deleted,
                 true | false,
@@ -293,6 +300,8 @@ codes! {
         ScaleDown = "scale_down",
         /// [`Leaving::Errant`]
         Errant = "errant",
+        /// [`Leaving::Damaged`]
+        Damaged = "damaged",
         /// [`Leaving::Unstable`]
         Unstable = "unstable",
         /// [`Leaving::Broken`]
@@ -316,6 +325,7 @@ impl Leaving {
         match self {
             Self::ScaleDown => LeavingCode::ScaleDown,
             Self::Errant => LeavingCode::Errant,
+            Self::Damaged => LeavingCode::Damaged,
             Self::Unstable => LeavingCode::Unstable,
             Self::Broken => LeavingCode::Broken,
             Self::Unreachable => LeavingCode::Unreachable,
@@ -331,6 +341,7 @@ impl Leaving {
         match self {
             Self::ScaleDown => "fewer members are wanted",
             Self::Errant => "it holds transactions that the primary lacks",
+            Self::Damaged => "no replica could read its binary log when it was primary",
             Self::Unstable => "its server failed too often",
             Self::Broken => "it cannot apply what the primary sends",
             Self::Unreachable => "it, or its agent, could not be reached for too long",

@@ -110,7 +110,10 @@ impl Cluster {
             Some((Why::Asked, "its agent wants it to end".to_owned(), self.timing.leave_retry_ms))
         } else if self.vacate.contains_key(agent) {
             Some((Why::Vacates, format!("its agent {agent} is to be taken down"), self.timing.vacate_retry_ms))
-        } else if let Some(trouble @ Trouble::Storage { .. }) = &report.trouble {
+        } else if let Some(trouble @ Trouble::Storage { .. }) = &report.trouble
+            && !report.waits_for_room
+        {
+            // One whose commits wait for room cannot step down: it would have to break them off.
             Some((Why::Storage, trouble.to_string(), self.timing.storage_retry_ms))
         } else if self.is_ruled_out(primary) {
             let reason = format!("the promotion rule of member {primary} is 'never'");

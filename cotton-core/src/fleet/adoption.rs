@@ -185,6 +185,7 @@ fn member(found: &Found, volume: bool) -> Member {
         attached: Epoch(0),
         volume,
         resting: false,
+        damaged: false,
         leaving: None,
     }
 }

@@ -378,6 +378,7 @@ fn leaving(code: LeavingCode) -> Option<World> {
             world
         }
         LeavingCode::Errant => troubled(3, 1, Trouble::Errant { gtids: detail() }),
+        LeavingCode::Damaged => super::stalls::damaged(),
         LeavingCode::Unstable => troubled(3, 1, Trouble::Unstable { detail: detail() }),
         LeavingCode::Broken => troubled(3, 1, Trouble::Broken { detail: detail() }),
         LeavingCode::Unreachable => unreachable(),

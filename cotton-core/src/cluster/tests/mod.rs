@@ -22,6 +22,7 @@ mod relaunch;
 mod rules;
 mod scaling;
 mod slow;
+mod stalls;
 mod switchover;
 mod toy;
 mod volumes;

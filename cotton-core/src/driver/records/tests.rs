@@ -41,6 +41,7 @@ fn cluster() -> State {
         attached: Epoch(5),
         volume: true,
         resting: id == 6,
+        damaged: false,
         leaving: (id == 7).then_some(Leaving::Unreachable),
     };
     let spec = ClusterSpec {
