@@ -11,7 +11,8 @@ use crate::accounts::{READ_BINLOG, REPLICATION, RESERVED};
 use crate::dialect::quote;
 use crate::replication::Control;
 use crate::sessions::{self, Kill};
-use std::fmt::Write;
+use crate::sql::Record;
+use crate::status;
 
 /// What a server lists instead of a user that has not said who it is.
 const UNKNOWN_YET: &str = "unauthenticated user";
@@ -25,20 +26,13 @@ impl Control<'_> {
             readers.iter().map(|account| format!("REVOKE {READ_BINLOG} ON *.* FROM {account}")).collect();
         self.unlogged(&statements, writable).await?;
         // privileges of the whole server are those that a session had when it began
-        let mut sql = format!(
-            "SELECT ID AS id FROM information_schema.processlist WHERE (COMMAND LIKE 'Binlog Dump%' AND USER <> \
-             '{REPLICATION}')"
-        );
-        if !readers.is_empty() {
-            let _ = write!(sql, " OR USER = '{UNKNOWN_YET}'"); // a String takes everything
-        }
-        let mut ids: Vec<u64> = self
-            .link
-            .query("look for readers", &sql, self.limit)
-            .await?
-            .iter()
-            .filter_map(|row| row.number("id"))
-            .collect();
+        let reads = |process: &&Record| {
+            let user = process.text("User").unwrap_or_default();
+            let dumps = process.text("Command").is_some_and(|command| command.starts_with("Binlog Dump"));
+            (dumps && user != REPLICATION) || (!readers.is_empty() && user == UNKNOWN_YET)
+        };
+        let processes = status::processes(self.link, self.limit).await?;
+        let mut ids: Vec<u64> = processes.iter().filter(reads).filter_map(|row| row.number("Id")).collect();
         for account in &readers {
             let user = account.split("'@'").next().unwrap_or_default().trim_start_matches('\'');
             ids.extend(sessions::of_user(self.link, user, self.limit).await?);

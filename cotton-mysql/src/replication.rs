@@ -13,7 +13,7 @@ use crate::history::{Primary, Verdict, newest, position_text};
 use crate::process::last_applier_error;
 use crate::sessions::{self, Kill};
 use crate::sql::Link;
-use crate::status::{Facts, Reader, Replica};
+use crate::status::{self, Facts, Reader, Replica};
 use cotton_core::ports::mysql::{Followed, Following, Frozen, LinkState, Promoted, Promotion};
 use cotton_core::{Endpoint, GtidSet};
 use secrecy::{ExposeSecret, SecretString};
@@ -131,14 +131,14 @@ impl Control<'_> {
     /// Ends MariaDB's receiver by its connection. While its source is silent, as one whose machine stands still, it would
     /// notice an order to stop only after two seconds (10.11). What it has received stays.
     async fn cut_receiver(&self) -> Result<(), Error> {
-        let receivers = "SELECT ID FROM information_schema.processlist WHERE COMMAND = 'Slave_IO'";
         let deadline = Instant::now() + CUT_WAIT;
         loop {
-            let running = self.link.query("look for the receiver", receivers, self.limit).await?;
+            let mut running = status::processes(self.link, self.limit).await?;
+            running.retain(|process| process.text("Command").as_deref() == Some("Slave_IO"));
             if running.is_empty() || Instant::now() >= deadline {
                 return Ok(());
             }
-            for id in running.iter().filter_map(|row| row.number("ID")) {
+            for id in running.iter().filter_map(|row| row.number("Id")) {
                 sessions::end(self.link, id, Kill::Hard, self.limit).await?;
             }
             tokio::time::sleep(CUT_PAUSE).await;

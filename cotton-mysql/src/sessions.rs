@@ -8,7 +8,7 @@
 use crate::Error;
 use crate::accounts::{ADMIN, REPLICATION};
 use crate::sql::Link;
-use crate::status::WAITS_FOR_ROOM;
+use crate::status;
 use std::time::Duration;
 
 /// Users whose sessions are not clients'.
@@ -55,11 +55,10 @@ pub(crate) async fn of_clients(link: &Link, limit: Duration) -> Result<Vec<Sessi
 /// off in the middle of the binary log: no replica reads beyond that, and what was written with it is rolled back here and
 /// may be applied there. (Seen with 10.11, for every kind of `KILL`. MySQL ends its server, and recovers.)
 pub(crate) async fn ensure_room(link: &Link, limit: Duration) -> Result<(), Error> {
-    let sql = format!("SELECT COUNT(*) AS n FROM information_schema.processlist WHERE STATE LIKE '{WAITS_FOR_ROOM}%'");
-    match link.row("look for a full disk", &sql, limit).await?.number("n") {
-        Some(0) | None => Ok(()),
-        Some(_) => Err(Error::NoRoom("a commit waits for room on the disk, and must not be broken off".to_owned())),
+    if status::processes(link, limit).await?.iter().any(status::waits_for_room) {
+        return Err(Error::NoRoom("a commit waits for room on the disk, and must not be broken off".to_owned()));
     }
+    Ok(())
 }
 
 /// Sessions of one user, wherever they come from.

@@ -13,14 +13,24 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// State of a MariaDB session that waits for room on the disk; how it begins.
-pub(crate) const WAITS_FOR_ROOM: &str = "Waiting for someone to free space";
-
 /// A write that finds no room can only be waiting when so little is left.
 const LITTLE_ROOM: u64 = 64 * MIB;
 
 /// Seconds after which a statement that commits on a full disk counts as one that waits for room.
 const LONG_COMMIT_S: u64 = 2;
+
+/// States of a MySQL session that commits, on a full disk as well.
+const LONG_COMMITS: [&str; 2] = ["waiting for handler commit", "query end"];
+
+/// All sessions and threads. Not by `information_schema`: that makes a table on the disk, which may be full.
+pub(crate) async fn processes(link: &Link, limit: Duration) -> Result<Vec<Record>, Error> {
+    link.query("list sessions", "SHOW PROCESSLIST", limit).await
+}
+
+/// Whether a MariaDB session waits for room on the disk.
+pub(crate) fn waits_for_room(process: &Record) -> bool {
+    process.text("State").is_some_and(|state| state.starts_with("Waiting for someone to free space"))
+}
 
 /// The state of one server, read by one or two statements.
 #[derive(Debug)]
@@ -273,16 +283,16 @@ impl Reader {
         disk_free: Option<u64>,
         limit: Duration,
     ) -> Result<bool, Error> {
-        let waiting = if self.dialect.is_mariadb() {
-            format!("STATE LIKE '{WAITS_FOR_ROOM}%'")
-        } else if disk_free.is_some_and(|free| free < LITTLE_ROOM) {
-            format!("STATE IN ('waiting for handler commit', 'query end') AND TIME >= {LONG_COMMIT_S}")
-        } else {
+        let is_mariadb = self.dialect.is_mariadb();
+        if !is_mariadb && disk_free.is_none_or(|free| free >= LITTLE_ROOM) {
             return Ok(false);
+        }
+        let waits = |row: &Record| {
+            let state = row.text("State").unwrap_or_default();
+            let long = || row.number("Time").is_some_and(|seconds| seconds >= LONG_COMMIT_S);
+            if is_mariadb { waits_for_room(row) } else { LONG_COMMITS.contains(&state.as_str()) && long() }
         };
-        let sql = format!("SELECT COUNT(*) AS n FROM information_schema.processlist WHERE {waiting}");
-        let row = link.row("look for a full disk", &sql, limit).await?;
-        Ok(row.number("n").is_some_and(|n| n > 0))
+        Ok(processes(link, limit).await?.iter().any(waits))
     }
 
     /// Replicas connected, and sessions that wait for one of them.
@@ -300,12 +310,12 @@ impl Reader {
             return Ok((value(&clients), value(&waiting)));
         }
         // Others may read the binary logs, too: they are not who could be elected.
-        let sql = format!(
-            "SELECT COUNT(*) AS n FROM information_schema.processlist WHERE COMMAND LIKE 'Binlog Dump%' AND USER = \
-             '{REPLICATION}'"
-        );
-        let row = link.row("count replicas", &sql, limit).await?;
-        Ok((row.number("n").and_then(|n| n.try_into().ok()).unwrap_or_default(), 0))
+        let is_replica = |row: &&Record| {
+            let dumps = row.text("Command").is_some_and(|command| command.starts_with("Binlog Dump"));
+            dumps && row.text("User").as_deref() == Some(REPLICATION)
+        };
+        let replicas = processes(link, limit).await?.iter().filter(is_replica).count();
+        Ok((u32::try_from(replicas).unwrap_or(u32::MAX), 0))
     }
 }
 

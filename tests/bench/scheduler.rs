@@ -116,6 +116,7 @@ pub(crate) fn state(number: u64) -> State {
             volume: false,
             resting: false,
             rule: PromotionRule::Neutral,
+            damaged: false,
             leaving: None,
         };
         (MemberId(id), member)
@@ -189,7 +190,7 @@ fn report(task: &TaskId) -> Report {
         unapplied: 0,
         applied: None,
         lag_s: (!is_primary).then_some(0),
-        read_to: (!is_primary).then_some(cotton_core::protocol::LogPlace { file: 1, offset: 123_456_789 }),
+        read_to: (!is_primary).then_some(protocol::LogPlace { file: 1, offset: 123_456_789 }),
         replicas: is_primary.then_some(2),
         waiting: is_primary.then_some(0),
         disk_free_bytes: Some(1 << 30),

@@ -141,6 +141,7 @@ async fn copies_for_which_there_is_no_room_are_tried_again_until_there_is() -> O
     let copy = seen.retries.iter().find(|retry| retry.what == "copy").expect("waited for");
     assert!(copy.agent.as_deref() == Some("agent-3") && copy.in_ms <= 8_000, "{copy:?}");
     assert!(copy.reason.contains("copy from ") && copy.reason.contains(" failed"), "{copy:?}");
+    assert!(copy.reason.contains("No space left"), "what matters, and not that a pipe broke: {copy:?}");
     let told = events_of(&api, "trouble").await?;
     assert!(
         told.iter().any(|event| event.text.contains("3 failed in a row, the next one is made after 4 s")),

@@ -9,6 +9,7 @@ mod engines;
 mod errant;
 mod failing;
 mod failover;
+mod full_disks;
 mod health;
 mod levers;
 mod lifecycle;

@@ -1,6 +1,7 @@
 //! A directory with little room: a file system in memory, which only root can mount.
 
 use crate::Failure;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -31,6 +32,34 @@ impl SmallDisk {
                 Ok(None)
             }
         }
+    }
+
+    /// Takes all the room that is left.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub fn fill(&self) -> Result<(), Failure> {
+        let mut file = std::fs::File::create(self.filler())?;
+        let zeros = vec![0; 1 << 20];
+        loop {
+            match file.write_all(&zeros) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Gives back what was taken.
+    ///
+    /// # Errors
+    /// When nothing was.
+    pub fn make_room(&self) -> Result<(), Failure> {
+        Ok(std::fs::remove_file(self.filler())?)
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path.join("filler")
     }
 
     /// Gives it another size.

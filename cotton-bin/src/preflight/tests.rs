@@ -42,6 +42,7 @@ fn with_member(mut state: State) -> State {
         volume: false,
         resting: false,
         rule: PromotionRule::Neutral,
+        damaged: false,
         leaving: None,
     };
     state.members.insert(MemberId(0), member);

@@ -7,7 +7,8 @@
 //! MariaDB only: MySQL does not let go of a session that waits. There a clone ends with an error that says so.
 
 use crate::sessions;
-use crate::sql::Link;
+use crate::sql::{Link, Record};
+use crate::status;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -18,12 +19,11 @@ const LOOKS: u32 = 3;
 /// Does so for as long as it is polled.
 pub(super) async fn unblock(link: &Link, limit: Duration) -> Infallible {
     let status = "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_clients'";
-    let copies = "SELECT COUNT(*) AS n FROM information_schema.processlist WHERE STATE LIKE '%backup lock%'";
     let mut looks = 0;
     loop {
         tokio::time::sleep(LOOK).await;
-        let is_copying =
-            link.row("look for a copy", copies, limit).await.is_ok_and(|row| row.text("n").as_deref() != Some("0"));
+        let copies = |row: &Record| row.text("State").is_some_and(|state| state.contains("backup lock"));
+        let is_copying = status::processes(link, limit).await.is_ok_and(|processes| processes.iter().any(copies));
         let is_alone = is_copying
             && link.row("count replicas", status, limit).await.is_ok_and(|row| row.at(1).as_deref() == Some("0"));
         looks = if is_alone { looks + 1 } else { 0 };

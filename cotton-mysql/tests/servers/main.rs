@@ -44,6 +44,7 @@ mod copies;
 mod drain;
 mod engines;
 mod failover;
+mod full_disk;
 mod hostile;
 mod local_writes;
 mod process;
