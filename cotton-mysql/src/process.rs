@@ -14,6 +14,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
+use tokio::io::AsyncReadExt;
 use tokio::sync::{oneshot, watch};
 
 type Request = (Command, oneshot::Sender<io::Result<Child>>);
@@ -88,6 +89,22 @@ impl Running {
     pub(crate) fn stdout(&mut self) -> io::Result<tokio::process::ChildStdout> {
         let stdout = self.0.as_mut().and_then(|child| child.stdout.take()).ok_or(io::ErrorKind::NotConnected)?;
         tokio::process::ChildStdout::from_std(stdout)
+    }
+
+    /// Collects what it says on its standard error, up to the end of it. Not by a file: the disk may be full.
+    pub(crate) fn said(&mut self) -> io::Result<tokio::task::JoinHandle<String>> {
+        let stderr = self.0.as_mut().and_then(|child| child.stderr.take()).ok_or(io::ErrorKind::NotConnected)?;
+        let mut stderr = tokio::process::ChildStderr::from_std(stderr)?;
+        Ok(tokio::spawn(async move {
+            const MOST: usize = 64 * 1024;
+            let (mut text, mut part) = (Vec::new(), vec![0; 4096]);
+            while let Ok(len @ 1..) = stderr.read(&mut part).await {
+                text.extend_from_slice(&part[..len]);
+                let surplus = text.len().saturating_sub(MOST);
+                text.drain(..surplus);
+            }
+            String::from_utf8_lossy(&text).into_owned()
+        }))
     }
 
     /// Waits for its end, at most so long.
@@ -357,7 +374,8 @@ fn tail(log: &Path, from: u64) -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-fn error_line(text: &str) -> Option<String> {
+/// The last line that tells of an error, or the last one.
+pub(crate) fn error_line(text: &str) -> Option<String> {
     let is_error = |line: &&str| line.contains("ERROR") || line.contains("[FATAL]") || line.starts_with("mysqld:");
     let noise = |line: &&str| !line.ends_with("Aborting") && !line.is_empty();
     let last = text.lines().filter(noise).rfind(is_error);

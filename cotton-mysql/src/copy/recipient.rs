@@ -10,9 +10,11 @@ use crate::history::{Position, newest};
 use crate::programs::Programs;
 use crate::sql::{Address, Link};
 use crate::{Error, InstanceConfig, config::Timing, files, process, provision};
+use cotton_core::resources::MIB;
 use cotton_core::{Endpoint, GtidSet};
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use tokio::io::AsyncWriteExt;
@@ -117,33 +119,45 @@ impl Recipient<'_> {
 
         let mut command = self.programs.command(unpacker, self.dirs, files::TOOL);
         command.arg("-x").arg("-C").arg(building);
-        let log = self.dirs.log().join("unpack.log");
-        let said = std::fs::File::create(&log).map_err(|e| Error::file("create", &log, e))?;
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(said);
+        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = process::Running::start(command).await?;
-        // that it does not read any more is not the reason that matters
-        let lost = |source| match process::last_error(&log, 0) {
-            Some(said) => Error::CopyIncomplete(format!("mbstream: {said}")),
-            None => Error::System { what: "unpack the copy", source },
-        };
-        let mut input = child.stdin().map_err(lost)?;
+        let failed = |source| Error::System { what: "unpack the copy", source };
+        let said = child.said().map_err(failed)?;
+        let mut input = child.stdin().map_err(failed)?;
+        let fed = self.feed(&mut wire, &mut input).await?;
+        drop(input);
+        let end = child.wait(self.config.timing.copy).await?;
+        let said = process::error_line(&said.await.unwrap_or_default());
+        let free = rustix::fs::statvfs(building).ok().map(|fs| fs.f_bavail * fs.f_frsize);
+        let ended =
+            |said: &str| why_not_unpacked(&format!("mbstream ended with {}{said}", process::describe(end)), free);
+        match (fed, said) {
+            (Ok(states), _) if end.success() => Ok(states),
+            // that it does not read any more is not the reason that matters
+            (_, Some(said)) => Err(ended(&format!(": {said}"))),
+            (Err(source), None) if end.success() => Err(failed(source)),
+            (_, None) => Err(ended("")),
+        }
+    }
+
+    /// Hands on what the donor sends, and gives the states of its binary log; or says that nobody takes it any more.
+    async fn feed(
+        &self,
+        wire: &mut Wire<TcpStream>,
+        input: &mut tokio::process::ChildStdin,
+    ) -> Result<io::Result<String>, Error> {
         // at its end the donor waits for three things, each so long, and only then can say why it failed
         let (mut buffer, stall) = (Vec::new(), 4 * self.config.timing.copy_stall);
         let late = |_| Error::Timeout { what: "the next part of the copy", after: stall };
         while tokio::time::timeout(stall, wire.receive_data(&mut buffer)).await.map_err(late)??.is_some() {
-            input.write_all(&buffer).await.map_err(lost)?;
+            if let Err(source) = input.write_all(&buffer).await {
+                return Ok(Err(source));
+            }
         }
         let outcome = tokio::time::timeout(stall, wire.receive_outcome()).await.map_err(late)??;
         let states = outcome.strip_prefix(COMPLETE).map(str::to_owned);
         let states = states.ok_or_else(|| Error::CopyIncomplete(outcome))?;
-        input.shutdown().await.map_err(lost)?;
-        drop(input);
-        let end = child.wait(self.config.timing.copy).await?;
-        if end.success() {
-            return Ok(states);
-        }
-        let said = process::last_error(&log, 0).unwrap_or_default();
-        Err(Error::CopyIncomplete(format!("mbstream ended with {}: {said}", process::describe(end))))
+        Ok(input.shutdown().await.map(|()| states))
     }
 
     async fn prepare(&self, preparer: &Path, building: &Path) -> Result<(), Error> {
@@ -202,6 +216,17 @@ impl Recipient<'_> {
         }
         let how = process::describe_with_reason(output);
         Err(Error::Ended { what: format!("{} while it looked at a copy", self.programs.mysqld.display()), how })
+    }
+}
+
+/// Why `mbstream` ended, which says of a full disk only that it could not write. So little is left after that.
+fn why_not_unpacked(said: &str, free: Option<u64>) -> Error {
+    const NO_ROOM: u64 = 4 * MIB;
+    match free {
+        Some(free) if free < NO_ROOM => {
+            Error::NoRoom(format!("No space left for the copy: {} MiB are free on its disk ({said})", free / MIB))
+        }
+        Some(_) | None => Error::CopyIncomplete(said.to_owned()),
     }
 }
 
@@ -285,6 +310,16 @@ fn entries(state: &str) -> Result<BTreeMap<(u64, u64), u64>, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_as_one() {
+        let said = "mbstream ended with status 1: my_write() failed.";
+        let told = why_not_unpacked(said, Some(MIB));
+        assert!(matches!(told, Error::NoRoom(text) if text.contains("No space left") && text.contains("my_write")));
+        for free in [None, Some(100 * MIB)] {
+            assert!(matches!(why_not_unpacked(said, free), Error::CopyIncomplete(text) if text == said));
+        }
+    }
 
     #[test]
     fn the_state_at_the_moment_of_the_copy() {
