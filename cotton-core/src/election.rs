@@ -25,6 +25,7 @@ use crate::codes::codes;
 use crate::{Epoch, GtidSet, MemberId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
+use std::fmt::Write;
 
 /// Whether a member is to be primary, as far as a person has decided that. What it has counts for more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -214,7 +215,7 @@ fn no_quorum(silent: &MemberList, forgetful: &MemberList, waiting_for: &MemberLi
     let mut text = String::new();
     if !silent.0.is_empty() {
         let verb = if silent.is_one() { "does" } else { "do" };
-        text += &format!("{silent} may have acknowledged commits that no other member has, and {verb} not answer");
+        let _ = write!(text, "{silent} may have acknowledged commits that no other member has, and {verb} not answer");
     }
     if !forgetful.0.is_empty() {
         let (begin, verb, whose) = match (silent.0.is_empty(), forgetful.is_one()) {
@@ -223,7 +224,8 @@ fn no_quorum(silent: &MemberList, forgetful: &MemberList, waiting_for: &MemberLi
             (false, true) => ("; ", "answers", "its server has"),
             (false, false) => ("; ", "answer", "their servers have"),
         };
-        text += &format!(
+        let _ = write!(
+            text,
             "{begin}{forgetful} {verb}, but {whose} been restarted since, and may lack commits that were \
              acknowledged before"
         );

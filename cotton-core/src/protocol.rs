@@ -423,6 +423,7 @@ pub struct LogPlace {
 
 /// What a member is and has, sent on every change and every few seconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each told by its name")]
 pub struct Report {
     /// Counts the starts of this member's executor.
     pub incarnation: u64,

@@ -73,7 +73,9 @@ impl Cluster {
                 (Stage::Detach, current && report.stage == Some(Stage::Detach))
             }
             // It would count as one that may acknowledge, and could not be asked whether it did.
-            Some(_) if observed.unreachable_since.is_some() || self.followers_wait => return None,
+            Some(_) if observed.unreachable_since.is_some() || self.followers_wait == Some(self.state.epoch) => {
+                return None;
+            }
             Some(_) => (Stage::Decided, current && matches!(report.role, MemberRole::Following { .. })),
         };
         // A crashed primary stays down for a moment to hear that it follows now. The start that ended is then counted

@@ -362,6 +362,7 @@ pub struct Timeline {
 }
 
 impl fmt::Display for EventKind {
+    #[expect(clippy::too_many_lines, reason = "one arm an event")]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Created { size } => write!(f, "created with {}", Counted(u64::from(*size), "member")),

@@ -586,7 +586,7 @@ impl Cluster {
         let start = self.observed.get(&winner).and_then(|observed| observed.start(winner));
         // What it wrote when it was not the one to write must not spread before it is known to open, and it may not.
         let stuck = report.is_some_and(|r| matches!(r.trouble, Some(Trouble::Stuck { .. })));
-        self.followers_wait = stuck || report.is_some_and(|r| r.position != position);
+        let is_doubtful = stuck || report.is_some_and(|r| r.position != position);
         let rebuilt = self.state.members.get(&winner).is_some_and(|member| member.leaving == Some(Leaving::Rebuild));
         self.appointed_at = now;
         self.change(|state| {
@@ -613,6 +613,7 @@ impl Cluster {
         if rebuilt {
             self.log(now, EventKind::RebuildDropped { member: winner });
         }
+        self.followers_wait = is_doubtful.then_some(self.state.epoch);
         self.log(now, EventKind::Elected { member: winner, gtids });
         if let Some(mut election) = self.election.take() {
             election.progress.decided_at = Some(now);
@@ -624,7 +625,7 @@ impl Cluster {
     /// Takes note when the decided primary says that it is open.
     pub(super) fn confirm_primary(&mut self, now: Millis) {
         let Some(primary) = self.state.primary.filter(|_| self.is_open()) else { return };
-        self.followers_wait = false;
+        self.followers_wait = None;
         let epoch = self.state.epoch;
         let Some(member) = self.state.members.get(&primary) else { return };
         let endpoint = member.endpoint.clone();

@@ -209,9 +209,9 @@ pub struct Cluster {
     withdraw_sent: Option<Millis>,
     /// When the present primary was decided, as far as this run knows.
     appointed_at: Millis,
-    /// Whether nobody is told to follow the present primary before it is open: it may never be, and has what must not
+    /// The epoch in which nobody is told to follow the primary before it is open: it may never be, and has what must not
     /// spread.
-    followers_wait: bool,
+    followers_wait: Option<crate::Epoch>,
     /// Since when this scheduler has been watching; silence cannot be older.
     watching_since: Millis,
     /// Since when this scheduler has heard of any member.
@@ -298,7 +298,7 @@ impl Cluster {
             withdrawn: false,
             withdraw_sent: None,
             appointed_at: now,
-            followers_wait: false,
+            followers_wait: None,
             watching_since: now,
             heard_since: None,
             has_unknown: false,

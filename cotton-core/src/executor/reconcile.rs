@@ -129,15 +129,14 @@ impl Executor {
             Process::Up => return self.obey(),
         };
         if self.has_come(self.restarts.not_before()) {
-            let needs = match operation {
-                Operation::Start { replaced, .. } => {
-                    if self.state.ended {
-                        self.change(|state| state.ended = false);
-                        self.start_needs = self.revision;
-                    }
-                    self.start_needs.max(if replaced { self.rank_revision() } else { Revision(0) })
+            let needs = if let Operation::Start { replaced, .. } = operation {
+                if self.state.ended {
+                    self.change(|state| state.ended = false);
+                    self.start_needs = self.revision;
                 }
-                _ => Revision(0),
+                self.start_needs.max(if replaced { self.rank_revision() } else { Revision(0) })
+            } else {
+                Revision(0)
             };
             self.operate_after(needs, operation);
         }

@@ -201,9 +201,10 @@ fn a_server_that_ended_is_started_once_that_can_be_forgotten_durably() {
     let mut machine = Executor::new(ExecutorConfig::default(), left_behind(End::Seen), Millis(0));
     machine.handle_persisted(Revision(1));
     machine.handle(Millis(1), Input::Launch { task: task() });
-    let provision = std::iter::from_fn(|| machine.poll_effect()).find_map(|effect| match effect {
-        Effect::Operate { id, operation: Operation::Provision } => Some(id),
-        _ => None,
+    let mut effects = std::iter::from_fn(|| machine.poll_effect());
+    let provision = effects.find_map(|effect| {
+        let Effect::Operate { id, operation: Operation::Provision } = effect else { return None };
+        Some(id)
     });
     let id = provision.expect("its data is looked at first");
     machine.handle(Millis(2), Input::Finished { id, outcome: Outcome::Done });
