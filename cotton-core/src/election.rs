@@ -12,7 +12,8 @@
 //! has kept all that earlier ones had speaks for them, too.
 //!
 //! The other way to be sure are the *witnesses*: members whose durable data together hold every acknowledged commit
-//! (the last primary that opened, and those chosen since). When all of them are frozen, nothing else is needed.
+//! (the last primary that opened, and those chosen since). When all of them are frozen, nothing else is needed. The last
+//! one alone suffices if it has the floor: what was acknowledged under it, it has written itself.
 //!
 //! # The winner
 //! Members that were attached to the latest primary have data that is a prefix of its data, so they can be compared,
@@ -108,6 +109,8 @@ pub struct Rules<'a> {
     pub floor: &'a GtidSet,
     /// Members that together hold every acknowledged commit.
     pub witnesses: &'a BTreeSet<MemberId>,
+    /// The primary that was decided last.
+    pub last: Option<MemberId>,
     /// Whether to decide without being sure.
     pub force: bool,
 }
@@ -250,8 +253,10 @@ pub fn elect(ballots: &[Ballot], rules: &Rules<'_>) -> Result<MemberId, Undecide
     if !rules.witnesses.is_empty() && rules.witnesses.is_subset(&frozen) {
         return Ok(best.member);
     }
+    let has_all = |b: &Ballot| Some(b.member) == rules.last && b.position.contains(rules.floor);
+    let is_sure = ballots.iter().any(has_all);
     let unseen: Vec<&Acker> = rules.ackers.iter().filter(|a| !ballots.iter().any(|b| b.speaks_for(a))).collect();
-    if unseen.len() >= rules.acks as usize {
+    if !is_sure && unseen.len() >= rules.acks as usize {
         return Err(lacks_quorum(&unseen, &frozen, rules));
     }
     if !best.position.contains(rules.floor) {
@@ -438,12 +443,13 @@ mod tests {
         acks: u32,
         floor: &'static str,
         witnesses: &'static [u64],
+        last: Option<u64>,
         force: bool,
     }
 
     impl Case {
         const fn semi_sync(ballots: &'static [&'static str]) -> Self {
-            Self { ballots, ackers: &[(1, 1), (2, 1)], acks: 1, floor: "-", witnesses: &[0], force: false }
+            Self { ballots, ackers: &[(1, 1), (2, 1)], acks: 1, floor: "-", witnesses: &[0], last: None, force: false }
         }
 
         /// The winner's number, or the reason in words.
@@ -454,6 +460,7 @@ mod tests {
                 acks: self.acks,
                 floor: &gtids(self.floor),
                 witnesses: &self.witnesses.iter().map(|id| MemberId(*id)).collect(),
+                last: self.last.map(MemberId),
                 force: self.force,
             };
             let elected = elect(&ballots, &rules);
@@ -532,13 +539,17 @@ mod tests {
                  acknowledged before; waiting for member 0"
             ))
         };
-        let cases: [(Case, Result<u64, String>); 13] = [
+        let cases: [(Case, Result<u64, String>); 16] = [
             (Case::semi_sync(&["1 e1 a:5"]), alone("2")),
             (Case::semi_sync(&["2 e1 a:5"]), alone("1")),
             (Case { ackers: &[(2, 1)], ..Case::semi_sync(&["2 e1 a:5"]) }, Ok(2)),
             (Case { ackers: &[], ..Case::semi_sync(&["2 e1 a:5"]) }, Ok(2)),
             // the old primary's data has every acknowledged commit, whoever acknowledged it:
             (Case::semi_sync(&["0 e1 a:5"]), Ok(0)),
+            // so does the last one alone that was chosen, if it has what it was chosen for:
+            (Case { last: Some(1), floor: "a:5", witnesses: &[0, 1], ..Case::semi_sync(&["1 e1 a:5"]) }, Ok(1)),
+            (Case { last: Some(1), floor: "a:6", ..Case::semi_sync(&["1 e1 a:5"]) }, alone("2")),
+            (Case { last: Some(1), floor: "a:5", ..Case::semi_sync(&["1 e1 a:6", "2 e2 a:5"]) }, Ok(1)),
             // a server that restarted lost what it had received:
             (Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5"]), forgot("1")),
             (Case::semi_sync(&["1 e1 a:5 boot2", "2 e1 a:5 boot2"]), forgot("1, 2")),

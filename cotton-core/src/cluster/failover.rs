@@ -515,7 +515,14 @@ impl Cluster {
         let state = &self.state;
         let force = expired && state.spec.preference == Preference::Availability;
         let acks = state.spec.durability.acks();
-        Rules { ackers: &state.ackers, acks, floor: &state.floor, witnesses: &state.witnesses, force }
+        Rules {
+            ackers: &state.ackers,
+            acks,
+            floor: &state.floor,
+            witnesses: &state.witnesses,
+            last: state.last_primary,
+            force,
+        }
     }
 
     /// What those bring to the election who are frozen in its epoch.

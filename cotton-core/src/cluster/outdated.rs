@@ -96,7 +96,8 @@ impl Cluster {
             (ballot.attached, ballot.joined) = (Epoch(0), true);
         }
         let (ackers, witnesses) = (BTreeSet::new(), BTreeSet::new());
-        let rules = Rules { ackers: &ackers, acks: 0, floor: &GtidSet::Empty, witnesses: &witnesses, force: false };
+        let rules =
+            Rules { ackers: &ackers, acks: 0, floor: &GtidSet::Empty, witnesses: &witnesses, last: None, force: false };
         let winner = election::elect(&ballots, &rules)?;
         let position = ballots.into_iter().find(|b| b.member == winner).map(|b| b.position).unwrap_or_default();
         Ok((winner, position))

@@ -130,9 +130,10 @@ impl MariaDbGtids {
     }
 
     /// What is in `self` and either in `floor` or written by one of these servers. Where a server wrote more than `floor`
-    /// has of it, what `floor` has stands for it.
+    /// has of it, what `floor` has stands for it. What `floor` may have only received tells nothing of what others wrote.
     pub(super) fn within(&self, floor: &Self, origins: &[u32]) -> Self {
-        let beyond = self.missing_in(floor);
+        let mut beyond = self.applied().missing_in(&floor.applied());
+        beyond.received = self.missing_in(floor).received;
         let mut within = self.clone();
         for &(domain, server) in beyond.applied.keys().filter(|(_, server)| !origins.contains(server)) {
             match floor.applied.get(&(domain, server)).copied() {

@@ -201,6 +201,7 @@ fn undecided(code: UndecidedCode) -> Undecided {
             acks: 1,
             floor: &GtidSet::mysql(floor, "").expect("a valid set"),
             witnesses: &BTreeSet::from([MemberId(0)]),
+            last: None,
             force: false,
         };
         election::elect(ballots, &rules).expect_err("it waits")
@@ -340,7 +341,8 @@ fn what_decides_between_equals_is_told() {
         let better = Ballot { preferred: merit == Merit::Preferred, rule, ..better.clone() };
         let worse = worse(merit);
         let (ackers, witnesses) = (BTreeSet::new(), BTreeSet::new());
-        let rules = Rules { ackers: &ackers, acks: 0, floor: &GtidSet::Empty, witnesses: &witnesses, force: false };
+        let rules =
+            Rules { ackers: &ackers, acks: 0, floor: &GtidSet::Empty, witnesses: &witnesses, last: None, force: false };
         assert_eq!(election::elect(&[worse.clone(), better.clone()], &rules), Ok(MemberId(1)));
         assert_eq!(election::why_not(&worse, &better), [WhyNot::Less(merit)]);
     }
