@@ -213,6 +213,7 @@ impl System {
             cluster_url_prefix: format!("{url}/api/v1/clusters/"),
             hosts: Arc::new(Hosts::new(config.address, &config.hostnames)),
             stopping: stopping.subscribe(),
+            agents: Some(Arc::clone(&local)),
         };
         let router = api::router(Arc::new(handle.clone()), api);
         let front = Front::start(listener, stopping, router);

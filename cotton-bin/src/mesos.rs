@@ -270,6 +270,7 @@ impl Stock {
                 cluster_url_prefix: self.zk_url.cluster_url_prefix(),
                 hosts: Arc::clone(&self.hosts),
                 stopping: streams.0.subscribe(),
+                agents: None,
             },
         ));
         tokio::select! {

@@ -47,6 +47,7 @@ impl Story {
             cluster_url_prefix: "http://127.0.0.1:8765/api/v1/clusters/".to_owned(),
             hosts: Arc::new(api::Hosts::new([127, 0, 0, 1].into(), &[])),
             stopping: stopping.subscribe(),
+            agents: None,
         };
         let router = api::router(Arc::clone(&fake) as _, config);
         Self { fake, router, stopping, text: String::new() }
@@ -289,6 +290,7 @@ async fn routes_of_v1() {
         ("members/0/rebuild", "{}"),
         ("members/9/rebuild", "{}"),
         ("members/x/rebuild", "{}"),
+        ("members/+1/rebuild", "{}"),
         ("members/1/rule", r#"{"rule": "prefer"}"#),
         ("members/1/rule", r#"{"rule": "must"}"#),
         ("members/1/rule", "{}"),
@@ -297,11 +299,20 @@ async fn routes_of_v1() {
         ("elect", r#"{"to": 1}"#),
         ("elect", r#"{"to": 1, "accept_loss": "yes"}"#),
         ("elect", r#"{"to": 1, "accept_loss": true}"#),
+        ("prune", "{}"),
     ] {
         story.ask(&format!("POST /api/v1/clusters/b/{lever}"), &known_b, body).await;
     }
     story.ask("POST /api/v1/clusters/nothing/pause", &known_b, "").await;
     story.get("/api/v1/clusters/b/events").await;
+
+    story.title("the disk of what nobody needs");
+    story.ask("POST /api/v1/prune", &[], "").await;
+    story.json("POST /api/v1/prune", r#"{"dry_run": true}"#).await;
+    story.json("POST /api/v1/prune", r#"{"dry_run": "yes"}"#).await;
+    story.json("POST /api/v1/prune", r#"{"all": true}"#).await;
+    story.json("POST /api/v1/clusters/c/prune", r#"{"accept_loss": true}"#).await;
+    story.json("POST /api/v1/clusters/nothing/prune", "{}").await;
 
     story.title("further accounts");
     story.json("POST /api/v1/clusters/b/users/report", r#"{"kind": "read-only"}"#).await;
@@ -313,6 +324,8 @@ async fn routes_of_v1() {
         ("x", r#"{"kind": "all"}"#),
         ("x", r#"{"databases": ["mysql"]}"#),
         ("x", r#"{"databases": "shop"}"#),
+        ("x", r#"{"databases": ["shop", "shop"]}"#),
+        ("x", r#"{"kind": 1}"#),
         ("x", r#"{"user_password": "it's"}"#),
     ] {
         story.ask(&format!("POST /api/v1/clusters/b/users/{user}"), &known_b, body).await;

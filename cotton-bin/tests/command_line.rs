@@ -36,6 +36,7 @@ impl Story {
             cluster_url_prefix: format!("{url}/api/v1/clusters/"),
             hosts: Arc::new(api::Hosts::new([127, 0, 0, 1].into(), &[])),
             stopping: stopping.subscribe(),
+            agents: None,
         };
         let router = api::router(Arc::clone(&fake) as _, config);
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -132,6 +133,7 @@ async fn from_creation_to_deletion() {
         "pause a",
         "rebuild a 1",
         "resume a",
+        "resume a",
         "rebuild a 0",
         "rebuild a 1",
         "rebuild a x",
@@ -144,6 +146,11 @@ async fn from_creation_to_deletion() {
         "elect a --to 1 --accept-loss",
         "elect a --to 1 --accept-loss --yes",
         "pause nothing",
+        "prune --dry-run",
+        "prune",
+        "prune a --yes",
+        "prune a --dry-run --json",
+        "prune --password-file /nothing",
         "events",
         "events b --json",
         "events nothing",

@@ -92,6 +92,9 @@ pub enum AccountError {
         "'{0}' cannot be granted: a database has 1 to 64 letters, digits, '_', '$' or '-', and is not the server's own"
     )]
     Database(String),
+    /// A database that is named twice.
+    #[error("'{0}' is named twice: name each database once")]
+    DatabaseTwice(String),
     /// It is there already.
     #[error("the cluster has an account '{0}' already")]
     Exists(String),
@@ -120,10 +123,14 @@ pub fn validate_account(user: &str, databases: &[String], own: &str, limits: &Li
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'-'))
             && !RESERVED_DATABASES.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
     };
-    match databases.iter().find(|name| !fits(name)) {
-        Some(name) => Err(AccountError::Database(name.clone())),
-        None => Ok(()),
+    for (at, name) in databases.iter().enumerate() {
+        if !fits(name) {
+            return Err(AccountError::Database(name.clone()));
+        } else if databases[..at].contains(name) {
+            return Err(AccountError::DatabaseTwice(name.clone())); // probably another one was meant
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -138,6 +145,7 @@ mod tests {
         };
         assert_eq!(check("report", &[]), Ok(()));
         assert_eq!(check("report", &["app", "a_b-c$"]), Ok(()));
+        assert_eq!(check("report", &["a", "b", "a"]), Err(AccountError::DatabaseTwice("a".to_owned())));
         assert_eq!(check("orders", &[]), Err(AccountError::OwnUser("orders".to_owned())));
         assert!(matches!(check("cotton_repl", &[]), Err(AccountError::User(_))));
         for bad in ["", "mysql", "SYS", "a.b", "a`b", "a%", "performance_schema"] {

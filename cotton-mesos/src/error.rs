@@ -179,6 +179,9 @@ pub enum Error {
     /// The configuration makes no sense.
     #[error("{0}")]
     Config(#[from] ConfigError),
+    /// A directory is not one of a simulated agent's own.
+    #[error(transparent)]
+    NotOurs(#[from] crate::local::NotOurs),
     /// There is no such agent.
     #[error("there is no agent '{0}'")]
     NoSuchAgent(String),

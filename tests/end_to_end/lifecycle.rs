@@ -1,9 +1,9 @@
 //! Clusters are made, kept over restarts of the machine, and deleted without a trace.
 
 use crate::{Outcome, SOME, STEP, cluster, cotton, nothing_twice, server_pids};
-use cotton_tests::{Cluster, Failure, RealCotton, Wanted, Writer, within};
+use cotton_tests::{Api, Cluster, Failure, RealCotton, Wanted, Writer, within};
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -222,4 +222,80 @@ fn files(dir: &Path) -> Vec<PathBuf> {
             _ => vec![entry.path()],
         })
         .collect()
+}
+
+/// The disk of a deleted cluster is free at once; what belongs to a cluster stays, and what nobody knows, too.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn prune_frees_what_was_deleted_and_nothing_else() -> Outcome {
+    let Some(mut cotton) = cotton().await? else { return Ok(()) };
+    let wanted = Wanted::small(2);
+    let password = cotton.api().create("gone", &wanted).await?.password;
+    let (client, stays) = cluster(&cotton, "stays", 1).await?;
+    let api = cotton.api();
+    api.until_healthy("gone", STEP).await?;
+    let writer = Writer::start(&api, "stays", client.clone(), 1).await?;
+    writer.progress(SOME, STEP).await?;
+    let rows = writer.finish().await;
+    cotton.executor(&stays.primary()?.task)?.kill(); // so that the one that stays has a sandbox of an earlier run, too
+    let stays = api.until("stays", STEP, "run again", |c| c.is_healthy() && c.members[0].task.ends_with("-r1")).await?;
+
+    let ids = |answer: &Value, what: &str| -> Vec<String> {
+        let items = answer[what].as_array().into_iter().flatten();
+        items.map(|item| format!("{} {}", item["kind"], item["id"]).replace('"', "")).collect()
+    };
+    assert_eq!(ids(&prune(&api, true).await?, "freed"), Vec::<String>::new(), "both are there");
+    api.delete("gone", &password).await?;
+    api.until_gone("gone", STEP).await?;
+
+    // What is left of a cluster of which there is no record, and a link to where it should not lead.
+    cotton.kill().await?;
+    let agent = cotton.path().join("agents/agent-1");
+    let elsewhere = tempfile::tempdir()?;
+    std::fs::write(elsewhere.path().join("data"), "precious")?;
+    let ended = agents_files(&cotton, "ended", "mysos-gone-").into_iter().next().expect("two members have ended");
+    for unknown in ["mysos-unknown-0", "mysos-gone-0-r9"] {
+        let record = std::fs::read_to_string(&ended)?;
+        let name = ended.file_stem().and_then(|name| name.to_str()).expect("a task");
+        std::fs::write(agent.join(format!("ended/{unknown}.json")), record.replace(name, unknown))?;
+    }
+    std::fs::create_dir(agent.join("sandboxes/mysos-unknown-0"))?;
+    std::os::unix::fs::symlink(elsewhere.path(), agent.join("sandboxes/mysos-gone-0-r9"))?;
+    cotton.start_again().await?;
+    let api = cotton.api();
+    let whole = api.until_healthy("stays", STEP).await?;
+    assert_eq!(whole.primary()?.task, stays.primary()?.task);
+    let looked = prune(&api, true).await?;
+    let sandboxes = ["sandbox mysos-gone-0", "sandbox mysos-gone-1"].map(str::to_owned);
+    assert!(sandboxes.iter().all(|id| ids(&looked, "freed").contains(id)), "{looked}");
+    let answer = prune(&api, false).await?;
+    let (freed, kept) = (ids(&answer, "freed"), ids(&answer, "kept"));
+    assert!(sandboxes.iter().all(|id| freed.contains(id)), "{answer}");
+    assert!(freed.iter().all(|id| id.contains("mysos-gone-")) && answer["freed_bytes"].as_u64() > Some(0), "{answer}");
+    let stay = ["sandbox mysos-stays-0", "sandbox mysos-unknown-0", "sandbox mysos-gone-0-r9"];
+    assert!(stay.iter().all(|id| kept.contains(&(*id).to_owned())), "{answer}");
+    let words = answer.to_string();
+    for why in ["its member belongs to a cluster", "there is no record of its cluster", "a link to elsewhere"] {
+        assert!(words.contains(why), "{why}: {answer}");
+    }
+    assert!(elsewhere.path().join("data").exists() && agent.join("sandboxes/mysos-unknown-0").exists());
+    for kind in ["volumes", "sandboxes", "ended"] {
+        let left = agents_files(&cotton, kind, "mysos-gone-");
+        assert!(left.iter().all(|path| path.to_string_lossy().contains("mysos-gone-0-r9")), "{left:?}");
+    }
+    assert_eq!(agents_files(&cotton, "sandboxes", "mysos-stays-0").len(), 2);
+    assert_eq!(ids(&prune(&api, false).await?, "freed"), Vec::<String>::new());
+    Writer::compare(&client, &rows, &whole.endpoints()?, STEP).await
+}
+
+async fn prune(api: &Api, dry_run: bool) -> Result<Value, Failure> {
+    let (status, answer) = api.send(Method::POST, "/api/v1/prune", Some(&json!({ "dry_run": dry_run }))).await?;
+    if status == StatusCode::OK { Ok(answer) } else { Err(Failure::new(format!("{status}: {answer}"))) }
+}
+
+/// Files and directories of all agents of that kind whose names begin so.
+fn agents_files(cotton: &RealCotton, kind: &str, begin: &str) -> Vec<PathBuf> {
+    let agents = std::fs::read_dir(cotton.path().join("agents")).into_iter().flatten().flatten();
+    let files = agents.flat_map(|agent| std::fs::read_dir(agent.path().join(kind)).into_iter().flatten().flatten());
+    let files = files.filter(|file| file.file_name().to_string_lossy().starts_with(begin));
+    files.map(|file| file.path()).collect()
 }

@@ -49,6 +49,7 @@ impl Whole {
             cluster_url_prefix: "test/".to_owned(),
             hosts: Arc::new(api::Hosts::new([127, 0, 0, 1].into(), &[])),
             stopping: stopping.subscribe(),
+            agents: None,
         };
         let router = api::router(Arc::new(scheduler.handle.clone()), config);
         tokio::spawn(async move { axum::serve(listener, router).await });

@@ -6,7 +6,7 @@ use cotton_core::cluster::explain::Explanation;
 use cotton_core::cluster::levers::Lever;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{Handle, LoggedEvent, Metrics};
-use cotton_core::fleet::UnknownTask;
+use cotton_core::fleet::{Left, LeftoverVolumes, UnknownTask};
 use cotton_core::{ClusterName, ClusterSpec, ClusterView, CommandError, FrameworkId, MemberId};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -36,6 +36,12 @@ pub trait ControlPlane: Send + Sync + 'static {
     async fn discard(&self, name: &ClusterName) -> Result<(), CommandError>;
     /// See [`Handle::unknown`].
     async fn unknown(&self) -> Result<Vec<UnknownTask>, Stopped>;
+    /// See [`Handle::left`].
+    async fn left(&self, members: Vec<(ClusterName, MemberId)>) -> Result<Vec<Left>, Stopped>;
+    /// See [`Handle::leftover_volumes`].
+    async fn leftover_volumes(&self) -> Result<LeftoverVolumes, Stopped>;
+    /// See [`Handle::release_leftovers`].
+    async fn release_leftovers(&self) -> Result<(), Stopped>;
     /// See [`Handle::view`].
     async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped>;
     /// See [`Handle::explain`].
@@ -87,6 +93,15 @@ impl ControlPlane for Handle {
     }
     async fn unknown(&self) -> Result<Vec<UnknownTask>, Stopped> {
         Self::unknown(self).await
+    }
+    async fn left(&self, members: Vec<(ClusterName, MemberId)>) -> Result<Vec<Left>, Stopped> {
+        Self::left(self, members).await
+    }
+    async fn leftover_volumes(&self) -> Result<LeftoverVolumes, Stopped> {
+        Self::leftover_volumes(self).await
+    }
+    async fn release_leftovers(&self) -> Result<(), Stopped> {
+        Self::release_leftovers(self).await
     }
     async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped> {
         Self::view(self, name).await

@@ -56,6 +56,7 @@ codes! {
     InvalidBackup, "invalid_backup", BAD_REQUEST, "The backup id makes no sense";
     InvalidMember, "invalid_member", BAD_REQUEST, "That is no number of a member";
     InvalidRule, "invalid_rule", BAD_REQUEST, "There is no such promotion rule";
+    InvalidField, "invalid_field", BAD_REQUEST, "The field has no such value";
     InvalidSpec, "invalid_spec", BAD_REQUEST, "The cluster cannot be as asked for";
     InvalidDatabase, "invalid_database", BAD_REQUEST, "The database cannot be granted";
     WrongPassword, "wrong_password", FORBIDDEN, "The password is missing or wrong";
@@ -78,6 +79,7 @@ codes! {
     CannotRebuild, "cannot_rebuild", CONFLICT, "The member cannot be replaced by a fresh copy at the moment";
     NoElection, "no_election", CONFLICT, "No election waits for a person";
     CannotElect, "cannot_elect", CONFLICT, "The member cannot be made primary at the moment";
+    CannotPrune, "cannot_prune", CONFLICT, "What is kept cannot be removed now";
     LossNotAccepted, "loss_not_accepted", CONFLICT, "What may be lost must be accepted first";
     UnderWay, "under_way", CONFLICT, "Something is under way that must end first";
     BodyTimeout, "body_timeout", REQUEST_TIMEOUT, "The body did not come in time";
@@ -142,12 +144,15 @@ impl From<CommandError> for Problem {
             CommandError::Lever(LeverError::CannotRebuild { .. }) => Code::CannotRebuild,
             CommandError::Lever(LeverError::NoElection(_)) => Code::NoElection,
             CommandError::Lever(LeverError::CannotElect { .. }) => Code::CannotElect,
-            CommandError::Lever(LeverError::LossNotAccepted { .. }) => Code::LossNotAccepted,
+            CommandError::Lever(LeverError::LossNotAccepted { .. } | LeverError::ReleaseNotAccepted(_)) => {
+                Code::LossNotAccepted
+            }
+            CommandError::Lever(LeverError::CannotRelease(_)) => Code::CannotPrune,
             CommandError::Lever(_) => Code::UnderWay,
             CommandError::Switchover(_) => Code::CannotSwitchOver,
             CommandError::Account(AccountError::OwnUser(_) | AccountError::Exists(_)) => Code::AccountExists,
             CommandError::Account(AccountError::Unknown(_)) => Code::AccountNotFound,
-            CommandError::Account(AccountError::Database(_)) => Code::InvalidDatabase,
+            CommandError::Account(AccountError::Database(_) | AccountError::DatabaseTwice(_)) => Code::InvalidDatabase,
             CommandError::Account(_) => Code::TooManyAccounts,
             CommandError::NotSaved(_) => Code::NotSaved,
             CommandError::Stopped => Code::Stopped,

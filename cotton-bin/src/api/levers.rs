@@ -59,13 +59,7 @@ pub(super) async fn elect(
     let to = fields.get("to").and_then(Value::as_u64).map(MemberId).ok_or_else(|| {
         Problem::new(Code::InvalidMember, "'to' must be the number of the member that shall be primary, such as 2")
     })?;
-    let accept_loss = match fields.get("accept_loss") {
-        None | Some(Value::Null) => false,
-        Some(accepted) => accepted.as_bool().ok_or_else(|| {
-            let detail = "'accept_loss' must be true or false; without it, what may be lost is told";
-            Problem::new(Code::InvalidSpec, detail)
-        })?,
-    };
+    let accept_loss = super::request::flag(&fields, "accept_loss")?;
     api.control.pull(&name, Lever::Elect { to, accept_loss }).await?;
     v1::accepted(&api, &name).await
 }
@@ -103,7 +97,8 @@ async fn pull(
 fn member(path: PathMember) -> Result<(ClusterName, MemberId), Problem> {
     let Path((cluster, member)) = path.map_err(|_| Problem::from(cotton_core::IdError::ClusterName))?; // not UTF-8
     let name = name(Ok(Path(cluster)))?;
-    let number = member.parse().map_err(|_| {
+    let digits = Some(&*member).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit())); // no sign
+    let number = digits.and_then(|digits| digits.parse().ok()).ok_or_else(|| {
         let detail =
             format!("'{}' is no number of a member: see the cluster's members", super::request::short(&member));
         Problem::new(Code::InvalidMember, detail)

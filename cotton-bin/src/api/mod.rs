@@ -12,6 +12,7 @@ mod hosts;
 mod levers;
 mod metrics;
 mod page;
+mod prune;
 mod request;
 mod standby;
 mod unknown;
@@ -33,6 +34,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use cotton_core::spec::Limits;
 use cotton_core::{ClusterName, ClusterSpec, CommandError, Durability, Preference, Resources, Secrets};
+use cotton_mesos::local::Local;
 use secrecy::SecretString;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -52,10 +54,13 @@ pub struct ApiConfig {
     pub hosts: Arc<Hosts>,
     /// Becomes true when the server is to end; event streams then end, too.
     pub stopping: watch::Receiver<bool>,
+    /// Simulated agents, whose disk is ours; `None` on Mesos.
+    pub agents: Option<Arc<Local>>,
 }
 
 pub(crate) struct Api {
     control: Arc<dyn ControlPlane>,
+    agents: Option<Arc<Local>>,
     key: SealingKey,
     limits: Limits,
     cluster_url_prefix: String,
@@ -66,9 +71,9 @@ pub(crate) struct Api {
 
 /// The whole API.
 pub fn router(control: Arc<dyn ControlPlane>, config: ApiConfig) -> Router {
-    let ApiConfig { key, limits, cluster_url_prefix, hosts, stopping } = config;
+    let ApiConfig { key, limits, cluster_url_prefix, hosts, stopping, agents } = config;
     let (started, was_connected) = (Instant::now(), AtomicBool::new(false));
-    let api = Api { control, key, limits, cluster_url_prefix, stopping, started, was_connected };
+    let api = Api { control, agents, key, limits, cluster_url_prefix, stopping, started, was_connected };
     let api = Arc::new(api);
     let mut router = Router::new();
     for (path, methods) in routes() {
@@ -108,6 +113,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Api>>)> {
         ("/api/v1/clusters/{name}/users/{user}/rotate", post(users::rotate)),
         ("/api/v1/clusters/{name}/explain", get(explain::explain)),
         ("/api/v1/clusters/{name}/events", get(v1::cluster_events)),
+        ("/api/v1/clusters/{name}/prune", post(prune::prune_kept)),
+        ("/api/v1/prune", post(prune::prune)),
         ("/api/v1/unknown", get(unknown::list)),
         ("/api/v1/unknown/{name}", delete(unknown::discard)),
         ("/api/v1/unknown/{name}/adopt", post(unknown::adopt)),

@@ -135,6 +135,17 @@ pub(super) fn text<'a>(fields: &'a Map<String, Value>, name: &str, code: Code) -
     }
 }
 
+/// A field that must be true or false; false when it is not there.
+pub(super) fn flag(fields: &Map<String, Value>, name: &str) -> Result<bool, Problem> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
+            Err(Problem::new(Code::InvalidField, format!("'{name}' must be true or false")))
+        }
+    }
+}
+
 /// The first characters of what a client sent, without control characters.
 pub(super) fn short(text: &str) -> String {
     let clean = |c: char| if c.is_control() { '\u{fffd}' } else { c };

@@ -37,13 +37,13 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     let (name, user) = names(path)?;
     let fields = change(&api, &name, &headers, body, &["kind", "databases", "user_password"]).await?;
-    let kind = match request::text(&fields, "kind", Code::InvalidSpec)? {
+    let kind = match request::text(&fields, "kind", Code::InvalidField)? {
         None | Some("read-write") => AccountKind::ReadWrite,
         Some("read-only") => AccountKind::ReadOnly,
         Some("replication") => AccountKind::Replication,
         Some(_) => {
             let detail = "'kind' must be 'read-write', 'read-only' or 'replication'";
-            return Err(Problem::new(Code::InvalidSpec, detail));
+            return Err(Problem::new(Code::InvalidField, detail));
         }
     };
     let databases = databases(fields.get("databases"))?;

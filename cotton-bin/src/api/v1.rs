@@ -282,7 +282,7 @@ pub(super) async fn accepted(api: &Api, name: &ClusterName) -> Result<Response, 
 }
 
 /// A body of JSON, or none at all.
-fn optional_json(headers: &HeaderMap, body: Body, known: &[&str]) -> Result<Map<String, Value>, Problem> {
+pub(super) fn optional_json(headers: &HeaderMap, body: Body, known: &[&str]) -> Result<Map<String, Value>, Problem> {
     if body.as_ref().is_ok_and(Bytes::is_empty) { Ok(Map::new()) } else { request::json(headers, body, known) }
 }
 

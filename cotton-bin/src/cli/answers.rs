@@ -23,6 +23,7 @@ impl std::fmt::Display for Endpoint {
 
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Reason {
+    pub(super) code: String,
     pub(super) text: String,
 }
 
@@ -121,6 +122,11 @@ impl Cluster {
     /// Whether it is all that it shall be.
     pub(super) fn is_whole(&self) -> bool {
         self.status == "healthy" && self.endpoint.is_some() && self.healthy_members() == self.size && self.is_of_size()
+    }
+
+    /// Whether a person holds it, or a failover of it is held back.
+    pub(super) fn is_held(&self) -> bool {
+        self.reasons.iter().any(|reason| matches!(reason.code.as_str(), "paused" | "failover_held"))
     }
 
     fn is_of_size(&self) -> bool {

@@ -211,8 +211,14 @@ pub(super) async fn delete(client: &Client, delete: Delete, json: bool) -> Resul
 
 /// The password that a change of the cluster needs.
 pub(super) async fn password_of(client: &Client, name: &str, named: Option<&Path>) -> Result<SecretString, CliError> {
-    client.get(&cluster_path(name)).await?; // a cluster that is not there needs no password to be told so
-    Passwords::of(client).await?.find(name, named)
+    // a cluster that is not there, or about to go, needs no password to be told so
+    let cluster = client.get(&cluster_path(name)).await?;
+    let found = Passwords::of(client).await?.find(name, named);
+    if cluster["status"] == "deleting" && matches!(found, Err(CliError::NoPassword(_))) {
+        let detail = format!("cluster '{name}' is being deleted");
+        return Err(CliError::Refused { code: "cluster_deleting".to_owned(), detail });
+    }
+    found
 }
 
 fn request(create: &Create, password: &SecretString) -> Value {

@@ -65,8 +65,14 @@ pub(super) async fn pause(client: &Client, named: &Named, json: bool) -> Result<
 }
 
 pub(super) async fn resume(client: &Client, named: &Named, json: bool) -> Result<(), CliError> {
+    let was_held = client.cluster(&named.name).await?.is_held();
     let answer = decide(client, named, "resume", json!({})).await?;
-    tell(&answer, json, &format!("cluster '{}' is resumed; see how it is with: cotton show {0}", named.name));
+    let words = if was_held {
+        format!("cluster '{}' is resumed; see how it is with: cotton show {0}", named.name)
+    } else {
+        format!("cluster '{}' was not paused: there was nothing to resume", named.name)
+    };
+    tell(&answer, json, &words);
     Ok(())
 }
 
@@ -95,16 +101,17 @@ pub(super) async fn rule(client: &Client, rule: &Rule, json: bool) -> Result<(),
 pub(super) async fn elect(client: &Client, elect: &Elect, json: bool) -> Result<(), CliError> {
     let Elect { named, to, accept_loss, yes, waiting } = elect;
     let body = |accept_loss: bool| json!({ "to": to, "accept_loss": accept_loss });
-    if !accept_loss || !yes {
-        // Refused, with what may be lost.
-        let asked = decide(client, named, "elect", body(false)).await;
-        match asked {
-            Err(CliError::Refused { code, detail }) if *accept_loss && code == "loss_not_accepted" => {
-                confirm(&named.name, &detail)?;
+    // Refused, with what may be lost.
+    match decide(client, named, "elect", body(false)).await {
+        Err(CliError::Refused { code, detail }) if *accept_loss && code == "loss_not_accepted" => {
+            if *yes {
+                eprintln!("{detail}");
+            } else {
+                confirm(&named.name, &detail, "the name of the cluster")?;
             }
-            Ok(_) => return Err(CliError::Failed("the server did not tell what may be lost".to_owned())),
-            Err(refused) => return Err(refused),
         }
+        Ok(_) => return Err(CliError::Failed("the server did not tell what may be lost".to_owned())),
+        Err(refused) => return Err(refused),
     }
     let mut answer = decide(client, named, "elect", body(true)).await?;
     if waiting.wait {
@@ -115,15 +122,15 @@ pub(super) async fn elect(client: &Client, elect: &Elect, json: bool) -> Result<
     Ok(())
 }
 
-/// Asks a person, who must be there.
-fn confirm(name: &str, what: &str) -> Result<(), CliError> {
+/// Asks a person, who must be there, to type a word.
+pub(super) fn confirm(word: &str, what: &str, which: &str) -> Result<(), CliError> {
     if !std::io::stdin().is_terminal() {
         return Err(CliError::Failed(format!("{what}. Nobody can be asked here: give --yes as well")));
     }
-    eprint!("{what}.\nType the name of the cluster to do it: ");
+    eprint!("{what}.\nType {which} to do it: ");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).map_err(|error| CliError::failed("no answer", error))?;
-    if line.trim() == name { Ok(()) } else { Err(CliError::Failed("nothing was done".to_owned())) }
+    if line.trim() == word { Ok(()) } else { Err(CliError::Failed("nothing was done".to_owned())) }
 }
 
 async fn decide(client: &Client, named: &Named, what: &str, mut body: Value) -> Result<Value, CliError> {

@@ -11,6 +11,7 @@ mod local;
 mod mysql_client;
 mod passwords;
 mod places;
+mod prune;
 mod table;
 mod text;
 mod unknown;
@@ -85,6 +86,8 @@ enum Command {
     Rebuild(levers::Rebuild),
     /// Say whether a member is to be primary: prefer, neutral or never
     Rule(levers::Rule),
+    /// Free the disk of what nobody needs: what is left of deleted clusters and of replaced members
+    Prune(prune::Prune),
     /// Further accounts of a cluster
     #[command(subcommand)]
     User(users::User),
@@ -157,7 +160,7 @@ impl CliError {
                 "not_connected" | "stopped" => 7,
                 "account_exists" | "cluster_exists" | "cluster_deleting" | "cluster_damaged" | "cannot_switch_over"
                 | "cluster_unknown" | "not_identified" | "cluster_paused" | "cannot_rebuild" | "under_way"
-                | "no_election" | "cannot_elect" | "loss_not_accepted" => 6,
+                | "no_election" | "cannot_elect" | "cannot_prune" | "loss_not_accepted" => 6,
                 _ => 1,
             },
             Self::Unreachable(_) => 7,
@@ -197,6 +200,7 @@ impl Cli {
             Command::Elect(elect) => levers::elect(&client()?, &elect, json).await,
             Command::Rebuild(rebuild) => levers::rebuild(&client()?, &rebuild, json).await,
             Command::Rule(rule) => levers::rule(&client()?, &rule, json).await,
+            Command::Prune(prune) => prune::prune(&client()?, &prune, json).await,
             Command::User(user) => users::run(&client()?, user, json).await,
             Command::Delete(delete) => commands::delete(&client()?, delete, json).await,
             Command::Unknown => unknown::list(&client()?, json).await,

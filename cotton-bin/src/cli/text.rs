@@ -140,6 +140,18 @@ fn retry_row(retry: &Retry) -> Vec<String> {
     ]
 }
 
+/// An amount of data, as Mesos and cotton's flags mean it: MB is 1,048,576 bytes.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [(&str, u32); 3] = [("GB", 30), ("MB", 20), ("kB", 10)];
+    match UNITS.iter().find(|(_, shift)| bytes >> shift > 0) {
+        Some((unit, shift)) => {
+            let (whole, rest) = (bytes >> shift, bytes & ((1 << shift) - 1));
+            format!("{whole}.{} {unit}", (rest * 10) >> shift)
+        }
+        None => format!("{bytes} bytes"),
+    }
+}
+
 fn resources(resources: &Resources) -> String {
     let (whole, milli) = (resources.cpus_milli / 1000, resources.cpus_milli % 1000);
     let cpus = if milli == 0 { whole.to_string() } else { format!("{whole}.{milli:03}") };
@@ -151,6 +163,12 @@ fn resources(resources: &Resources) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn sizes() {
+        assert_eq!([0, 999, 1_024, 1_536, 1 << 30].map(size), ["0 bytes", "999 bytes", "1.0 kB", "1.5 kB", "1.0 GB"]);
+        assert_eq!(size(u64::MAX), "17179869183.9 GB");
+    }
 
     #[test]
     fn dates() {

@@ -39,10 +39,15 @@ pub(super) async fn until_rebuilt(client: &Client, name: &str, member: u64, time
     }
 }
 
-/// Waits until the primary has handed over, or has not.
+/// Waits until the primary has handed over and commits are done again, or it has not.
 pub(super) async fn until_handed_over(client: &Client, name: &str, timeout: Duration) -> Result<(), CliError> {
     let over = |found: &Option<Cluster>| {
-        found.as_ref().is_some_and(|cluster| cluster.switchover.as_ref().is_none_or(|it| it.state != "under_way"))
+        found.as_ref().is_some_and(|cluster| match cluster.switchover.as_ref().map(|it| &*it.state) {
+            Some("under_way") => false,
+            // It is open; its first replica may still be on its way to it.
+            Some("done") => matches!(&*cluster.status, "healthy" | "degraded"),
+            Some(_) | None => true,
+        })
     };
     let last = until(client, name, timeout, over).await?.and_then(|cluster| cluster.switchover);
     match last {

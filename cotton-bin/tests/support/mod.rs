@@ -13,13 +13,13 @@ use cotton_core::cluster::switchover::SwitchoverError;
 use cotton_core::driver::handle::Stopped;
 use cotton_core::driver::{LoggedEvent, Metrics};
 use cotton_core::election::PromotionRule;
-use cotton_core::fleet::UnknownTask;
+use cotton_core::fleet::{Left, LeftoverVolumes, UnknownTask};
 use cotton_core::protocol::TroubleCode;
 use cotton_core::spec::{Limits, validate_size};
 use cotton_core::{
     AgentId, ApplyingView, ClusterName, ClusterSpec, ClusterStatus, ClusterView, CommandError, Endpoint, Epoch, Event,
     EventKind, FrameworkId, MemberId, MemberView, Millis, PerSecond, Reason, ReasonCode, RefusedOffer, Resources,
-    RetryView, TaskId, Timeline,
+    RetryView, TaskId, Timeline, VolumeId,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -92,9 +92,11 @@ impl ControlPlane for Fake {
         let (name, size) = (spec.name.clone(), spec.size);
         {
             let mut shared = self.running()?;
+            let known = shared.clusters.get(&name).map(|(_, deleting)| *deleting);
             match name.as_str() {
                 _ if shared.disconnected => return Err(CommandError::NotConnected),
-                _ if shared.clusters.contains_key(&name) => return Err(CommandError::Exists(name)),
+                _ if known == Some(true) => return Err(CommandError::Deleting(name)),
+                _ if known == Some(false) => return Err(CommandError::Exists(name)),
                 _ if shared.damaged.contains(&name) => return Err(CommandError::Damaged(name)),
                 "unsaved" => return Err(CommandError::NotSaved("no space left on device".into())),
                 _ => shared.clusters.insert(name.clone(), (spec, false)),
@@ -176,6 +178,15 @@ impl ControlPlane for Fake {
                     shared.paused.remove(name);
                     EventKind::Resumed
                 }
+                Lever::ReleaseKept { accept_loss } => {
+                    let members = vec![MemberId(7)];
+                    if spec.size < 3 {
+                        return Err(CommandError::Lever(LeverError::CannotRelease("there are none")));
+                    } else if !accept_loss {
+                        return Err(CommandError::Lever(LeverError::ReleaseNotAccepted(members)));
+                    }
+                    EventKind::KeptReleased { members }
+                }
                 _ => unreachable!("a newer core may know more"),
             }
         };
@@ -241,8 +252,30 @@ impl ControlPlane for Fake {
         Ok(Vec::new())
     }
 
+    async fn left(&self, members: Vec<(ClusterName, MemberId)>) -> Result<Vec<Left>, Stopped> {
+        drop(self.running()?);
+        Ok(vec![Left::NoRecord; members.len()])
+    }
+
+    async fn leftover_volumes(&self) -> Result<LeftoverVolumes, Stopped> {
+        drop(self.running()?);
+        let volume = |name: &str| VolumeId::from(name);
+        Ok(LeftoverVolumes { awaited: vec![volume("mysos-gone-4")], kept: vec![volume("mysos-c-7")] })
+    }
+
+    async fn release_leftovers(&self) -> Result<(), Stopped> {
+        drop(self.running()?);
+        Ok(())
+    }
+
     async fn view(&self, name: &ClusterName) -> Result<Option<ClusterView>, Stopped> {
-        Ok(self.running()?.clusters.get(name).map(view))
+        let shared = self.running()?;
+        let mut view = shared.clusters.get(name).map(view);
+        if let Some(view) = view.as_mut().filter(|_| shared.paused.contains(name)) {
+            let text = "nothing is decided while the cluster is paused".to_owned();
+            view.reasons.insert(0, Reason { code: ReasonCode::Paused, member: None, text });
+        }
+        Ok(view)
     }
 
     async fn explain(&self, name: &ClusterName) -> Result<Option<Box<Explanation>>, Stopped> {

@@ -320,6 +320,11 @@ pub enum EventKind {
         /// What may be lost by that, as the person was told.
         loss: String,
     },
+    /// A person has decided that the volumes that were kept of members that are gone are released.
+    KeptReleased {
+        /// Whose they are.
+        members: Vec<MemberId>,
+    },
     /// Another number of members is wanted.
     Scaled {
         /// Before.
@@ -464,6 +469,13 @@ impl fmt::Display for EventKind {
             }
             Self::ElectionForced { member, loss } => {
                 write!(f, "a person has decided that member {member} becomes primary, and accepts to lose: {loss}")
+            }
+            Self::KeptReleased { members } => {
+                write!(
+                    f,
+                    "the volumes kept of members that are gone are released, as a person has decided: {}",
+                    list(members)
+                )
             }
             Self::Scaled { from, to } => write!(f, "scaled from {from} to {}", Counted(u64::from(*to), "member")),
             Self::Leaving { member, reason } => write!(f, "member {member} is to leave: {reason}"),

@@ -514,6 +514,9 @@ impl Cluster {
     fn lever_views(&self, now: Millis) -> Vec<LeverView> {
         let name = self.name();
         let mut levers = Vec::new();
+        if self.state.deleting {
+            return levers; // nothing is obeyed any more
+        }
         let mut tell = |command: String, done: Result<String, String>, loses: &str| {
             let (possible, text) = match done {
                 Ok(text) => (true, text),

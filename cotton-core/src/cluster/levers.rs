@@ -27,6 +27,11 @@ pub enum Lever {
         /// Whether what may be lost by that is accepted; otherwise it is told, and nothing is done.
         accept_loss: bool,
     },
+    /// The volumes that are kept of members that are gone are released.
+    ReleaseKept {
+        /// Whether it is accepted that what only they have is lost; otherwise it is told whose they are, and nothing is done.
+        accept_loss: bool,
+    },
 }
 
 /// Why a person's decision was refused; nothing was changed then.
@@ -69,6 +74,22 @@ pub enum LeverError {
         /// What may be lost.
         loss: String,
     },
+    /// The volumes that are kept cannot be released now.
+    #[error("the volumes that are kept of members that are gone cannot be released: {0}")]
+    CannotRelease(&'static str),
+    /// That what only those volumes have is lost was not accepted.
+    #[error(
+        "releasing the volumes of {} destroys them with all transactions that nobody else has; it is done only if that is \
+         accepted (accept_loss)",
+        members(.0)
+    )]
+    ReleaseNotAccepted(Vec<MemberId>),
+}
+
+/// Members in words.
+pub(super) fn members(ids: &[MemberId]) -> String {
+    let list: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    format!("{} {}", if list.len() == 1 { "member" } else { "members" }, list.join(", "))
 }
 
 impl Cluster {
@@ -86,6 +107,7 @@ impl Cluster {
             Lever::Rebuild(member) => self.rebuild(now, member),
             Lever::Rule(member, rule) => self.set_rule(now, member, rule),
             Lever::Elect { to, accept_loss } => self.force(now, to, accept_loss),
+            Lever::ReleaseKept { accept_loss } => self.release_all_kept(now, accept_loss),
         }
     }
 
@@ -155,16 +177,16 @@ impl Cluster {
             let also = if self.held.is_some() { ", and the failover that is needed begins at once" } else { "" };
             tell(format!("cotton resume {name}"), Ok(format!("decisions are made again{also}")), "nothing");
         }
-        if self.state.paused {
-            return; // all else is refused until then
+        if !self.state.paused {
+            let pause = match self.is_under_way(now) {
+                Some(what) => Err(refused(LeverError::UnderWay(what))),
+                None => Ok("nothing is decided until it is resumed: no failover, launch or replacement".to_owned()),
+            };
+            tell(format!("cotton pause {name}"), pause, "nothing; a primary that is lost meanwhile is not replaced");
         }
-        let pause = match self.is_under_way(now) {
-            Some(what) => Err(refused(LeverError::UnderWay(what))),
-            None => Ok("nothing is decided until it is resumed: no failover, launch or replacement".to_owned()),
-        };
-        tell(format!("cotton pause {name}"), pause, "nothing; a primary that is lost meanwhile is not replaced");
         for id in self.state.members.keys().filter(|id| self.state.primary != Some(**id)) {
             let rebuild = match self.why_not_rebuilt(now, *id) {
+                _ if self.state.paused => Err(refused(LeverError::Paused)),
                 Some(why) => Err(refused(LeverError::CannotRebuild { member: *id, why })),
                 None => Ok("another member takes its place, with a fresh copy; its data is kept".to_owned()),
             };
@@ -175,6 +197,51 @@ impl Cluster {
                 Err(error) => tell(command, Err(refused(error)), "nothing"),
             }
         }
+        self.explain_kept(now, tell);
+        self.explain_when_it_matters(now, tell);
+    }
+
+    /// Commands that are always there, where they help.
+    fn explain_when_it_matters(&self, now: Millis, tell: &mut impl FnMut(String, Result<String, String>, &str)) {
+        let (name, spec) = (self.name(), &self.state.spec);
+        let ruled = self.state.members.iter().filter(|(_, member)| !member.rule.is_neutral());
+        for (id, member) in ruled {
+            let text = format!("member {id} counts as any other; now its promotion rule is '{}'", member.rule.name());
+            tell(format!("cotton rule {name} {id} neutral"), Ok(text), "nothing");
+        }
+        let unless_paused =
+            |text: String| if self.state.paused { Err(LeverError::Paused.to_string()) } else { Ok(text) };
+        if self.why_blocked().is_some() {
+            let text = "another replica takes a copy, and acknowledges commits then".to_owned();
+            tell(format!("cotton scale {name} {}", spec.size + 1), unless_paused(text), "nothing");
+        }
+        let placed = u32::try_from(self.state.staying().count()).unwrap_or(u32::MAX);
+        let least = if spec.durability.acks() > 0 { 2 } else { 1 };
+        if self.state.opened && (least..spec.size).contains(&placed) {
+            let text = "no other member is waited for".to_owned();
+            tell(format!("cotton scale {name} {placed}"), unless_paused(text), "nothing; there are fewer copies");
+        }
+        if self.election_waits(now).is_some() || !self.state.opened {
+            let loses = if self.state.opened { "everything" } else { "nothing: there is no data yet" };
+            tell(
+                format!("cotton delete {name}"),
+                unless_paused("the cluster ends, with all its data".to_owned()),
+                loses,
+            );
+        }
+    }
+
+    fn explain_kept(&self, now: Millis, tell: &mut impl FnMut(String, Result<String, String>, &str)) {
+        if self.state.kept.is_empty() {
+            return;
+        }
+        let kept: Vec<MemberId> = self.state.kept.iter().copied().collect();
+        let whose = members(&kept);
+        let done = match self.why_not_released(now) {
+            Some(why) => Err(why.to_string()),
+            None => Ok(format!("the volumes are released that are kept of {whose}, which left the cluster")),
+        };
+        tell(format!("cotton prune {}", self.name()), done, "the transactions that only those volumes have, if any");
     }
 
     /// Says what people have decided, as far as it keeps the cluster from doing things by itself.

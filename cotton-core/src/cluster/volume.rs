@@ -5,6 +5,7 @@
 //! given up leaves like any other, and then its volume is released, as soon as that is durable.
 
 use super::event::EventKind;
+use super::levers::LeverError;
 use super::observed::Observed;
 use super::state::{Leaving, Member};
 use super::{Cluster, Effect, Placed};
@@ -114,6 +115,33 @@ impl Cluster {
         }
     }
 
+    /// Releases all volumes that are kept, as a person has decided.
+    pub(super) fn release_all_kept(&mut self, now: Millis, accept_loss: bool) -> Result<(), LeverError> {
+        let members: Vec<MemberId> = self.state.kept.iter().copied().collect();
+        self.why_not_released(now).map_or(Ok(()), Err)?;
+        if !accept_loss {
+            return Err(LeverError::ReleaseNotAccepted(members));
+        }
+        self.release_kept();
+        self.log(now, EventKind::KeptReleased { members });
+        self.reconcile(now);
+        Ok(())
+    }
+
+    /// Why the volumes that are kept stay for now.
+    pub(super) fn why_not_released(&self, now: Millis) -> Option<LeverError> {
+        if self.state.paused {
+            Some(LeverError::Paused)
+        } else if self.state.kept.is_empty() {
+            Some(LeverError::CannotRelease("there are none"))
+        } else if !self.can_spare_data(now) {
+            let why = "they may be needed while a primary is not open or a member is no complete copy";
+            Some(LeverError::CannotRelease(why))
+        } else {
+            None
+        }
+    }
+
     /// Whether a member may hold acknowledged commits that the primary lacks: elections may have left some behind, and it
     /// was not seen to replicate from the primary since.
     fn is_uncompared(&self, member: &Member) -> bool {
@@ -127,7 +155,7 @@ impl Cluster {
         member.may_hold_data() && self.state.forced.is_some_and(|epoch| member.attached < epoch)
     }
 
-    /// The cluster is deleted, with everything that was kept.
+    /// Releases everything that was kept.
     pub(super) fn release_kept(&mut self) {
         if self.state.kept.is_empty() {
             return;

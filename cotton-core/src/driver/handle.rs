@@ -5,7 +5,7 @@ use crate::cluster::event::Event;
 use crate::cluster::explain::Explanation;
 use crate::cluster::levers::Lever;
 use crate::cluster::view::ClusterView;
-use crate::fleet::{CommandError, UnknownTask};
+use crate::fleet::{CommandError, Left, LeftoverVolumes, UnknownTask};
 use crate::{ClusterName, ClusterSpec, FrameworkId, MemberId};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +42,9 @@ pub(crate) enum Request {
     Adopt(ClusterName, oneshot::Sender<Result<(), CommandError>>),
     Discard(ClusterName, oneshot::Sender<Result<(), CommandError>>),
     Unknown(oneshot::Sender<Vec<UnknownTask>>),
+    Left(Vec<(ClusterName, MemberId)>, oneshot::Sender<Vec<Left>>),
+    LeftoverVolumes(oneshot::Sender<LeftoverVolumes>),
+    ReleaseLeftovers(oneshot::Sender<()>),
     View(ClusterName, oneshot::Sender<Option<ClusterView>>),
     Explain(ClusterName, oneshot::Sender<Option<Box<Explanation>>>),
     List(oneshot::Sender<Vec<ClusterView>>),
@@ -162,6 +165,30 @@ impl Handle {
     /// When the scheduler stopped.
     pub async fn unknown(&self) -> Result<Vec<UnknownTask>, Stopped> {
         self.ask(Request::Unknown).await
+    }
+
+    /// What has become of what each of these members left behind.
+    ///
+    /// # Errors
+    /// When the scheduler stopped.
+    pub async fn left(&self, members: Vec<(ClusterName, MemberId)>) -> Result<Vec<Left>, Stopped> {
+        self.ask(|answer| Request::Left(members, answer)).await
+    }
+
+    /// Volumes without a member of which is known that they are there, or may be.
+    ///
+    /// # Errors
+    /// When the scheduler stopped.
+    pub async fn leftover_volumes(&self) -> Result<LeftoverVolumes, Stopped> {
+        self.ask(Request::LeftoverVolumes).await
+    }
+
+    /// Looks for volumes that nobody needs, to release them. That each was released is an event.
+    ///
+    /// # Errors
+    /// When the scheduler stopped.
+    pub async fn release_leftovers(&self) -> Result<(), Stopped> {
+        self.ask(Request::ReleaseLeftovers).await
     }
 
     /// A snapshot of one cluster.

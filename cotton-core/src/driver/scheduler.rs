@@ -376,6 +376,15 @@ impl Running {
                 self.answer_when_durable(name, result, answer);
             }
             Request::Unknown(answer) => drop(answer.send(self.fleet.unknown().collect())),
+            Request::Left(members, answer) => {
+                let left = members.iter().map(|(name, member)| self.fleet.left(now, name, *member));
+                drop(answer.send(left.collect()));
+            }
+            Request::LeftoverVolumes(answer) => drop(answer.send(self.fleet.leftover_volumes())),
+            Request::ReleaseLeftovers(answer) => {
+                self.fleet.release_leftovers(now);
+                let _ = answer.send(());
+            }
             Request::View(name, answer) => drop(answer.send(self.fleet.view(now, &name))),
             Request::Explain(name, answer) => {
                 drop(answer.send(self.fleet.explain(now, &name).map(Box::new)));

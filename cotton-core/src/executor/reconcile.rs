@@ -180,7 +180,8 @@ impl Executor {
 
     /// An order to the primary that was not meant for this start.
     fn refuse(&mut self, rank: Rank) {
-        let detail = format!("the server was restarted since it was promoted in epoch {}: elect again", rank.epoch);
+        let detail =
+            format!("the server was restarted since it was promoted in epoch {}, and does not open again", rank.epoch);
         self.goal_trouble = Some(Trouble::Failing { detail });
         if !matches!(self.server.standing, Standing::Idle) && self.server.standing != Standing::Frozen(rank) {
             self.obey_by(Operation::Freeze { rank }); // it is reported as idle, so it must not replicate

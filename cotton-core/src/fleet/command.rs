@@ -16,7 +16,7 @@ pub enum CommandError {
     /// Not subscribed to Mesos for the first time yet.
     #[error("service unavailable, try again later")]
     NotConnected,
-    /// A cluster of that name exists, or is still being deleted.
+    /// A cluster of that name exists.
     #[error("cluster '{0}' already exists")]
     Exists(ClusterName),
     /// No such cluster.
@@ -79,8 +79,9 @@ impl Fleet {
         if self.damaged.contains(&name) {
             return Err(CommandError::Damaged(name));
         }
-        if self.slots.contains_key(&name) {
-            return Err(CommandError::Exists(name));
+        if let Some(slot) = self.slots.get(&name) {
+            let deleting = slot.cluster.state().deleting;
+            return Err(if deleting { CommandError::Deleting(name) } else { CommandError::Exists(name) });
         }
         if self.has_unknown(&name) {
             return Err(CommandError::Unknown(name));

@@ -9,6 +9,7 @@ mod command;
 mod describe;
 mod effect;
 mod failing;
+mod left;
 mod maintenance;
 mod news;
 mod offers;
@@ -21,6 +22,7 @@ mod volumes;
 pub use command::CommandError;
 pub use describe::Counters;
 pub use effect::{Checkpoint, Effect, Record};
+pub use left::{Left, LeftoverVolumes};
 pub use unknown::{UnknownTask, WhyUnknown};
 
 use crate::cluster::state::{Member, State};

@@ -2,11 +2,11 @@
 //! are left alone until a person has decided. A task is killed by itself on durable facts only: its cluster was deleted,
 //! or its member was given up and enough complete copies of the data are there.
 
-use super::{Effect, Fleet};
+use super::{Effect, Fleet, Left};
 use crate::cluster;
 use crate::ports::mesos::{MesosCall, TaskState};
 use crate::protocol::{self, Identity, Report};
-use crate::{AgentId, ClusterName, MemberId, Millis, TaskId};
+use crate::{AgentId, ClusterName, Millis, TaskId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -60,6 +60,20 @@ impl std::fmt::Display for WhyUnknown {
             Self::GivenUp => "its member was given up; it ends once there are enough complete copies without it",
             Self::Foreign => "its name is not one that this scheduler gives",
         })
+    }
+}
+
+impl Left {
+    /// Why a task that is no member's present one is left alone.
+    const fn why_unknown(self) -> WhyUnknown {
+        match self {
+            Self::NoRecord => WhyUnknown::NoRecord,
+            Self::Damaged => WhyUnknown::Damaged,
+            Self::Newer => WhyUnknown::Newer,
+            Self::Deleted | Self::GivenUp | Self::Awaited | Self::Kept | Self::NotSaved | Self::Member => {
+                WhyUnknown::GivenUp
+            }
+        }
     }
 }
 
@@ -141,35 +155,33 @@ impl Fleet {
 
     fn fate(&self, now: Millis, task: &TaskId) -> Fate {
         let Ok((name, member, run)) = task.parse() else { return Fate::Stays(WhyUnknown::Foreign) };
-        if self.damaged.contains(&name) {
-            return Fate::Stays(WhyUnknown::Damaged);
-        }
+        let left = self.left(now, &name, member);
         let cluster = self.slots.get(&name).map(|slot| &slot.cluster);
         let Some(cluster) = cluster.filter(|cluster| member >= cluster.state().first_member) else {
-            let deleted = self.was_deleted(&name, member);
-            return if deleted { Fate::Ends } else { Fate::Stays(WhyUnknown::NoRecord) };
+            return if left == Left::Deleted { Fate::Ends } else { Fate::Stays(left.why_unknown()) };
         };
-        let state = cluster.state();
         let durable = cluster.persisted() == cluster.revision();
-        let is_newer = match state.members.get(&member) {
-            Some(known) => run > known.run,
-            None => member >= state.next_member,
-        };
-        match state.members.get(&member) {
-            _ if state.deleting && durable => Fate::Ends,
-            _ if is_newer => Fate::Stays(WhyUnknown::Newer),
-            // It is the member's own: taken up when the master says, asked, that it runs, see `Fleet::on_status`.
-            Some(known) if known.resting && run == known.run => Fate::Stays(WhyUnknown::GivenUp),
-            // An earlier run of a member whose data is on a volume: that stays.
-            Some(_) if durable => Fate::Ends,
-            None if durable && (!(state.opened || state.outdated) || cluster.can_spare_data(now)) => Fate::Ends,
-            Some(_) | None => Fate::Stays(WhyUnknown::GivenUp),
+        if cluster.state().deleting && durable {
+            return Fate::Ends;
         }
-    }
-
-    /// Whether that member's cluster was deleted, durably.
-    pub(super) fn was_deleted(&self, name: &ClusterName, member: MemberId) -> bool {
-        self.state.was_deleted(name, member) && self.persisted == self.revision
+        let known = cluster.state().members.get(&member);
+        match left {
+            Left::Deleted | Left::GivenUp => Fate::Ends,
+            // Its volume is kept, and needs no task.
+            Left::Kept if cluster.can_spare_data(now) => Fate::Ends,
+            Left::Member if known.is_some_and(|known| run > known.run) => Fate::Stays(WhyUnknown::Newer),
+            // It is the member's own: taken up when the master says, asked, that it runs, see `Fleet::on_status`.
+            Left::Member if known.is_some_and(|known| known.resting && run == known.run) => Fate::Stays(WhyUnknown::GivenUp),
+            // An earlier run of a member whose data is on a volume: that stays.
+            Left::Member if durable => Fate::Ends,
+            Left::Kept
+            | Left::Member
+            | Left::Awaited
+            | Left::NotSaved
+            | Left::Newer
+            | Left::NoRecord
+            | Left::Damaged => Fate::Stays(left.why_unknown()),
+        }
     }
 
     fn end_unknown(&mut self, task: TaskId, agent: AgentId) {

@@ -5,12 +5,12 @@
 //! certainly was given up, and its cluster has as many complete copies as it shall have, at that moment. One of a cluster that is not known and never was deleted is left alone: then it is our state
 //! that is not to be trusted.
 
-use super::Fleet;
+use super::{Fleet, Left};
 use crate::cluster::Placed;
 use crate::cluster::event::{Event, EventKind};
 use crate::placement::Refusal;
 use crate::ports::mesos::{Held, Offer, VolumeOutcome};
-use crate::{AgentId, ClusterName, Endpoint, MemberId, Millis, OfferId, TaskId, VolumeId};
+use crate::{AgentId, ClusterName, Endpoint, Epoch, MemberId, Millis, OfferId, TaskId, VolumeId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long offers are asked for to find a volume that is to be released, in milliseconds. Later it is still released
@@ -39,6 +39,17 @@ impl Releasing {
     /// Offers come from now on.
     pub(super) fn connected(&mut self, now: Millis) {
         self.sweep_from.get_or_insert(now);
+    }
+
+    /// Looks for leftovers now, not only when it is time again.
+    pub(super) fn look_now(&mut self, now: Millis) {
+        if self.sweep_from.is_some() {
+            self.sweep_from = Some(now); // otherwise it begins with the first connection
+        }
+    }
+
+    pub(super) fn volumes(&self) -> Vec<VolumeId> {
+        self.volumes.keys().cloned().collect()
     }
 
     /// When to stop looking for something.
@@ -119,26 +130,15 @@ impl Fleet {
     fn owner(&self, now: Millis, held: &Held) -> Owner {
         let volume = &held.volume;
         let Ok((name, member)) = volume.parse() else { return Owner::Other };
-        if self.damaged.contains(&name) {
-            return Owner::Other;
-        }
-        let slot = self.slots.get(&name).filter(|slot| member >= slot.cluster.state().first_member);
-        let Some(slot) = slot else {
-            return if self.was_deleted(&name, member) { Owner::Nobody } else { Owner::Other };
-        };
-        let (cluster, state) = (&slot.cluster, slot.cluster.state());
-        if cluster.returning(volume).is_some() {
+        let left = self.left(now, &name, member);
+        if left == Left::Member && self.slots.get(&name).is_some_and(|slot| slot.cluster.returning(volume).is_some()) {
             return Owner::Resting(name, member);
         }
-        let durable = cluster.persisted() == cluster.revision();
-        let known = state.members.contains_key(&member) || state.kept.contains(&member) || member >= state.next_member;
-        // Without data, or without a need for it, there is nothing to wait for.
-        let never_opened = !state.opened && !state.outdated;
-        let nothing_lost = !held.exists || state.deleting || never_opened;
-        match (durable && !known, nothing_lost || cluster.can_spare_data(now)) {
-            (true, true) => Owner::Nobody,
-            (true, false) => Owner::Awaited,
-            (false, _) => Owner::Other,
+        match left {
+            Left::Deleted | Left::GivenUp => Owner::Nobody,
+            Left::Awaited if !held.exists => Owner::Nobody, // there is nothing to wait for
+            Left::Awaited => Owner::Awaited,
+            Left::Kept | Left::NotSaved | Left::Member | Left::Newer | Left::NoRecord | Left::Damaged => Owner::Other,
         }
     }
 
@@ -201,9 +201,8 @@ impl Fleet {
             VolumeOutcome::Released => EventKind::VolumeReleased { member },
             VolumeOutcome::Failed { reason } => EventKind::VolumeFailed { member, reason },
         };
-        if let Some(slot) = self.slots.get(&name) {
-            let event = Event { at: now, epoch: slot.cluster.state().epoch, kind };
-            self.calls.push_back(super::Effect::Log(name, event));
-        }
+        // Also of a cluster that is no more: whoever asked for it wants to know.
+        let epoch = self.slots.get(&name).map_or(Epoch(0), |slot| slot.cluster.state().epoch);
+        self.calls.push_back(super::Effect::Log(name, Event { at: now, epoch, kind }));
     }
 }

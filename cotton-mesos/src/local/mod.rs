@@ -5,6 +5,7 @@
 
 mod config;
 mod executors;
+mod leftovers;
 mod offers;
 mod process;
 mod scheduler;
@@ -16,6 +17,7 @@ mod volumes;
 mod world;
 
 pub use config::{AgentConfig, ExecutorCommand, LocalConfig};
+pub use leftovers::{Leftover, LeftoverKind, NotOurs};
 pub use process::PATH;
 pub use store::Remembered;
 
@@ -84,6 +86,8 @@ struct Inner {
     timer: Notify,
     /// An executor has ended.
     exits: Notify,
+    /// A volume was removed.
+    removed: Notify,
     runtime: tokio::runtime::Handle,
 }
 
@@ -157,6 +161,7 @@ impl Local {
             events: Notify::new(),
             timer: Notify::new(),
             exits: Notify::new(),
+            removed: Notify::new(),
             runtime: tokio::runtime::Handle::current(),
         });
         let stop = watch::Sender::new(false);
@@ -448,6 +453,7 @@ impl Inner {
         }
         let failed = self.store.remove_volume(agent, &record.volume).map_err(|error| error.chain()).err();
         self.run(|world, _| world.removed(agent, record, failed));
+        self.removed.notify_waiters();
     }
 
     /// What a Mesos agent tells an executor.

@@ -292,20 +292,20 @@ impl Store {
             if at < keep && modified >= oldest {
                 continue;
             }
-            let task = TaskId::from(name.trim_end_matches(".json"));
+            let task = TaskId::from(name.strip_suffix(".json").unwrap_or(&name));
             if self.holds_data(agent, &task) {
                 continue; // data is removed with its volume only
             }
-            let sandbox = self.sandbox(agent, &task);
-            match std::fs::remove_dir_all(&sandbox) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(Error::file("remove", sandbox, error)),
+            match self.remove_sandbox(agent, &task) {
+                Err(Error::NotOurs(why)) => tracing::warn!(%task, %why, "left a sandbox where it is"),
+                result => result?,
             }
-            let file = dir.join(name);
-            std::fs::remove_file(&file).map_err(|error| Error::file("remove", file, error))?;
         }
         Ok(())
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     pub(super) fn agent_dir(&self, agent: &AgentId) -> PathBuf {

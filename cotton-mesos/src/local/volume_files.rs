@@ -113,7 +113,14 @@ impl Store {
         write_json(&self.volume_file(agent, &record.volume), record, true)
     }
 
-    fn volume(&self, agent: &AgentId, volume: &VolumeId) -> PathBuf {
+    /// Whether a volume is there, or is still being removed.
+    pub(super) fn has_volume(&self, agent: &AgentId, volume: &VolumeId) -> bool {
+        let place = self.volume(agent, volume);
+        let released = place.with_file_name(format!("{volume}{RELEASED}"));
+        [place, self.volume_file(agent, volume), released].iter().any(|path| std::fs::symlink_metadata(path).is_ok())
+    }
+
+    pub(super) fn volume(&self, agent: &AgentId, volume: &VolumeId) -> PathBuf {
         self.agent_dir(agent).join(VOLUMES).join(volume.as_str())
     }
 

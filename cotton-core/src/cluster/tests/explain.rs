@@ -2,6 +2,8 @@
 
 use super::world::World;
 use crate::cluster::explain::Explanation;
+use crate::cluster::levers::Lever;
+use crate::election::PromotionRule;
 use crate::protocol::Trouble;
 use crate::{Limits, MemberId, Preference};
 
@@ -216,4 +218,53 @@ fn what_a_primary_without_a_lease_delays_is_told() {
     let now = explained(&world);
     assert_eq!((now.succession.code, now.succession.winner), ("may_write", None), "{now:?}");
     assert_eq!(against(&world, 1), ["undecided"]);
+}
+
+/// The commands that are told, each with whether it is possible.
+fn commands(world: &World) -> Vec<(String, bool)> {
+    let levers = world.cluster.explain(world.now).levers;
+    levers.into_iter().map(|lever| (lever.command, lever.possible)).collect()
+}
+
+#[test]
+fn commands_are_told_where_they_help() {
+    let mut world = World::running(3);
+    let begins = |world: &World, with: &str| commands(world).into_iter().find(|(command, _)| command.starts_with(with));
+    for with in ["cotton scale", "cotton rule", "cotton delete", "cotton prune"] {
+        assert_eq!(begins(&world, with), None, "all is well");
+    }
+    world.cluster.pull(world.now, Lever::Rule(MemberId(2), PromotionRule::Never)).expect("a member");
+    assert_eq!(begins(&world, "cotton rule"), Some(("cotton rule c 2 neutral".to_owned(), true)));
+    (world.toy(1).linked, world.toy(2).linked) = (false, false);
+    world.rounds(6);
+    assert_eq!(begins(&world, "cotton scale"), Some(("cotton scale c 4".to_owned(), true)), "commits wait");
+
+    let mut world = World::running(3);
+    world.kill(2);
+    world.hear_all();
+    assert_eq!(begins(&world, "cotton scale"), Some(("cotton scale c 2".to_owned(), true)), "one is missing");
+
+    let mut world = World::running(3);
+    world.crash(0);
+    world.crash(2);
+    world.hear_all();
+    world.rounds(5);
+    assert_eq!(begins(&world, "cotton delete"), Some(("cotton delete c".to_owned(), true)), "nobody can be elected");
+    world.cluster.pull(world.now, Lever::Pause).expect("it waits");
+    let paused = commands(&world);
+    for (command, possible) in [
+        ("cotton resume c", true),
+        ("cotton elect c --to 1 --accept-loss", false),
+        ("cotton rebuild c 1", false),
+        ("cotton delete c", false),
+    ] {
+        assert!(paused.contains(&(command.to_owned(), possible)), "{command}: {paused:?}");
+    }
+}
+
+#[test]
+fn a_cluster_that_is_being_deleted_has_no_levers() {
+    let mut world = World::running(2);
+    world.cluster.delete(world.now);
+    assert_eq!(commands(&world), []);
 }

@@ -2,7 +2,7 @@
 
 use super::world::{World, spec, status};
 use crate::cluster::event::EventKind;
-use crate::cluster::levers::Lever;
+use crate::cluster::levers::{Lever, LeverError};
 use crate::cluster::state::Leaving;
 use crate::ports::mesos::TaskState;
 use crate::{Limits, MemberId, TaskId};
@@ -316,6 +316,41 @@ fn volumes_of_those_that_diverged_are_kept_as_long_as_their_cluster_is() {
     }
     let released = |id: u64| effects.contains(&format!("release {id}"));
     assert!((0..5).filter(|id| *id != 2).all(released), "{effects:?}");
+}
+
+#[test]
+fn a_person_can_have_kept_volumes_released() {
+    let mut world = running(3);
+    let pull = |world: &mut World, accept_loss| world.cluster.pull(world.now, Lever::ReleaseKept { accept_loss });
+    assert_eq!(pull(&mut world, true), Err(LeverError::CannotRelease("there are none")));
+    for errant in [2, 3] {
+        world.toy(errant).data.insert(errant, 90 + errant);
+        world.settle();
+    }
+    let lever = |world: &World| {
+        let levers = world.cluster.explain(world.now).levers;
+        levers.into_iter().find(|lever| lever.command.starts_with("cotton prune ")).expect("volumes are kept")
+    };
+    assert!(lever(&world).possible && lever(&world).text.contains("members 2, 3"), "{:?}", lever(&world));
+    let refused = pull(&mut world, false).expect_err("nothing was accepted");
+    assert_eq!(refused, LeverError::ReleaseNotAccepted(vec![MemberId(2), MemberId(3)]));
+    world.crash(0);
+    world.hear_all();
+    assert!(matches!(pull(&mut world, true), Err(LeverError::CannotRelease(_))), "no primary is open");
+    assert!(!lever(&world).possible);
+    world.settle();
+    world.pass(1_000);
+    world.hear_all();
+    world.cluster.pull(world.now, Lever::Pause).expect("nothing is under way");
+    assert_eq!(pull(&mut world, true), Err(LeverError::Paused));
+    world.cluster.pull(world.now, Lever::Resume).expect("it is paused");
+    pull(&mut world, true).expect("all is well");
+    assert!(world.effects().iter().all(|effect| !effect.starts_with("release")), "it is not durable yet");
+    world.persist();
+    let effects = world.effects();
+    assert!(["release 2", "release 3"].iter().all(|release| effects.contains(&(*release).to_owned())), "{effects:?}");
+    assert_eq!(world.logged(|kind| matches!(kind, EventKind::KeptReleased { members } if members.len() == 2)), 1);
+    assert!(world.cluster.state().kept.is_empty());
 }
 
 /// Who went first goes first, whatever its number.

@@ -235,11 +235,11 @@ fn names_are_taken_until_the_record_is_gone() {
     assert_eq!(names(&bench.calls()), ["kill"]);
     bench.status("mysos-a-0", TaskState::Killed);
     bench.calls();
-    assert_eq!(bench.create("a", 1), Err(CommandError::Exists(name("a"))));
+    assert_eq!(bench.create("a", 1), Err(CommandError::Deleting(name("a"))));
     bench.fleet.handle(bench.now, Input::Withdrawn(name("a")));
     bench.begin_saving();
     assert!(matches!(&bench.saving[0].record, Record::Gone(gone) if *gone == name("a")));
-    assert_eq!(bench.create("a", 1), Err(CommandError::Exists(name("a"))), "the removal may fail");
+    assert_eq!(bench.create("a", 1), Err(CommandError::Deleting(name("a"))), "the removal may fail");
     bench.fleet.handle_not_persisted(&key("a"));
     bench.saving.clear();
     bench.begin_saving();

@@ -1,5 +1,6 @@
 //! Whose a volume is that is found in an offer, and what becomes of it.
 
+use super::super::Left;
 use super::*;
 use crate::VolumeId;
 use crate::ports::mesos::{Held, Storage, VolumeOutcome};
@@ -124,6 +125,48 @@ fn the_volume_of_a_member_that_was_given_up_stays_while_no_primary_is_open() {
     bench.report("mysos-a-0", MemberRole::Primary, 1);
     bench.calls();
     assert_eq!(offered(&mut bench, vec![("o", 9, held("mysos-a-1", true))]), [], "it is an earlier cluster's");
+}
+
+/// What a person wants removed is judged as what is found in offers.
+#[test]
+fn what_is_left_is_free_on_durable_facts_only() {
+    let mut stored = state(&open());
+    stored.next_member = MemberId(4); // of members 1 to 3 nothing is left but data
+    stored.kept = [MemberId(3)].into();
+    let mut bench = with_volumes(vec![stored], &["b"]);
+    let left = |bench: &Bench, cluster: &str, member| bench.fleet.left(bench.now, &name(cluster), MemberId(member));
+    assert_eq!(left(&bench, "a", 1), Left::Awaited, "nothing is known of the primary");
+    bench.now = bench.now.after(1);
+    bench.report("mysos-a-0", MemberRole::Primary, 1);
+    bench.calls();
+    let of_a = [0, 1, 3, 4].map(|member| left(&bench, "a", member));
+    assert_eq!(of_a, [Left::Member, Left::GivenUp, Left::Kept, Left::Newer]);
+    assert_eq!([left(&bench, "b", 0), left(&bench, "c", 0)], [Left::Damaged, Left::NoRecord]);
+    assert_eq!(bench.fleet.leftover_volumes().kept, [VolumeId::from("mysos-a-3")]);
+    bench.pass(10_000); // silent
+    assert_eq!(left(&bench, "a", 1), Left::Awaited);
+    bench.fleet.delete(bench.now, &name("a")).expect("it exists");
+    assert_eq!(left(&bench, "a", 1), Left::NotSaved);
+    bench.calls();
+    assert_eq!([0, 1, 4].map(|member| left(&bench, "a", member)), [Left::Member, Left::Deleted, Left::Newer]);
+    bench.status("mysos-a-0", TaskState::Killed);
+    bench.calls();
+    bench.fleet.handle(bench.now, Input::Withdrawn(name("a")));
+    bench.calls();
+    let gone = [0, 3, 4].map(|member| left(&bench, "a", member));
+    assert_eq!(gone, [Left::Deleted, Left::Deleted, Left::NoRecord]);
+    let kept: Vec<Left> = gone.into_iter().chain(of_a).filter(|left| left.is_free()).collect();
+    assert_eq!(kept, [Left::Deleted, Left::Deleted, Left::GivenUp]);
+}
+
+#[test]
+fn a_person_can_have_leftovers_looked_for() {
+    let mut bench = open();
+    bench.fleet.release_leftovers(bench.now);
+    assert_eq!(names(&bench.calls()), ["revive"]);
+    bench.pass(60_000);
+    bench.report("mysos-a-0", MemberRole::Primary, 1);
+    assert!(names(&bench.calls()).contains(&"suppress"), "and not for ever");
 }
 
 #[test]
