@@ -146,6 +146,17 @@ pub enum Undecided {
     /// The old primary cannot be told to stop, and nothing else stops it.
     #[error("member {0} cannot be reached and may still take writes: it opened without a lease; waiting for its end")]
     MayWrite(MemberId),
+    /// There were several failovers that may have lost commits, and the old primary may come back with its data.
+    #[error(
+        "{failovers} failovers went on lately without the data of the old primary, so this one waits for member {awaited} \
+         with its data, or for the end of the cool-down"
+    )]
+    CoolsDown {
+        /// How many.
+        failovers: u32,
+        /// The old primary.
+        awaited: MemberId,
+    },
     /// What was stored is older than what there is: nobody knows who has everything before all have answered.
     #[error("the stored record is older than the cluster, so all of its members must be frozen first; waiting for {0}")]
     Outdated(MemberList),
@@ -169,6 +180,8 @@ codes! {
         BelowFloor = "below_floor",
         /// [`Undecided::MayWrite`]
         MayWrite = "may_write",
+        /// [`Undecided::CoolsDown`]
+        CoolsDown = "failover_cooldown",
         /// [`Undecided::Outdated`]
         Outdated = "outdated",
         /// [`Undecided::Unknown`]
@@ -186,6 +199,7 @@ impl Undecided {
             Self::NoQuorum { .. } => UndecidedCode::NoQuorum,
             Self::BelowFloor { .. } => UndecidedCode::BelowFloor,
             Self::MayWrite(_) => UndecidedCode::MayWrite,
+            Self::CoolsDown { .. } => UndecidedCode::CoolsDown,
             Self::Outdated(_) => UndecidedCode::Outdated,
             Self::Unknown => UndecidedCode::Unknown,
             Self::Split(..) => UndecidedCode::Split,

@@ -126,7 +126,9 @@ impl Cluster {
 
     /// Whether a person holds it, or a failover of it is held back.
     pub(super) fn is_held(&self) -> bool {
-        self.reasons.iter().any(|reason| matches!(reason.code.as_str(), "paused" | "failover_held"))
+        self.reasons
+            .iter()
+            .any(|reason| matches!(reason.code.as_str(), "paused" | "failover_held" | "failover_cooldown"))
     }
 
     fn is_of_size(&self) -> bool {

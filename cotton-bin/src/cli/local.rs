@@ -31,6 +31,10 @@ pub(super) struct LocalOptions {
     /// How far a replica may be behind the primary before its cluster is degraded, such as 30s or 5m
     #[arg(long = "lag_warning", visible_alias = "lag-warning", value_name = "TIME", default_value = "30s", value_parser = parse_time)]
     lag_warning_ms: u64,
+    /// For how long no failover that may lose commits is decided after three in such a time, unless the old primary is back;
+    /// 0s for never
+    #[arg(long = "failover_cooldown", visible_alias = "failover-cooldown", value_name = "TIME", default_value = "10m", value_parser = parse_time)]
+    failover_cooldown_ms: u64,
     /// Log more
     #[arg(long, short)]
     verbose: bool,
@@ -58,7 +62,11 @@ pub(super) async fn run(dir: &Path, is_default_dir: bool, options: LocalOptions)
         member_ports: options.member_ports,
         executor: options.executor,
         mysql_bin_dir: options.mysql_bin_dir.map_or_else(|| programs(options.flavour), |dir| Ok(Some(dir)))?,
-        timing: Timing { lag_warning_ms: options.lag_warning_ms, ..Timing::default() },
+        timing: Timing {
+            lag_warning_ms: options.lag_warning_ms,
+            failover_cooldown_ms: options.failover_cooldown_ms,
+            ..Timing::default()
+        },
         ..SystemConfig::new(dir)
     };
     let agents = config.agents;

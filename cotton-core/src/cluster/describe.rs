@@ -3,6 +3,7 @@
 use super::Cluster;
 use super::state::{Leaving, Member};
 use super::view::{ClusterStatus, ClusterView, MemberView, Reason, ReasonCode, RetryView};
+use crate::election::Undecided;
 use crate::protocol::{MemberRole, Trouble};
 use crate::{MemberId, Millis, TaskId};
 
@@ -124,6 +125,9 @@ impl Cluster {
         self.tell_levers(&mut tell);
         if let Some(election) = &self.election {
             match &election.waiting {
+                Some(undecided @ Undecided::CoolsDown { .. }) => {
+                    tell(ReasonCode::FailoverCooldown, format!("{undecided}: cotton resume {}", self.name()));
+                }
                 Some(undecided) => tell(ReasonCode::ElectionWaits, undecided.to_string()),
                 None => tell(ReasonCode::Election, "a new primary is being elected".to_owned()),
             }

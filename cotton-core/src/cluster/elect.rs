@@ -27,6 +27,7 @@ impl Cluster {
         if let Some(election) = &mut self.election {
             election.forced = Some(to);
         }
+        self.end_cooldown(now);
         self.reconcile(now);
         Ok(())
     }

@@ -313,6 +313,12 @@ pub enum EventKind {
         /// Whether it is.
         rule: PromotionRule,
     },
+    /// An election is not held any more that was held after several failovers that may have lost commits.
+    CooldownEnded {
+        /// The old primary, if it is back with its data.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        back: Option<MemberId>,
+    },
     /// A person has chosen the primary.
     ElectionForced {
         /// Who becomes primary.
@@ -466,6 +472,12 @@ impl fmt::Display for EventKind {
             ),
             Self::RuleSet { member, rule } => {
                 write!(f, "the promotion rule of member {member} is '{}' from now on", rule.name())
+            }
+            Self::CooldownEnded { back: Some(member) } => {
+                write!(f, "the failover is not held any more: member {member} is back with its data")
+            }
+            Self::CooldownEnded { back: None } => {
+                f.write_str("the failover is not held any more: the cool-down is over")
             }
             Self::ElectionForced { member, loss } => {
                 write!(f, "a person has decided that member {member} becomes primary, and accepts to lose: {loss}")

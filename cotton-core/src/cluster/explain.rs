@@ -203,6 +203,8 @@ impl Cluster {
                 self.outdated_verdict(now).map(|(member, _)| member)
             } else if self.awaits_end(now) {
                 Err(Undecided::MayWrite(self.state.last_primary.unwrap_or_default()))
+            } else if let Some(held) = election.waiting.clone().filter(|_| self.cools_down(now).is_some()) {
+                return Outcome { ballots, verdict: Err(held), forced: None };
             } else {
                 election::elect(&ballots, &self.rules(now >= election.deadline))
             };
@@ -214,6 +216,9 @@ impl Cluster {
             let stays = self.state.primary != Some(id);
             observed.report.as_deref().filter(|report| stays && report.role.is_up())
         });
+        if let Some(held) = self.why_held(now).filter(|_| !self.state.outdated) {
+            return Outcome { ballots, verdict: Err(held), forced: None };
+        }
         let verdict = match (self.state.outdated, self.has_unknown) {
             (true, true) => Err(Undecided::Unknown),
             (true, false) => Err(Undecided::Outdated(MemberList(self.state.primary.into_iter().collect()))),
@@ -452,6 +457,7 @@ impl Cluster {
         let election = self.election.as_deref();
         let mut code = reason.code.name();
         let (since, until) = match reason.code {
+            ReasonCode::FailoverCooldown => (election.map(|election| election.started), self.cools_down(now)),
             ReasonCode::ElectionWaits | ReasonCode::Election => {
                 if let Some(undecided) = election.and_then(|election| election.waiting.as_ref()) {
                     code = undecided.code().name();

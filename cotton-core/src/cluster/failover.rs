@@ -20,7 +20,7 @@ pub(super) struct Election {
     /// When the first replica of the old primary was known to have left it.
     first_left: Option<Millis>,
     pub(super) waiting: Option<Undecided>,
-    announced: Option<Undecided>,
+    pub(super) announced: Option<Undecided>,
     /// Who shall win, all else being equal: the candidate of a switchover.
     preferred: Option<MemberId>,
     /// Who shall win, as a person has decided.
@@ -28,6 +28,13 @@ pub(super) struct Election {
     /// The primary that was replaced because its commits did not come to their end: it could not do better now.
     stalled: Option<MemberId>,
     progress: Progress,
+}
+
+impl Election {
+    /// Whether nothing was lost, but handed over.
+    pub(super) const fn is_planned(&self) -> bool {
+        self.progress.planned
+    }
 }
 
 /// How far a failover has come, for its timeline.
@@ -363,6 +370,9 @@ impl Cluster {
             if !expired && self.awaits_answers(now, started) {
                 return;
             }
+            if self.hold_failover(now) {
+                return;
+            }
         }
         if self.awaits_preferred(now) {
             return;
@@ -587,6 +597,7 @@ impl Cluster {
         let gtids = position.to_string();
         let leased = self.is_leased();
         let strays = self.strays();
+        let failovers = self.note_failover(now, winner);
         let report = self.observed.get(&winner).and_then(|o| o.report.as_ref());
         let origin = report.map(|r| r.origin.clone()).unwrap_or_default();
         let origins = self.state.origins(self.appointed_never_opened());
@@ -612,6 +623,7 @@ impl Cluster {
             state.strays = strays;
             state.ackers = state.strays.remove(&winner).unwrap_or_default();
             state.leased = leased;
+            state.failovers = failovers;
             state.floor = position;
             if let Some(member) = state.members.get_mut(&winner) {
                 member.leaving = None;

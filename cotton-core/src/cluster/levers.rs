@@ -173,9 +173,12 @@ impl Cluster {
     pub(super) fn explain_levers(&self, now: Millis, tell: &mut impl FnMut(String, Result<String, String>, &str)) {
         let name = self.name();
         let refused = |error: LeverError| error.to_string();
-        if self.state.paused || self.held.is_some() {
-            let also = if self.held.is_some() { ", and the failover that is needed begins at once" } else { "" };
-            tell(format!("cotton resume {name}"), Ok(format!("decisions are made again{also}")), "nothing");
+        let cools_down = self.cools_down(now).is_some();
+        if self.state.paused || self.held.is_some() || cools_down {
+            let held = self.held.is_some() || cools_down;
+            let also = if held { ", and the failover that is needed begins at once" } else { "" };
+            let loses = if cools_down { "what nobody had received when the primary was lost" } else { "nothing" };
+            tell(format!("cotton resume {name}"), Ok(format!("decisions are made again{also}")), loses);
         }
         if !self.state.paused {
             let pause = match self.is_under_way(now) {

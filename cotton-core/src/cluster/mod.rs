@@ -10,6 +10,7 @@
 mod accounts;
 mod acks;
 mod applying;
+mod cooldown;
 mod copies;
 mod describe;
 mod directives;
@@ -48,6 +49,7 @@ use crate::protocol::{MemberTask, Report, ToExecutor};
 use crate::{AgentId, ClusterName, ClusterSpec, Limits, MemberId, Millis, Resources, Revision, SpecError, spec};
 use acks::Retirement;
 use applying::Applying;
+use cooldown::Failovers;
 use event::Timeline;
 use failover::Election;
 use lag::Marks;
@@ -91,6 +93,8 @@ pub struct Timing {
     pub stall_pause_ms: u64,
     /// After how long a primary is replaced whose commits wait while no replica receives anything from it.
     pub unread_ms: u64,
+    /// For how long no failover that may lose commits is decided after three of them in such a time; 0 for never.
+    pub failover_cooldown_ms: u64,
     /// How long running transactions may take to end before a switchover breaks them off.
     pub step_down_ms: u64,
     /// How much longer a primary may take to step down before that is taken back.
@@ -128,6 +132,7 @@ impl Default for Timing {
             stall_ms: 3_000,
             stall_pause_ms: 60_000,
             unread_ms: 20_000,
+            failover_cooldown_ms: 600_000,
             step_down_ms: 2_000,
             step_down_patience_ms: 4_000,
             catch_up_ms: 10_000,
@@ -176,6 +181,7 @@ pub struct Cluster {
     retirement: Option<Box<Retirement>>,
     failover: Option<failover::Progress>,
     last_failover: Option<Timeline>,
+    failovers: Failovers,
     relaunch: Relaunch,
     /// The primary that people were told to be open, in this run.
     told_open: Option<(crate::Epoch, MemberId)>,
@@ -265,6 +271,7 @@ impl Cluster {
     }
 
     fn with_state(timing: Arc<Timing>, state: State, nonce: u64, now: Millis) -> Self {
+        let failovers = Failovers::recover(state.failovers, now);
         Self {
             timing,
             state,
@@ -277,6 +284,7 @@ impl Cluster {
             retirement: None,
             failover: None,
             last_failover: None,
+            failovers,
             relaunch: Relaunch::default(),
             told_open: None,
             stall: None,

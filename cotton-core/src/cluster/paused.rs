@@ -36,12 +36,15 @@ impl Cluster {
         Ok(())
     }
 
+    /// A person wants decisions to be made: neither a pause nor a cool-down holds them any more.
     pub(super) fn end_pause(&mut self, now: Millis) {
-        if !self.state.paused {
+        let holds = self.state.paused || self.cools_down(now).is_some();
+        if !holds {
             return;
         }
         self.change(|state| state.paused = false);
         self.log(now, EventKind::Resumed);
+        self.end_cooldown(now);
         if let Some(election) = &mut self.election {
             // Nobody was waited for meanwhile.
             (election.started, election.deadline) = (now, now.after(self.timing.election_ms));

@@ -22,6 +22,7 @@ impl Cluster {
         if self.state.paused {
             return self.reconcile_paused(now);
         }
+        self.forget_failovers(now);
         self.reconcile_primary(now);
         self.held = None;
         self.reconcile_joining(now);

@@ -63,6 +63,9 @@ pub struct State {
     /// Who shall take its place, while it is to step down.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub switchover: Option<MemberId>,
+    /// How many failovers went on lately without the data of the old primary.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failovers: u32,
     /// Members that have a task, or data that outlived it, by number.
     pub members: BTreeMap<MemberId, Member>,
     /// Members that are gone and whose volumes are kept, since they may hold commits that nobody else has: who went first
@@ -122,6 +125,7 @@ impl State {
             leased: false,
             turn: 0,
             switchover: None,
+            failovers: 0,
             members: BTreeMap::new(),
             kept: VecDeque::new(),
             left_behind: BTreeSet::new(),

@@ -55,6 +55,8 @@ codes! {
         Election = "election",
         /// An election cannot be decided.
         ElectionWaits = "election_waits",
+        /// An election is held after several failovers that may have lost commits.
+        FailoverCooldown = "failover_cooldown",
         /// A switchover is under way, or being taken back.
         Switchover = "switchover",
         /// The elected primary is not open yet.

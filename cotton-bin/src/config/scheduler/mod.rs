@@ -38,6 +38,8 @@ pub struct SchedulerFlags {
     pub election_timeout: Duration,
     /// How far behind a replica may be before its cluster says so.
     pub lag_warning: Duration,
+    /// For how long no failover that may lose commits is decided after three in such a time; zero for never.
+    pub failover_cooldown: Duration,
     /// Whether to log more.
     pub verbose: bool,
     /// What to run on.
@@ -77,7 +79,7 @@ pub enum FlagError {
     /// For Mesos only.
     #[error(
         "--{0} has no meaning with --mesos_master=local, which takes --port, --listen, --hostname, --work_dir, --scheduler_keypath, \
-         --election_timeout, --lag_warning, --executor_cmd, --state_storage=local and --verbose: leave it out, or name a master"
+         --election_timeout, --lag_warning, --failover_cooldown, --executor_cmd, --state_storage=local and --verbose: leave it out, or name a master"
     )]
     WithoutMesos(&'static str),
 }
@@ -106,6 +108,8 @@ impl SchedulerFlags {
         }
         let lag_warning = raw.lag_warning.as_deref().unwrap_or("30s");
         let lag_warning = duration::parse(lag_warning).map_err(|e| invalid("lag_warning", e))?;
+        let failover_cooldown = raw.failover_cooldown.as_deref().unwrap_or("10m");
+        let failover_cooldown = duration::parse(failover_cooldown).map_err(|e| invalid("failover_cooldown", e))?;
         let master = if is_local {
             Master::Local { executor_cmd: raw.executor_cmd.clone().map(PathBuf::from) }
         } else {
@@ -119,6 +123,7 @@ impl SchedulerFlags {
             scheduler_keypath,
             election_timeout,
             lag_warning,
+            failover_cooldown,
             verbose: raw.verbose.unwrap_or_default(),
             master,
         })
@@ -130,7 +135,8 @@ impl SchedulerFlags {
     pub fn timing(&self) -> Timing {
         let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (election_ms, lag_warning_ms) = (ms(self.election_timeout), ms(self.lag_warning));
-        Timing { election_ms, lag_warning_ms, ..Timing::default() }
+        let failover_cooldown_ms = ms(self.failover_cooldown);
+        Timing { election_ms, lag_warning_ms, failover_cooldown_ms, ..Timing::default() }
     }
 }
 
@@ -187,11 +193,12 @@ mod tests {
         assert!(matches!(least.master, Master::Local { executor_cmd: None }) && !least.verbose);
         let most = parse(
             "--port=8080 --mesos-master=local --scheduler-keypath=/k-1 --work-dir=/w-1 --election_timeout 1m30s --lag_warning 5s \
-             --executor-cmd /e --state_storage local --verbose",
+             --failover_cooldown 0s --executor-cmd /e --state_storage local --verbose",
         );
         let most = most.expect("all make sense");
         assert_eq!((most.port, most.election_timeout, most.verbose), (8080, Duration::from_secs(90), true));
         assert_eq!((least.lag_warning, most.lag_warning), (Duration::from_secs(30), Duration::from_secs(5)));
+        assert_eq!([least.timing(), most.timing()].map(|timing| timing.failover_cooldown_ms), [600_000, 0]);
         assert_eq!((most.work_dir, most.scheduler_keypath), ("/w-1".into(), "/k-1".into()));
         assert!(matches!(most.master, Master::Local { executor_cmd: Some(path) } if path.as_os_str() == "/e"));
         for flag in ["zk_url", "framework_user", "executor_uri", "admin_keypath", "installer_args", "executor_keypath"]

@@ -69,6 +69,10 @@ pub(super) struct Raw {
     /// How far a replica may be behind the primary before its cluster is degraded, such as 30s or 5m [default: 30s]
     #[arg(long = "lag_warning", value_name = "TIME", env = "COTTON_LAG_WARNING")]
     pub(super) lag_warning: Option<String>,
+    /// For how long no failover that may lose commits is decided after three in such a time, unless the old primary is back;
+    /// 0s for never [default: 10m]
+    #[arg(long = "failover_cooldown", value_name = "TIME", env = "COTTON_FAILOVER_COOLDOWN")]
+    pub(super) failover_cooldown: Option<String>,
     /// File on the agents with the MySQL administrator's account: YAML with 'username' and 'password' (required with Mesos)
     #[arg(long = "admin_keypath", value_name = "FILE", env = "COTTON_ADMIN_KEYPATH")]
     pub(super) admin_keypath: Option<String>,
@@ -143,6 +147,7 @@ impl Raw {
             zk_url: either(self.zk_url, other.zk_url),
             election_timeout: either(self.election_timeout, other.election_timeout),
             lag_warning: either(self.lag_warning, other.lag_warning),
+            failover_cooldown: either(self.failover_cooldown, other.failover_cooldown),
             admin_keypath: either(self.admin_keypath, other.admin_keypath),
             work_dir: either(self.work_dir, other.work_dir),
             state_storage: either(self.state_storage, other.state_storage),

@@ -107,6 +107,7 @@ fn world_with(code: ReasonCode) -> Option<World> {
             world.hear_all();
             world
         }
+        ReasonCode::FailoverCooldown => super::cooldown::held(),
         ReasonCode::Election => crashed(2, &[0]),
         ReasonCode::ElectionWaits => crashed(3, &[0, 2]),
         ReasonCode::Switchover => {
@@ -227,6 +228,7 @@ fn undecided(code: UndecidedCode) -> Undecided {
             world.rounds(20);
             of(&world)
         }
+        UndecidedCode::CoolsDown => of(&super::cooldown::held()),
         UndecidedCode::Outdated | UndecidedCode::Unknown => {
             let mut world = World::running(3);
             world.hear(Input::Outdated { unknown: true });

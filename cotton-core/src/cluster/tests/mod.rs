@@ -6,6 +6,7 @@ mod acks;
 mod applying;
 mod asynchronous;
 mod codes;
+mod cooldown;
 mod copies;
 mod deletion;
 mod elect;
