@@ -157,3 +157,40 @@ async fn a_person_decides_an_election_that_waits() -> Outcome {
     assert!(forced.member() == Some(winner.id) && forced.text.contains("accepts to lose"), "{forced:?}");
     Ok(())
 }
+
+/// Who would be promoted, as `explain` tells, and what speaks against each other member.
+async fn foretold(api: &Api) -> Result<(Option<u64>, Value), Failure> {
+    let (_, explained) = api.send(Method::GET, "/api/v1/clusters/a/explain", None).await?;
+    Ok((explained["succession"]["winner"].as_u64(), explained["members"].clone()))
+}
+
+/// Members that have the same are promoted as people want it, and `explain` says so before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_decide_who_is_promoted() -> Outcome {
+    let Some(cotton) = cotton().await? else { return Ok(()) };
+    let (client, mut seen) = cluster(&cotton, "a", 3).await?;
+    let api = cotton.api();
+    client.run(&seen.primary()?.endpoint, "CREATE DATABASE s").await?;
+    for (rule, is_promoted) in [("never", false), ("prefer", true)] {
+        // By number alone it would be the first of the two with 'never', and the second one with 'prefer'.
+        let replicas: Vec<u64> = seen.replicas().map(|member| member.id).collect();
+        let [first, second] = replicas[..] else { return Err(Failure::new(format!("not two replicas: {seen:?}"))) };
+        let (ruled, winner) = if is_promoted { (second, second) } else { (first, second) };
+        for member in [first, second] {
+            let rule = if member == ruled { rule } else { "neutral" };
+            pull(&api, &format!("members/{member}/rule"), json!({ "rule": rule })).await?;
+        }
+        let (told, members) = foretold(&api).await?;
+        assert_eq!(told, Some(winner), "{rule}: {members}");
+        let loser = members.as_array().into_iter().flatten().find(|member| member["id"] == first);
+        assert_eq!(loser.expect("it is a member")["why_not"][0]["code"], "promotion_rule", "{members}");
+        let old = seen.primary()?.clone();
+        cotton.server(&old.task)?.kill();
+        let over = |c: &Cluster| c.epoch > seen.epoch && c.is_healthy();
+        let next = api.until("a", STEP, "failed over and whole", over).await?;
+        assert_eq!((next.epoch, next.primary), (seen.epoch + 1, Some(winner)), "{rule}: {next:?}");
+        client.run(&next.primary()?.endpoint, &format!("CREATE DATABASE s_{rule}")).await?;
+        seen = next;
+    }
+    nothing_twice(&cotton, &api, &[&seen]).await
+}
