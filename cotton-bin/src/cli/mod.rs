@@ -78,7 +78,7 @@ enum Command {
     Switchover(commands::Switchover),
     /// Decide nothing for a cluster until it is resumed: no failover, no launch, no replacement
     Pause(levers::Named),
-    /// Decide for a paused cluster again; a failover that is needed begins at once
+    /// Decide again for a cluster that is paused or holds a failover back; one that is needed begins at once
     Resume(levers::Named),
     /// Decide an election that waits: make a member primary, whatever is lost by that
     Elect(levers::Elect),

@@ -1,6 +1,6 @@
 //! A pause in failovers that may lose commits. Without acknowledgements, each failover that goes on without the old
 //! primary's data loses what nobody had received. One is worth that, and some in a row may be bad luck. More than
-//! [`FAILOVERS`] of them within [`Timing::failover_cooldown_ms`](super::Timing) mend nothing, so the next one waits for the
+//! [`Timing::failovers_max`](super::Timing) of them within [`Timing::failover_cooldown_ms`](super::Timing) mend nothing, so the next one waits for the
 //! old primary instead: it ends the wait as soon as it answers, since then nothing is lost. So do the end of its data for
 //! good, the end of the time, and a person. See `docs/failover.md`.
 
@@ -10,9 +10,6 @@ use crate::election::Undecided;
 use crate::{MemberId, Millis};
 use std::collections::VecDeque;
 
-/// How many failovers within the time are not held.
-const FAILOVERS: usize = 3;
-
 /// When the latest failovers were decided that went on without the old primary's data; the record knows how many. After
 /// a restart of the scheduler they count as decided then, since no clock outlives it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,7 +17,7 @@ pub(super) struct Failovers(VecDeque<Millis>);
 
 impl Failovers {
     pub(super) fn recover(count: u32, now: Millis) -> Self {
-        Self(std::iter::repeat_n(now, (count as usize).min(FAILOVERS)).collect())
+        Self((0..count).map(|_| now).collect())
     }
 
     fn count(&self) -> u32 {
@@ -39,8 +36,9 @@ impl Cluster {
 
     /// Until when a failover would be held.
     fn next_is_held(&self, now: Millis) -> Option<Millis> {
-        let cools_down =
-            self.state.spec.durability.acks() == 0 && self.state.opened && self.failovers.0.len() >= FAILOVERS;
+        let cools_down = self.state.spec.durability.acks() == 0
+            && self.state.opened
+            && self.failovers.count() >= self.timing.failovers_max;
         let until = self.failovers.0.front().filter(|_| cools_down)?.after(self.timing.failover_cooldown_ms);
         (now < until).then_some(until)
     }
@@ -99,7 +97,7 @@ impl Cluster {
         let unplanned = self.election.as_deref().is_some_and(|e| !e.is_planned() && e.forced.is_none());
         let on = self.timing.failover_cooldown_ms > 0 && self.state.spec.durability.acks() == 0;
         if on && may_lose && unplanned {
-            if self.failovers.0.len() == FAILOVERS {
+            if self.failovers.count() >= self.timing.failovers_max {
                 self.failovers.0.pop_front();
             }
             self.failovers.0.push_back(now);

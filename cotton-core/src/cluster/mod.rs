@@ -93,8 +93,10 @@ pub struct Timing {
     pub stall_pause_ms: u64,
     /// After how long a primary is replaced whose commits wait while no replica receives anything from it.
     pub unread_ms: u64,
-    /// For how long no failover that may lose commits is decided after three of them in such a time; 0 for never.
+    /// In how long at most so many failovers are decided as `failovers_max` says that may lose commits; 0 for no such limit.
     pub failover_cooldown_ms: u64,
+    /// How many.
+    pub failovers_max: u32,
     /// How long running transactions may take to end before a switchover breaks them off.
     pub step_down_ms: u64,
     /// How much longer a primary may take to step down before that is taken back.
@@ -133,6 +135,7 @@ impl Default for Timing {
             stall_pause_ms: 60_000,
             unread_ms: 20_000,
             failover_cooldown_ms: 600_000,
+            failovers_max: 3,
             step_down_ms: 2_000,
             step_down_patience_ms: 4_000,
             catch_up_ms: 10_000,
@@ -271,7 +274,7 @@ impl Cluster {
     }
 
     fn with_state(timing: Arc<Timing>, state: State, nonce: u64, now: Millis) -> Self {
-        let failovers = Failovers::recover(state.failovers, now);
+        let failovers = Failovers::recover(state.failovers.min(timing.failovers_max), now);
         Self {
             timing,
             state,

@@ -204,7 +204,14 @@ impl Plan {
             ports: u16::try_from(r.within(if agents == 5 { 8 } else { 3 }, 10)).unwrap_or(8),
             keeps_relay: seed % 4 < 2,
             volumes: seed % 2 == 1,
-            timing: Timing { election_ms: 20_000, launch_ms: 60_000, return_ms: 30_000, ..Timing::default() },
+            timing: Timing {
+                election_ms: 20_000,
+                launch_ms: 60_000,
+                return_ms: 30_000,
+                failovers_max: 1, // more in so short a time are rare
+                failover_cooldown_ms: 60_000,
+                ..Timing::default()
+            },
             executor: ExecutorConfig::default(),
             network_ms: scale(r.pick(&[(1, 3), (1, 20), (1, 100)]).unwrap_or((1, 3))),
             link_ms: scale(r.pick(&[(1, 2), (1, 10), (1, 60)]).unwrap_or((1, 2))),
