@@ -36,9 +36,9 @@ impl Cluster {
 
     /// Until when a failover would be held.
     fn next_is_held(&self, now: Millis) -> Option<Millis> {
-        let cools_down = self.state.spec.durability.acks() == 0
-            && self.state.opened
-            && self.failovers.count() >= self.timing.failovers_max;
+        let state = &self.state;
+        let may_lose = state.spec.durability.acks() == 0 && state.opened && !state.outdated;
+        let cools_down = may_lose && self.failovers.count() >= self.timing.failovers_max;
         let until = self.failovers.0.front().filter(|_| cools_down)?.after(self.timing.failover_cooldown_ms);
         (now < until).then_some(until)
     }

@@ -216,7 +216,7 @@ impl Cluster {
             let stays = self.state.primary != Some(id);
             observed.report.as_deref().filter(|report| stays && report.role.is_up())
         });
-        if let Some(held) = self.why_held(now).filter(|_| !self.state.outdated) {
+        if let Some(held) = self.why_held(now) {
             return Outcome { ballots, verdict: Err(held), forced: None };
         }
         let verdict = match (self.state.outdated, self.has_unknown) {
