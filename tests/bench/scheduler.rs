@@ -185,7 +185,6 @@ fn report(task: &TaskId) -> Report {
         unattached: BTreeSet::new(),
         never_opened: false,
         kept_since: None,
-        never_opened: false,
         origin: String::new(),
         position: "0-1-123456".parse().map_or(GtidSet::Empty, GtidSet::MariaDb),
         unapplied: 0,

@@ -161,7 +161,10 @@ impl Cluster {
             return;
         }
         let mut kept = VecDeque::new();
-        self.change(|state| kept = std::mem::take(&mut state.kept));
+        self.change(|state| {
+            kept = std::mem::take(&mut state.kept);
+            state.left_behind.clear();
+        });
         for member in kept {
             self.want(Effect::Release { member });
         }

@@ -171,7 +171,9 @@ impl Fleet {
             Left::Kept if cluster.can_spare_data(now) => Fate::Ends,
             Left::Member if known.is_some_and(|known| run > known.run) => Fate::Stays(WhyUnknown::Newer),
             // It is the member's own: taken up when the master says, asked, that it runs, see `Fleet::on_status`.
-            Left::Member if known.is_some_and(|known| known.resting && run == known.run) => Fate::Stays(WhyUnknown::GivenUp),
+            Left::Member if known.is_some_and(|known| known.resting && run == known.run) => {
+                Fate::Stays(WhyUnknown::GivenUp)
+            }
             // An earlier run of a member whose data is on a volume: that stays.
             Left::Member if durable => Fate::Ends,
             Left::Kept
