@@ -42,8 +42,7 @@ struct Found {
 struct Item {
     kind: String,
     id: String,
-    #[serde(default)]
-    bytes: u64,
+    bytes: Option<u64>,
     #[serde(default)]
     path: String,
     why: String,
@@ -59,10 +58,10 @@ pub(super) async fn prune(client: &Client, prune: &Prune, json: bool) -> Result<
         return tell(looked, json, "would be freed");
     }
     if !prune.yes && !found.freed.is_empty() {
-        eprintln!("{}", words(&found, "to be freed"));
+        eprintln!("{}", words(&found, "is to be freed"));
         confirm("yes", "This cannot be undone", "yes")?;
     }
-    tell(ask(client, false).await?, json, "freed")
+    tell(ask(client, false).await?, json, "was freed")
 }
 
 /// The volumes that a cluster keeps of members that are gone.
@@ -111,14 +110,20 @@ fn words(found: &Found, verb: &str) -> String {
     let head = ["KIND", "NAME", "SIZE", "WHY", "PATH"];
     let row = |item: &Item| {
         let kind = item.kind.clone();
-        vec![kind, item.id.clone(), super::text::size(item.bytes), item.why.clone(), item.path.clone()]
+        vec![
+            kind,
+            item.id.clone(),
+            item.bytes.map_or_else(|| "-".to_owned(), super::text::size),
+            item.why.clone(),
+            item.path.clone(),
+        ]
     };
     let rows = |items: &[Item]| items.iter().map(row).collect::<Vec<_>>();
     if !found.freed.is_empty() {
         parts.push(table(&head, &rows(&found.freed)));
     }
-    let (count, bytes) = (found.freed.len(), super::text::size(found.freed_bytes));
-    parts.push(if count == 0 { format!("nothing is {verb}") } else { format!("{count} {verb}: {bytes}") });
+    let bytes = super::text::size(found.freed_bytes);
+    parts.push(if found.freed.is_empty() { format!("nothing {verb}") } else { format!("{bytes} {verb}") });
     if !found.awaited.is_empty() {
         parts.push(format!("volumes that are about to be released: {}", found.awaited.join(", ")));
     }
@@ -138,7 +143,7 @@ mod tests {
         let item = |kind: &str, id: &str, bytes, why: &str| Item {
             kind: kind.to_owned(),
             id: id.to_owned(),
-            bytes,
+            bytes: Some(bytes),
             path: format!("/d/{id}"),
             why: why.to_owned(),
         };
@@ -149,8 +154,9 @@ mod tests {
             kept: vec![item("volume", "mysos-b-1", 1 << 30, "its member belongs to a cluster")],
             notes: vec!["a note".to_owned()],
         };
-        let words = words(&found, "freed");
-        for part in ["sandbox  mysos-a-0", "1 freed: ", "kept:", "mysos-b-1", "1.0 GB", "a note", "/d/mysos-a-0"] {
+        let words = words(&found, "was freed");
+        for part in ["sandbox  mysos-a-0", "8.0 kB was freed", "kept:", "mysos-b-1", "1.0 GB", "a note", "/d/mysos-a-0"]
+        {
             assert!(words.contains(part), "{part}: {words}");
         }
     }
