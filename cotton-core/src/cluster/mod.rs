@@ -167,7 +167,6 @@ pub struct Wanted {
 
 /// One MySQL cluster. See the [module's documentation](self).
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Cluster {
     timing: Arc<Timing>,
     state: State,
