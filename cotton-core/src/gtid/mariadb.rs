@@ -130,18 +130,19 @@ impl MariaDbGtids {
     }
 
     /// What is in `self` and either in `floor` or written by one of these servers. Where a server wrote more than `floor`
-    /// has of it, what `floor` has stands for it. What `floor` may have only received tells nothing of what others wrote.
+    /// has of it, what `floor` has stands for it. What `floor` has only received vouches for the server that it names, and
+    /// not for what others may have written before that.
     pub(super) fn within(&self, floor: &Self, origins: &[u32]) -> Self {
-        let mut beyond = self.applied().missing_in(&floor.applied());
-        beyond.received = self.missing_in(floor).received;
+        let beyond = self.applied().missing_in(&floor.applied());
+        let received = self.missing_in(floor).received;
         let mut within = self.clone();
-        for &(domain, server) in beyond.applied.keys().filter(|(_, server)| !origins.contains(server)) {
-            match floor.applied.get(&(domain, server)).copied() {
-                Some(seq) => within.applied.insert((domain, server), seq),
-                None => within.applied.remove(&(domain, server)),
+        for (&(domain, server), &seq) in beyond.applied.iter().filter(|((_, server), _)| !origins.contains(server)) {
+            match floor.last_of(domain, server) {
+                0 => within.applied.remove(&(domain, server)),
+                known => within.applied.insert((domain, server), known.min(seq)),
             };
         }
-        within.received.retain(|domain, (server, _)| origins.contains(server) || !beyond.received.contains_key(domain));
+        within.received.retain(|domain, (server, _)| origins.contains(server) || !received.contains_key(domain));
         within
     }
 

@@ -311,6 +311,8 @@ mod tests {
             (mariadb("0-1-10,0-2-11", "0-1-12"), mariadb("0-1-5", ""), vec!["1"], mariadb("0-1-10", "0-1-12")),
             (mariadb("0-1-10,0-2-14", ""), mariadb("0-1-5,0-2-4", ""), vec!["1"], mariadb("0-1-10,0-2-4", "")),
             (mariadb("0-1-10", "0-2-14"), mariadb("0-1-10", ""), vec!["1"], mariadb("0-1-10", "")),
+            (mariadb("0-1-10,0-2-14", ""), mariadb("0-1-10", "0-2-14"), vec!["3"], mariadb("0-1-10,0-2-14", "")),
+            (mariadb("0-1-10,0-2-19", ""), mariadb("0-1-10", "0-2-14"), vec!["3"], mariadb("0-1-10,0-2-14", "")),
             // what may be among that which was only received is no reason to believe that it is
             (mariadb("0-5-1", "0-1-16"), mariadb("", "0-1-2"), vec!["1"], mariadb("", "0-1-16")),
             (mariadb("0-1-7,0-5-8", "0-1-8"), mariadb("0-1-7", ""), vec!["1"], mariadb("0-1-7", "0-1-8")),
