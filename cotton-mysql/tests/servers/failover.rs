@@ -107,6 +107,7 @@ async fn lose_the_primary_under_load(servers: Servers, loss: Loss, rounds: u32) 
                 old.instance.kill().await; // nothing is copied over what nobody else has
                 assert!(old.instance.exited().await.expected);
                 std::fs::remove_dir_all(old.root().join("data")).expect("removed");
+                std::fs::remove_file(old.root().join("last-start")).expect("removed"); // or it would not be made anew
                 old.instance.copy_from(&other.endpoint).await.expect("copy");
                 assert_eq!(old.follow(&winner, true).await, Followed::Attached);
             }
