@@ -23,7 +23,8 @@
 //! * **Same number, other server** is therefore divergence: `0-1-1456` against `0-1-1455,0-2-1456`.
 //! * **Received.** A relay log continues a's line without a gap, up to `d-s-n` received. Rules one and two hold for that
 //!   GTID as for an applied one. GTIDs of *other* servers between the last applied and the last received number may or
-//!   may not be in it: the position does not tell.
+//!   may not be in it: the position does not tell. Where a server has written numbers itself that are as high, its applier
+//!   takes nothing more: what it received is there, and not on its line, so rule two does not hold for it.
 //!
 //! # In doubt
 //! For that last case [`contains`](MariaDbGtids::contains) says yes. A no would be taken for a split brain and stop a
@@ -169,6 +170,13 @@ impl MariaDbGtids {
         let applied = self.applied.get(&(domain, server)).copied().unwrap_or_default();
         self.received.get(&domain).filter(|(from, _)| *from == server).map_or(applied, |(_, seq)| *seq)
     }
+
+    /// The same, on its line: what it has received below a number of its own writes is not on that.
+    fn last_on_line(&self, domain: u32, server: u32) -> u64 {
+        let received = self.received.get(&domain).is_some_and(|(_, seq)| *seq > front(&self.applied, domain));
+        let applied = || self.applied.get(&(domain, server)).copied().unwrap_or_default();
+        if received { self.last_of(domain, server) } else { applied() }
+    }
 }
 
 /// What a server's position tells about its line of one domain, when asked by another.
@@ -192,7 +200,7 @@ impl<'a> Line<'a> {
         line.get_or_insert_with(|| {
             let servers = asker.applied.range((domain, 0)..=(domain, u32::MAX)).map(|((_, server), _)| *server);
             let servers = servers.chain(asker.received.get(&domain).map(|(server, _)| *server));
-            let both = servers.map(|server| asker.last_of(domain, server).min(of.last_of(domain, server)));
+            let both = servers.map(|server| asker.last_on_line(domain, server).min(of.last_on_line(domain, server)));
             let shared = both.max().unwrap_or_default();
             let received = of.received.get(&domain).map_or(0, |(_, seq)| *seq);
             Self { of, domain, shared, front: front(&of.applied, domain), received }

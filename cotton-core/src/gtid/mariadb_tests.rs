@@ -247,3 +247,14 @@ proptest! {
         }
     }
 }
+
+/// In strict mode, a replica with a transaction of its own takes no other in its place: it has received that, and cannot
+/// apply it.
+#[test]
+fn what_is_received_below_a_number_of_ones_own_is_told_and_not_on_ones_line() {
+    let primary: MariaDbGtids = "0-4-24".parse().expect("a valid position");
+    let replica = MariaDbGtids::parse("0-4-23,0-3-24", "0-4-23", Some("0-4-24")).expect("a valid position");
+    assert_eq!(replica.to_string(), "0-3-24,0-4-23 received 0-4-24");
+    assert!(replica.contains(&primary), "it has received it");
+    assert!(!primary.contains(&replica), "and holds what the primary lacks");
+}
