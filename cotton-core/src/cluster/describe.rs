@@ -204,37 +204,22 @@ impl Cluster {
     fn why_it_leaves(&self, id: MemberId, member: &Member, leaving: Leaving) -> String {
         let spared = self.is_spared(id, member);
         let needed = self.is_needed(id, member);
+        let unreachable = self.observed.get(&id).is_some_and(|observed| observed.unreachable_since.is_some());
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all others are told alike")]
         match leaving {
-            Leaving::Errant | Leaving::Damaged | Leaving::Rebuild if needed => {
-                format!("it is being replaced: {}; it stays until another replica is complete", leaving.reason())
-            }
             Leaving::Unreachable | Leaving::Missing if spared => {
                 format!("{}; it is being replaced, and stays if it is back before", leaving.reason())
             }
             Leaving::Unreachable => {
                 "it, or its agent, cannot be reached; it has been replaced, and is stopped when it is back".into()
             }
-            Leaving::ScaleDown
-            | Leaving::Errant
-            | Leaving::Damaged
-            | Leaving::Unstable
-            | Leaving::Broken
-            | Leaving::Stuck
-            | Leaving::Rebuild
-            | Leaving::Deleted
-                if self.observed.get(&id).is_some_and(|observed| observed.unreachable_since.is_some()) =>
-            {
+            _ if needed => {
+                format!("it is being replaced: {}; it stays until another replica is complete", leaving.reason())
+            }
+            _ if unreachable => {
                 format!("it is leaving: {}; it ends when its agent {} is back", leaving.reason(), member.agent)
             }
-            Leaving::ScaleDown
-            | Leaving::Errant
-            | Leaving::Damaged
-            | Leaving::Unstable
-            | Leaving::Broken
-            | Leaving::Stuck
-            | Leaving::Missing
-            | Leaving::Rebuild
-            | Leaving::Deleted => format!("it is leaving: {}", leaving.reason()),
+            _ => format!("it is leaving: {}", leaving.reason()),
         }
     }
 }
