@@ -27,9 +27,7 @@ pub(crate) async fn provision(
     if dirs.data().exists() {
         return Ok(());
     }
-    if dirs.last_start().exists() {
-        return Err(Error::DataGone(dirs.data()));
-    }
+    ensure_new(dirs)?;
     dirs.prepare()?;
     dirs.sweep();
     let building = dirs.building();
@@ -44,6 +42,11 @@ pub(crate) async fn provision(
         let _ = remove_dir(&building); // the reason above is what matters
     }
     finished
+}
+
+/// Refuses to make an empty directory where a server had its data: it would vouch for what it does not have.
+fn ensure_new(dirs: &Dirs) -> Result<(), Error> {
+    if dirs.last_start().exists() { Err(Error::DataGone(dirs.data())) } else { Ok(()) }
 }
 
 /// Finishes or takes back a replacement of the data directory that was interrupted.
@@ -245,6 +248,16 @@ fn sync_tree(dir: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::RunAs;
+
+    #[test]
+    fn data_that_is_gone_is_not_made_anew() {
+        let root = tempfile::tempdir().expect("a directory");
+        let dirs = Dirs::new(root.path(), RunAs::default());
+        ensure_new(&dirs).expect("no server was here");
+        started::anew(&dirs).expect("noted");
+        let refused = ensure_new(&dirs).expect_err("a server was here").to_string();
+        assert!(refused.contains("is gone") && refused.contains("put it back"), "{refused}");
+    }
 
     /// A replacement stops after each of its steps; what is found then is one complete directory, the newest.
     #[test]

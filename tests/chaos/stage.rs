@@ -1,10 +1,11 @@
 //! Where the cluster runs, and how its processes are found there.
 
 use crate::Options;
-use cotton_tests::{Api, Failure, Flavour, Member, MesosOptions, Process, RealCotton, Stock, StockOptions, below};
+use cotton_tests::{
+    Api, Failure, Flavour, Member, MesosOptions, Process, RealCotton, Stock, StockOptions, below, fill,
+};
 use rustix::process::Signal;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -212,19 +213,6 @@ impl Drop for SmallDisk {
         // what still has files open there keeps them
         if let Err(error) = Command::new("umount").arg("--lazy").arg(&self.path).output() {
             eprintln!("chaos: {} stays mounted: {error}", self.path.display());
-        }
-    }
-}
-
-/// Takes all that is left.
-fn fill(path: &Path) -> Result<(), Failure> {
-    let mut file = std::fs::File::create(path)?;
-    let zeros = vec![0; 1 << 20];
-    loop {
-        match file.write_all(&zeros) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
-            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -39,15 +39,7 @@ impl SmallDisk {
     /// # Errors
     /// When that fails.
     pub fn fill(&self) -> Result<(), Failure> {
-        let mut file = std::fs::File::create(self.filler())?;
-        let zeros = vec![0; 1 << 20];
-        loop {
-            match file.write_all(&zeros) {
-                Ok(()) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
+        fill(&self.filler())
     }
 
     /// Gives back what was taken.
@@ -76,5 +68,21 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         let _unmounted = Command::new("umount").arg("--lazy").arg(&self.path).status();
+    }
+}
+
+/// Makes a file of all the room that is left where it is.
+///
+/// # Errors
+/// When that fails for another reason than that there is none left.
+pub fn fill(file: &Path) -> Result<(), Failure> {
+    let mut file = std::fs::File::create(file)?;
+    let zeros = vec![0; 1 << 20];
+    loop {
+        match file.write_all(&zeros) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
     }
 }
