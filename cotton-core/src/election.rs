@@ -248,7 +248,7 @@ fn no_quorum(silent: &MemberList, forgetful: &MemberList, waiting_for: &MemberLi
         );
     }
     if waiting_for.0.is_empty() {
-        text + "; nobody's return can settle this: a person must decide"
+        text + "; no returning member can settle this: a person must decide (cotton elect)"
     } else {
         text + &format!("; waiting for {waiting_for}")
     }

@@ -279,7 +279,7 @@ impl Work<'_> {
             self.set_password(&account, false, &password).await?;
         } else if self.let_in(&config.user, wanted.revision, &password).await? {
             tracing::warn!(
-                "the password of the cluster's user is not the one that it shall have: it is set, and sessions end"
+                "the password of the cluster's user was changed in SQL: it is set back, and the user's sessions end"
             );
         }
         self.change(&account, &accounts::of_user(self.dialect()), false).await

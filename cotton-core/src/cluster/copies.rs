@@ -8,7 +8,9 @@ use crate::{MemberId, Millis};
 impl Cluster {
     /// Whether a member holds a complete copy, as far as it has said lately: it is the open primary, or follows it.
     pub(super) fn is_complete_now(&self, now: Millis, id: MemberId) -> bool {
-        let Some(member) = self.state.members.get(&id).filter(|member| member.joined && !member.resting) else {
+        let Some(member) =
+            self.state.members.get(&id).filter(|member| member.joined && !member.resting && !member.damaged)
+        else {
             return false;
         };
         let Some(observed) = self.observed.get(&id).filter(|o| o.silent_ms(now) < self.timing.silence_ms) else {

@@ -57,9 +57,16 @@ impl Cluster {
         true
     }
 
-    /// Whether the one that a person has chosen is about to be frozen. Nobody else is chosen meanwhile.
-    pub(super) fn awaits_forced(&self, now: Millis) -> bool {
-        let Some(to) = self.election.as_ref().and_then(|election| election.forced) else { return false };
+    /// Whether the one that a person has chosen is about to be frozen. Nobody else is chosen meanwhile; if that never comes
+    /// about, the election goes on as any other, and a person can choose again.
+    pub(super) fn awaits_forced(&mut self, now: Millis) -> bool {
+        let Some((to, deadline)) = self.election.as_ref().and_then(|e| Some((e.forced?, e.deadline))) else {
+            return false;
+        };
+        if now >= deadline {
+            return false;
+        }
+        self.wake_at(deadline);
         let observed = self.observed.get(&to).filter(|observed| observed.silent_ms(now) < self.timing.silence_ms);
         self.has_task(to) && observed.and_then(|o| o.report.as_ref()).is_some_and(|report| report.role.is_up())
     }

@@ -177,7 +177,8 @@ impl Cluster {
         if self.state.paused || self.held.is_some() || cools_down {
             let held = self.held.is_some() || cools_down;
             let also = if held { ", and the failover that is needed begins at once" } else { "" };
-            let loses = if cools_down { "what nobody had received when the primary was lost" } else { "nothing" };
+            let may_lose = held && self.state.spec.durability.acks() == 0;
+            let loses = if may_lose { "what nobody had received when the primary was lost" } else { "nothing" };
             tell(format!("cotton resume {name}"), Ok(format!("decisions are made again{also}")), loses);
         }
         if !self.state.paused {
@@ -191,7 +192,10 @@ impl Cluster {
             let rebuild = match self.why_not_rebuilt(now, *id) {
                 _ if self.state.paused => Err(refused(LeverError::Paused)),
                 Some(why) => Err(refused(LeverError::CannotRebuild { member: *id, why })),
-                None => Ok("another member takes its place, with a fresh copy; its data is kept".to_owned()),
+                None => {
+                    Ok("another member takes its place, with a fresh copy; its volume is kept, unless two others are"
+                        .to_owned())
+                }
             };
             tell(format!("cotton rebuild {name} {id}"), rebuild, "nothing");
             let command = format!("cotton elect {name} --to {id} --accept-loss");

@@ -14,6 +14,7 @@
 //! not write, of which replicas may have received some: it is replaced by a fresh copy.
 
 use super::Cluster;
+use super::observed::Observed;
 use crate::protocol::{LogPlace, Trouble};
 use crate::{Durability, Epoch, GtidSet, MemberId, Millis};
 use std::collections::BTreeSet;
@@ -79,6 +80,12 @@ impl Cluster {
     /// it. Gives them, and since when none of all replicas has received anything.
     fn able_to_take_over(&self, now: Millis, primary: MemberId) -> Option<(BTreeSet<MemberId>, Millis)> {
         let (epoch, silence, acks) = (self.state.epoch, self.timing.silence_ms, self.state.spec.durability.acks());
+        let sent = self.observed.get(&primary).and_then(|o| o.report_in(epoch)).map(|report| &report.position);
+        // Without acknowledgements nothing but this says that a replica lacks nothing that was answered.
+        let has_all = |observed: &Observed| {
+            let report = observed.report_in(epoch).filter(|_| observed.following(epoch) == Some(true));
+            acks > 0 || report.zip(sent).is_some_and(|(report, sent)| report.position.contains(sent))
+        };
         let mut able = BTreeSet::new();
         let mut since = Millis(0);
         for (id, observed) in self.observed.iter().filter(|(id, _)| **id != primary) {
@@ -88,7 +95,14 @@ impl Cluster {
             let fine = matches!(observed.trouble(), None | Some(Trouble::Failing { .. }));
             let heard = observed.silent_ms(now) < silence && observed.unreachable_since.is_none();
             let follows = observed.following(epoch).is_some();
-            if stays && fine && heard && follows && self.is_electable(*id) && !self.is_ruled_out(*id) {
+            if stays
+                && fine
+                && heard
+                && follows
+                && has_all(observed)
+                && self.is_electable(*id)
+                && !self.is_ruled_out(*id)
+            {
                 able.insert(*id);
             }
         }

@@ -286,6 +286,9 @@ impl Member {
                 match volume {
                     _ if !self.may_hold_data() => "",
                     false => "; its data is kept in its sandbox",
+                    true if matches!(why, Leaving::Rebuild) => {
+                        "; its volume is kept, unless two others are kept already"
+                    }
                     true => "; its volume is kept",
                 }
             }

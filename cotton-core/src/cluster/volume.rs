@@ -90,7 +90,8 @@ impl Cluster {
         let left_behind = self.is_left_behind(gone);
         // One that probably holds nothing else does not push out one that certainly does.
         let rebuilt = gone.may_hold_data() && gone.leaving == Some(Leaving::Rebuild);
-        let doubtful = self.state.kept.len() < KEPT_MAX && (rebuilt || self.is_uncompared(gone));
+        let others = self.state.kept.iter().filter(|other| !self.state.left_behind.contains(other)).count();
+        let doubtful = others < KEPT_MAX && (rebuilt || self.is_uncompared(gone));
         if self.state.deleting || !(suspicious || doubtful || left_behind) {
             return self.want(Effect::Release { member: id });
         }

@@ -107,9 +107,9 @@ struct Running<F> {
     make_server: Option<F>,
     /// What it was launched to run.
     member: Option<MemberTask>,
-    /// The answer to a scheduler that has no record of that.
     /// What its server was told of accounts last.
     accounts: Option<Accounts>,
+    /// The answer to a scheduler that has no record of that.
     identity: Option<Bytes>,
     /// Why no task can be run here.
     unusable: Option<String>,

@@ -68,6 +68,24 @@ fn while_commits_go_on_a_scarce_disk_is_a_reason_to_hand_over() {
     assert_eq!(world.logged(|kind| matches!(kind, EventKind::SwitchingOver { .. })), 1);
 }
 
+/// Nothing but its position says that a replica of an asynchronous primary lacks nothing that was answered.
+#[test]
+fn without_acknowledgements_a_replica_that_lacks_something_does_not_take_over() {
+    let mut world = World::running(2);
+    world.toy(1).linked = false;
+    world.replicate();
+    for _ in 0..3 {
+        assert!(world.write());
+    }
+    world.rounds(3);
+    out_of_room(&mut world);
+    world.rounds(60);
+    assert_eq!((world.primary(), epoch(&world)), (Some(0), Epoch(1)), "it waits for room: {:?}", world.log);
+    world.toy(1).linked = true;
+    world.rounds(20);
+    assert_ne!(epoch(&world), Epoch(1), "now the replica has everything");
+}
+
 /// A replica that is behind does not lead while the acknowledged rest may still come.
 #[test]
 fn whoever_still_receives_is_waited_for() {
