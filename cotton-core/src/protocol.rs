@@ -489,6 +489,9 @@ pub struct Report {
     /// Whether its server is open, and waits to be told in this epoch which accounts it shall keep.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub accounts_wanted: bool,
+    /// Revision of the accounts that its server was told last; it takes no earlier ones.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub accounts_revision: u64,
     /// Version of its server.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub server_version: String,

@@ -52,7 +52,15 @@ impl Blockers {
         let threads = Threads::read(&link.query("list sessions", "SHOW FULL PROCESSLIST", limit).await?);
         let sql = "SELECT trx_mysql_thread_id AS id, trx_state AS state, trx_lock_structs AS locks FROM \
                    information_schema.innodb_trx";
-        let transactions = Transactions::read(&link.query("list transactions", sql, limit).await?);
+        let transactions = match link.query("list transactions", sql, limit).await {
+            Ok(rows) => Transactions::read(&rows),
+            // It needs a temporary table, which a server with a full disk cannot make.
+            Err(error @ Error::Sql { source: mysql_async::Error::Server(_), .. }) => {
+                tracing::warn!(%error, "transactions of clients are not known");
+                Transactions::default()
+            }
+            Err(error) => return Err(error),
+        };
         let ended = self.choose(&threads, &transactions);
         for id in &ended {
             sessions::end(link, *id, Kill::Hard, limit).await?;

@@ -58,7 +58,7 @@ pub enum Error {
     #[error("no data directory {}: provision the server first", .0.display())]
     NotProvisioned(PathBuf),
     /// There is no data directory although a server ran here before: an empty one would pass for what it had.
-    #[error("data directory {} is gone, and a server had its data there: put it back, or have the member replaced", .0.display())]
+    #[error("data directory {} is missing, although a server had its data there: restore it, or replace the member with 'cotton rebuild NAME MEMBER'", .0.display())]
     DataGone(PathBuf),
     /// No answer in time.
     #[error("no answer to {what} within {} ms", after.as_millis())]

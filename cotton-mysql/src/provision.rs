@@ -256,7 +256,7 @@ mod tests {
         ensure_new(&dirs).expect("no server was here");
         started::anew(&dirs).expect("noted");
         let refused = ensure_new(&dirs).expect_err("a server was here").to_string();
-        assert!(refused.contains("is gone") && refused.contains("put it back"), "{refused}");
+        assert!(refused.contains("is missing") && refused.contains("cotton rebuild"), "{refused}");
     }
 
     /// A replacement stops after each of its steps; what is found then is one complete directory, the newest.

@@ -5,11 +5,14 @@
 //! a statement that we gave up would take effect later, when nobody expects it.
 
 use crate::Error;
+use crate::events;
 use crate::replication::Control;
 use crate::sessions::{self, Kill};
 use cotton_core::ports::mysql::Frozen;
 use std::time::Duration;
 
+/// How long noting which events are disabled may hold up a switchover.
+const NOTING_MAX: Duration = Duration::from_secs(1);
 /// Seconds for a second attempt, after what held up the first one was broken off.
 const SECOND_ATTEMPT_S: u64 = 1;
 /// What a server answers when it waited for a lock as long as it was allowed to.
@@ -18,8 +21,15 @@ const LOCK_WAIT_TIMEOUT: u16 = 1205;
 impl Control<'_> {
     /// Becomes read-only, ends the sessions of clients, and tells the last position.
     pub(crate) async fn step_down(&self, grace: Duration) -> Result<Frozen, Error> {
+        let was_open = self.facts().await?.writable;
+        if was_open {
+            // The successor could not tell what was disabled since the last look.
+            if let Err(error) = events::keep(self.link, self.limit.min(NOTING_MAX)).await {
+                tracing::warn!(%error, "an event that a user has disabled a moment ago may run on the next primary");
+            }
+        }
         self.run_events(false).await;
-        if self.facts().await?.writable {
+        if was_open {
             match self.close(grace.as_secs().max(1)).await {
                 Err(error) if error.server_code() == Some(LOCK_WAIT_TIMEOUT) => {
                     self.end_sessions().await?;
@@ -45,8 +55,8 @@ impl Control<'_> {
         closed
     }
 
-    /// Ends what clients are doing, but for commits that wait for an acknowledgement; nothing while one waits for room. A list of sessions is old when it is
-    /// read, so also those must not be released that begin to wait meanwhile.
+    /// Ends what clients are doing, but for commits that wait for an acknowledgement; nothing while one waits for room. A
+    /// list of sessions is old when it is read, so also those must not be released that begin to wait meanwhile.
     async fn end_sessions(&self) -> Result<(), Error> {
         let how = if self.dialect().is_mariadb() { Kill::Soft } else { Kill::Hard };
         sessions::ensure_room(self.link, self.limit).await?;

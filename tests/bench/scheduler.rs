@@ -197,6 +197,7 @@ fn report(task: &TaskId) -> Report {
         waits_for_room: false,
         asked_to_leave: false,
         accounts_wanted: false,
+        accounts_revision: 0,
         server_version: "10.11.14-MariaDB-0+deb12u2-log".to_owned(),
         trouble: None,
         failed_copies: 0,

@@ -75,7 +75,7 @@ async fn prune_local(api: &Api, local: &Local, dry_run: bool) -> Result<Value, P
     for leftover in leftovers {
         let verdict = owner(&leftover.what).and_then(|_| verdicts.next());
         let Some(left) = verdict else {
-            kept.push(describe(&leftover, "its name is not one that this scheduler gives"));
+            kept.push(describe(&leftover, "it was not named by this scheduler"));
             continue;
         };
         match &leftover.what {

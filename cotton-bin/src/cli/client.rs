@@ -15,10 +15,12 @@ const ANSWER_TIMEOUT: Duration = Duration::from_mins(1); // a command is answere
 pub(super) struct Client {
     http: reqwest::Client,
     url: String,
+    /// Whether `cotton local` wrote the address down on this machine.
+    is_own: bool,
 }
 
 impl Client {
-    pub(super) fn new(url: &str) -> Result<Self, CliError> {
+    pub(super) fn new(url: &str, is_own: bool) -> Result<Self, CliError> {
         let builder = reqwest::Client::builder().no_proxy().connect_timeout(Duration::from_secs(10));
         let speaks_tls = url.starts_with("https:");
         #[cfg(feature = "tls")]
@@ -29,11 +31,15 @@ impl Client {
             return Err(CliError::Failed(format!("this program was built without TLS, and cannot reach {url}")));
         }
         let http = builder.build().map_err(|error| CliError::failed("could not start an HTTP client", error))?;
-        Ok(Self { http, url: url.to_owned() })
+        Ok(Self { http, url: url.to_owned(), is_own })
     }
 
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    pub(super) const fn is_own(&self) -> bool {
+        self.is_own
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, CliError> {

@@ -97,7 +97,7 @@ pub(super) async fn create(client: &Client, create: Create, json: bool) -> Resul
     let answer = match client.send(Method::POST, &cluster_path(name), Some(request(&create, &password))).await {
         Ok(answer) => answer,
         Err(error) => {
-            if matches!(error, CliError::Refused { .. }) && earlier.is_none() {
+            if error.changed_nothing() && earlier.is_none() {
                 passwords.discard_pending(name); // otherwise nobody knows whether the cluster was made
             }
             return Err(error);

@@ -31,8 +31,8 @@ pub(super) struct LocalOptions {
     /// How far a replica may be behind the primary before its cluster is degraded, such as 30s or 5m
     #[arg(long = "lag_warning", visible_alias = "lag-warning", value_name = "TIME", default_value = "30s", value_parser = parse_time)]
     lag_warning_ms: u64,
-    /// For how long no failover that may lose commits is decided after three in such a time, unless the old primary is back;
-    /// 0s for never
+    /// After three failovers within this time that may have lost commits, an asynchronous cluster waits for its old primary
+    /// until they are this long ago; 0s: it never waits
     #[arg(long = "failover_cooldown", visible_alias = "failover-cooldown", value_name = "TIME", default_value = "10m", value_parser = parse_time)]
     failover_cooldown_ms: u64,
     /// Log more

@@ -20,6 +20,7 @@ mod wait;
 
 pub use places::{default_dir, write_api_file};
 
+use crate::api::Code;
 use clap::{Args, Parser, Subcommand};
 use client::Client;
 use std::path::PathBuf;
@@ -78,7 +79,7 @@ enum Command {
     Switchover(commands::Switchover),
     /// Decide nothing for a cluster until it is resumed: no failover, no launch, no replacement
     Pause(levers::Named),
-    /// Decide again for a cluster that is paused or holds a failover back; one that is needed begins at once
+    /// End a pause or a cool-down; if a failover is needed, it begins at once
     Resume(levers::Named),
     /// Decide an election that waits: make a member primary, whatever is lost by that
     Elect(levers::Elect),
@@ -86,7 +87,7 @@ enum Command {
     Rebuild(levers::Rebuild),
     /// Say whether a member is to be primary: prefer, neutral or never
     Rule(levers::Rule),
-    /// Free the disk of what nobody needs: what is left of deleted clusters and of replaced members
+    /// Remove what deleted clusters and replaced members left on disk and nobody needs
     Prune(prune::Prune),
     /// Further accounts of a cluster
     #[command(subcommand)]
@@ -171,6 +172,14 @@ impl CliError {
         }
     }
 
+    /// Whether the server has changed nothing, and never will for this request. Where nothing could be saved, or nobody
+    /// answered, the change may be in force.
+    pub(crate) fn changed_nothing(&self) -> bool {
+        let Self::Refused { code, .. } = self else { return false };
+        let known = Code::ALL.iter().find(|known| known.name() == code);
+        known.is_some_and(|code| code.status().is_client_error())
+    }
+
     pub(crate) fn failed(what: &str, error: impl std::fmt::Display) -> Self {
         Self::Failed(format!("{what}: {error}"))
     }
@@ -185,7 +194,7 @@ impl Cli {
         let Self { global, command } = self;
         let is_default_dir = global.dir.is_none();
         let dir = global.dir.unwrap_or_else(default_dir);
-        let client = || Client::new(&places::api(global.api.as_deref(), &dir)?);
+        let client = || Client::new(&places::api(global.api.as_deref(), &dir)?, global.api.is_none());
         let json = global.json;
         match command {
             Command::Local(options) => local::run(&dir, is_default_dir, options).await,
@@ -242,5 +251,17 @@ mod tests {
         assert_eq!([refused("cluster_not_found"), refused("wrong_password"), refused("cluster_exists")], [3, 5, 6]);
         assert_eq!(refused("invalid_size"), 1);
         assert_eq!(CliError::Client(42).status(), 42);
+    }
+
+    #[test]
+    fn some_refusals_say_that_nothing_was_changed() {
+        let refused = |code: &str| CliError::Refused { code: code.to_owned(), detail: String::new() };
+        for code in ["wrong_password", "invalid_password", "cluster_not_found", "cluster_deleting"] {
+            assert!(refused(code).changed_nothing(), "{code}");
+        }
+        for code in ["not_saved", "stopped", "internal", "a_code_of_a_later_version"] {
+            assert!(!refused(code).changed_nothing(), "{code}");
+        }
+        assert!(!CliError::Unreachable(String::new()).changed_nothing());
     }
 }

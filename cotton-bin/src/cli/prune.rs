@@ -14,8 +14,8 @@ use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 pub(super) struct Prune {
-    /// Name of a cluster whose kept volumes are to go, of members that it does not have any more [default: only what is
-    /// left of deleted clusters and replaced members, and nobody needs]
+    /// Release the volumes that this cluster keeps of members that it no longer has. Without a name, only what nobody
+    /// needs is removed
     name: Option<String>,
     /// Show what would go and what would stay, and do nothing
     #[arg(long)]
@@ -155,7 +155,8 @@ mod tests {
             notes: vec!["a note".to_owned()],
         };
         let words = words(&found, "was freed");
-        for part in ["sandbox  mysos-a-0", "8.0 kB was freed", "kept:", "mysos-b-1", "1.0 GB", "a note", "/d/mysos-a-0"]
+        for part in
+            ["sandbox  mysos-a-0", "8.0 KiB was freed", "kept:", "mysos-b-1", "1.0 GiB", "a note", "/d/mysos-a-0"]
         {
             assert!(words.contains(part), "{part}: {words}");
         }

@@ -140,9 +140,9 @@ fn retry_row(retry: &Retry) -> Vec<String> {
     ]
 }
 
-/// An amount of data, as Mesos and cotton's flags mean it: MB is 1,048,576 bytes.
+/// An amount of data.
 pub(super) fn size(bytes: u64) -> String {
-    const UNITS: [(&str, u32); 3] = [("GB", 30), ("MB", 20), ("kB", 10)];
+    const UNITS: [(&str, u32); 3] = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
     match UNITS.iter().find(|(_, shift)| bytes >> shift > 0) {
         Some((unit, shift)) => {
             let (whole, rest) = (bytes >> shift, bytes & ((1 << shift) - 1));
@@ -166,8 +166,11 @@ mod tests {
 
     #[test]
     fn sizes() {
-        assert_eq!([0, 999, 1_024, 1_536, 1 << 30].map(size), ["0 bytes", "999 bytes", "1.0 kB", "1.5 kB", "1.0 GB"]);
-        assert_eq!(size(u64::MAX), "17179869183.9 GB");
+        assert_eq!(
+            [0, 999, 1_024, 1_536, 1 << 30].map(size),
+            ["0 bytes", "999 bytes", "1.0 KiB", "1.5 KiB", "1.0 GiB"]
+        );
+        assert_eq!(size(u64::MAX), "17179869183.9 GiB");
     }
 
     #[test]

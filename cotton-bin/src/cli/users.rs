@@ -129,7 +129,7 @@ async fn rotate_own(client: &Client, one: &One) -> Result<(Value, String), CliEr
     if earlier.is_some() && matches!(&answer, Err(CliError::Refused { code, .. }) if code == "wrong_password") {
         answer = ask(&password).await; // it had succeeded
     }
-    if matches!(answer, Err(CliError::Refused { .. })) && earlier.is_none() {
+    if answer.as_ref().is_err_and(CliError::changed_nothing) && earlier.is_none() {
         passwords.discard_pending(name); // otherwise nobody knows whether it is in force
     }
     let mut answer = answer?;

@@ -70,12 +70,22 @@ impl Cluster {
 
     /// Tells the open primary of the accounts, if they were ever changed or it waits to be told.
     pub(super) fn tell_accounts(&mut self, member: MemberId) {
+        self.pass_over_revisions(member);
         let (primary, revision) = (self.state.primary, self.state.accounts_revision);
         let report = self.observed.get(&member).and_then(|o| o.report_in(self.state.epoch));
         let told = |r: &Report| r.role == MemberRole::Primary && (revision > 0 || r.accounts_wanted);
         if primary == Some(member) && report.is_some_and(told) {
             let (user, accounts) = (Some(self.state.spec.secrets.user.clone()), self.state.accounts.clone());
             self.send(member, ToExecutor::Accounts { revision, user, accounts });
+        }
+    }
+
+    /// A primary that was told a later revision than there is, as after an older record was put back, would take no other one.
+    fn pass_over_revisions(&mut self, member: MemberId) {
+        let report = self.observed.get(&member).and_then(|o| o.report_in(self.state.epoch));
+        let told = report.map_or(0, |report| report.accounts_revision);
+        if self.state.primary == Some(member) && told > self.state.accounts_revision {
+            self.change(|state| state.accounts_revision = told.saturating_add(1));
         }
     }
 }

@@ -75,12 +75,11 @@ pub enum LeverError {
         loss: String,
     },
     /// The volumes that are kept cannot be released now.
-    #[error("the volumes that are kept of members that are gone cannot be released: {0}")]
+    #[error("{0}")]
     CannotRelease(&'static str),
     /// That what only those volumes have is lost was not accepted.
     #[error(
-        "releasing the volumes of {} destroys them with all transactions that nobody else has; it is done only if that is \
-         accepted (accept_loss)",
+        "the volumes of {} would be destroyed, with all transactions that only they have; nothing was released",
         members(.0)
     )]
     ReleaseNotAccepted(Vec<MemberId>),

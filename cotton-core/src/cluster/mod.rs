@@ -275,6 +275,7 @@ impl Cluster {
 
     fn with_state(timing: Arc<Timing>, state: State, nonce: u64, now: Millis) -> Self {
         let failovers = Failovers::recover(state.failovers.min(timing.failovers_max), now);
+        let followers_wait = state.appointed.as_ref().map(|_| state.epoch); // whether it may open is not known any more
         Self {
             timing,
             state,
@@ -309,7 +310,7 @@ impl Cluster {
             withdrawn: false,
             withdraw_sent: None,
             appointed_at: now,
-            followers_wait: None,
+            followers_wait,
             watching_since: now,
             heard_since: None,
             has_unknown: false,

@@ -15,6 +15,9 @@ use std::collections::{BTreeSet, VecDeque};
 /// Most volumes that are kept of members that are gone; then the oldest is released.
 const KEPT_MAX: usize = 2;
 
+/// Why nothing can be released where nothing is kept.
+pub(super) const NOTHING_KEPT: &str = "the cluster keeps no volumes of members that it no longer has: nothing to prune";
+
 impl Cluster {
     /// Places the next member, like [`Cluster::place`], with its data on a volume that is made for it.
     ///
@@ -134,9 +137,9 @@ impl Cluster {
         if self.state.paused {
             Some(LeverError::Paused)
         } else if self.state.kept.is_empty() {
-            Some(LeverError::CannotRelease("there are none"))
+            Some(LeverError::CannotRelease(NOTHING_KEPT))
         } else if !self.can_spare_data(now) {
-            let why = "they may be needed while a primary is not open or a member is no complete copy";
+            let why = "the kept volumes may be needed as long as no primary is open, or a member is not a complete copy; try again then";
             Some(LeverError::CannotRelease(why))
         } else {
             None

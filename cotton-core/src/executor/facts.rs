@@ -40,7 +40,8 @@ impl Executor {
                 self.fresh_wanted |= report_now;
             }
             // the driver hands them to the server
-            Input::Message(ToExecutor::Accounts { .. }) => {
+            Input::Message(ToExecutor::Accounts { revision, .. }) => {
+                self.accounts_revision = self.accounts_revision.max(revision);
                 self.told_accounts = self.durable_rank.map(|rank| rank.epoch);
             }
             Input::Message(ToExecutor::LetGo) => self.let_go = true,

@@ -87,6 +87,8 @@ pub struct Executor {
     let_go: bool,
     /// In which epoch the server was told of accounts last.
     told_accounts: Option<Epoch>,
+    /// The highest revision of them.
+    accounts_revision: u64,
     over: bool,
 
     goal: Option<Goal>,
@@ -217,6 +219,7 @@ impl Executor {
             farewell: None,
             let_go: false,
             told_accounts: None,
+            accounts_revision: 0,
             over: false,
             goal: None,
             goal_trouble: None,

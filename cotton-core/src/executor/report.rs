@@ -153,6 +153,7 @@ impl Executor {
             waits_for_room: status.is_some_and(|status| status.waits_for_room),
             asked_to_leave: headline.asked_to_leave,
             accounts_wanted: self.wants_accounts(headline),
+            accounts_revision: self.accounts_revision,
             server_version: self.server.version().to_owned(),
             trouble: headline.trouble.clone(),
             failed_copies: self.copies.failures(),

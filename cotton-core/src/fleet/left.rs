@@ -18,7 +18,7 @@ pub enum Left {
     Awaited,
     /// It was given up, and its volume is kept, since it may hold what nobody else has.
     Kept,
-    /// It was given up, and that is not durable yet.
+    /// It is no member, and the latest change to its cluster is not durable yet.
     NotSaved,
     /// It is a member.
     Member,
@@ -44,7 +44,7 @@ impl std::fmt::Display for Left {
             Self::GivenUp => "its member was given up, and there are enough complete copies without it",
             Self::Awaited => "its member was given up, but its cluster has too few complete copies without it",
             Self::Kept => "it may hold transactions that nobody else has",
-            Self::NotSaved => "its member was given up a moment ago, and that is not saved yet",
+            Self::NotSaved => "the latest change to its cluster is not saved yet",
             Self::Member => "its member belongs to a cluster",
             Self::Newer => "it is newer than the record of its cluster",
             Self::NoRecord => "there is no record of its cluster, and none that it was deleted",

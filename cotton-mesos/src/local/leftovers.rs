@@ -119,6 +119,7 @@ impl Inner {
     }
 
     fn remove_sandbox(&self, agent: &AgentId, task: &TaskId) -> Result<u64, Error> {
+        let bytes = disk_usage(&self.store.sandbox(agent, task)); // takes a while: not while nothing can be saved
         let _one_at_a_time = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let runs = {
             let world = self.world();
@@ -128,7 +129,6 @@ impl Inner {
         if runs {
             return Err(NotOurs { path: task.to_string(), what: "a task that has not ended" }.into());
         }
-        let bytes = disk_usage(&self.store.sandbox(agent, task));
         self.store.remove_sandbox(agent, task)?;
         tracing::info!(%agent, %task, bytes, "removed the sandbox of a task that had ended");
         Ok(bytes)
@@ -152,11 +152,11 @@ impl Store {
         std::fs::remove_file(&file).map_err(|error| Error::file("remove", file, error))
     }
 
-    /// A directory of that name that is the agent's own, and reached without a link; `None` when there is none.
+    /// A directory of that name that is the agent's own, and reached from the agent's without a link; `None` when there is
+    /// none. The agent's directory itself may be a link: operators put it on another disk.
     fn own_directory(&self, agent: &AgentId, kind: &str, name: &str) -> Result<Option<PathBuf>, NotOurs> {
-        let below = [Path::new("agents"), Path::new(agent.as_str()), Path::new(kind), Path::new(name)];
-        let mut path = self.dir().to_owned();
-        for part in below {
+        let mut path = self.agent_dir(agent);
+        for part in [Path::new(kind), Path::new(name)] {
             let mut parts = part.components();
             let is_name = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
             path.push(part);
@@ -226,6 +226,18 @@ mod tests {
         store.remove_sandbox(&agent, &task).expect("removed");
         assert!(!sandbox.exists() && volume.join("ibdata1").exists());
         assert_eq!(store.ended_tasks(&agent).expect("read"), []);
+    }
+
+    #[test]
+    fn agents_may_be_on_another_disk() {
+        let (dir, store, agent) = store();
+        let (agents, disk) = (store.agent_dir(&agent).parent().expect("a parent").to_owned(), dir.path().join("disk"));
+        std::fs::rename(&agents, &disk).expect("moved");
+        std::os::unix::fs::symlink(&disk, &agents).expect("linked");
+        let task = end(&store, &agent, "mysos-a-0");
+        let sandbox = store.make_sandbox(&agent, &task).expect("made");
+        store.remove_sandbox(&agent, &task).expect("removed");
+        assert!(!sandbox.exists());
     }
 
     #[test]

@@ -304,10 +304,6 @@ impl Store {
         Ok(())
     }
 
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     pub(super) fn agent_dir(&self, agent: &AgentId) -> PathBuf {
         self.dir.join("agents").join(agent.as_str())
     }

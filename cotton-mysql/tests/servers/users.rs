@@ -16,6 +16,7 @@ on_each_server!(
     two_accounts_leave_room_for_replicas,
     events_run_on_the_primary_only,
     disabled_events_stay_disabled,
+    an_event_that_was_just_disabled_stays_so_after_a_switchover,
     time_zones_have_names,
     only_members_acknowledge,
 );
@@ -339,6 +340,26 @@ async fn time_zones_have_names(servers: Servers) {
         "SELECT COUNT(*) FROM mysql.time_zone_name UNION ALL SELECT COUNT(DISTINCT Time_zone_id) FROM mysql.time_zone";
     let counts: Vec<u64> = admin.query(counts).await.expect("counts");
     assert!(counts[0] > 400 && counts[1] > 250, "{counts:?}");
+}
+
+/// Nothing has looked since the user disabled it: the primary that steps down does.
+async fn an_event_that_was_just_disabled_stays_so_after_a_switchover(servers: Servers) {
+    let acks = u32::from(servers.has_semi_sync());
+    let Some(members) = cluster(servers, 2, acks).await else { return };
+    let mut client = members[0].client().await;
+    client.query_drop("CREATE EVENT app.now ON SCHEDULE EVERY 1 HOUR DO DO 1").await.expect("made");
+    client.query_drop("ALTER EVENT app.now DISABLE").await.expect("altered");
+    let stepped_down = members[0].instance.step_down(5_000).await.expect("steps down");
+    until("the replica has all", || async { members[1].probe().await.position.contains(&stepped_down.position) }).await;
+    members[1].instance.freeze().await.expect("freeze");
+    members[1].promote(acks).await;
+    members[1].instance.set_accounts(told(1, BTreeMap::new()));
+    let states = || async {
+        let sql =
+            "SELECT GROUP_CONCAT(EVENT_NAME, ' ', STATUS) FROM information_schema.EVENTS WHERE EVENT_SCHEMA = 'app'";
+        members[1].admin().await.query_first::<String, _>(sql).await.expect("events").unwrap_or_default()
+    };
+    until("disabled by a user, and not for being a replica", || async { states().await == "now DISABLED" }).await;
 }
 
 async fn events_run_on_the_primary_only(servers: Servers) {

@@ -69,8 +69,8 @@ pub(super) struct Raw {
     /// How far a replica may be behind the primary before its cluster is degraded, such as 30s or 5m [default: 30s]
     #[arg(long = "lag_warning", value_name = "TIME", env = "COTTON_LAG_WARNING")]
     pub(super) lag_warning: Option<String>,
-    /// For how long no failover that may lose commits is decided after three in such a time, unless the old primary is back;
-    /// 0s for never [default: 10m]
+    /// After three failovers within this time that may have lost commits, an asynchronous cluster waits for its old primary
+    /// until they are this long ago; 0s: it never waits [default: 10m]
     #[arg(long = "failover_cooldown", value_name = "TIME", env = "COTTON_FAILOVER_COOLDOWN")]
     pub(super) failover_cooldown: Option<String>,
     /// File on the agents with the MySQL administrator's account: YAML with 'username' and 'password' (required with Mesos)

@@ -85,3 +85,24 @@ fn a_primary_that_waits_to_be_told_is_told_that_nothing_was_changed() {
     world.persist();
     assert!(!world.effects().contains(&"tell 0 of accounts 0".to_owned()));
 }
+
+/// A record that was put back from a copy may be of before the last changes. Then it says what is right, and its primary,
+/// which takes only what is newer than what it knows, must hear of it.
+#[test]
+fn a_record_that_is_behind_its_primary_passes_over_what_that_was_told() {
+    let mut world = World::running(2);
+    let own = world.cluster.state().spec.user.clone();
+    change(&mut world, &own, AccountChange::Rotate(Sealed::new("another"))).expect("it is always there");
+    world.persist();
+    world.effects();
+    world.toy(0).accounts_revision = 7;
+    world.say(MemberId(0));
+    world.hear_all();
+    world.persist();
+    assert!(world.effects().contains(&"tell 0 of accounts 8".to_owned()));
+    world.toy(0).accounts_revision = 8;
+    world.say(MemberId(0));
+    world.hear_all();
+    world.persist();
+    assert_eq!(world.cluster.state().accounts_revision, 8);
+}

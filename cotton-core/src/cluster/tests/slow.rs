@@ -163,6 +163,9 @@ fn nobody_follows_a_winner_of_whom_it_is_not_sure_that_it_opens() {
     let other = replicas.iter().copied().find(|id| *id != winner).expect("another");
     assert_eq!(world.toy(winner).role, MemberRole::Promoting);
     assert_eq!(world.toy(other).role, MemberRole::Frozen, "it waits");
+    world.recover();
+    world.rounds(5);
+    assert_eq!(world.toy(other).role, MemberRole::Frozen, "it waits, also for a scheduler that was started since");
     world.toy(winner).slow = false;
     let acknowledged = world.acknowledged.clone();
     world.carry_out(MemberId(winner), &acknowledged);

@@ -56,6 +56,7 @@ pub(super) struct Toy {
     pub(super) asked_to_leave: bool,
     /// Whether it says that it waits to be told of accounts.
     pub(super) accounts_wanted: bool,
+    pub(super) accounts_revision: u64,
     /// What it has received and not applied.
     pub(super) unapplied: u64,
     /// Whether it does not come to an end with applying.
@@ -99,6 +100,7 @@ impl Toy {
             waiting: 0,
             asked_to_leave: false,
             accounts_wanted: false,
+            accounts_revision: 0,
             unapplied: 0,
             slow: false,
             lag_s: None,
@@ -141,6 +143,7 @@ impl Toy {
             waits_for_room: self.waits_for_room,
             asked_to_leave: self.asked_to_leave,
             accounts_wanted: self.accounts_wanted,
+            accounts_revision: self.accounts_revision,
             server_version: String::new(),
             trouble: self.trouble.clone(),
             failed_copies: self.failed_copies,

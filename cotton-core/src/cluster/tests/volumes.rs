@@ -4,6 +4,7 @@ use super::world::{World, spec, status};
 use crate::cluster::event::EventKind;
 use crate::cluster::levers::{Lever, LeverError};
 use crate::cluster::state::Leaving;
+use crate::cluster::volume::NOTHING_KEPT;
 use crate::ports::mesos::TaskState;
 use crate::{Limits, MemberId, TaskId};
 
@@ -322,7 +323,7 @@ fn volumes_of_those_that_diverged_are_kept_as_long_as_their_cluster_is() {
 fn a_person_can_have_kept_volumes_released() {
     let mut world = running(3);
     let pull = |world: &mut World, accept_loss| world.cluster.pull(world.now, Lever::ReleaseKept { accept_loss });
-    assert_eq!(pull(&mut world, true), Err(LeverError::CannotRelease("there are none")));
+    assert_eq!(pull(&mut world, true), Err(LeverError::CannotRelease(NOTHING_KEPT)));
     for errant in [2, 3] {
         world.toy(errant).data.insert(errant, 90 + errant);
         world.settle();

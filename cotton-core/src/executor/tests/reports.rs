@@ -112,7 +112,7 @@ fn what_is_applied_is_told_while_something_is_not() {
 #[test]
 fn each_term_of_a_primary_asks_for_the_accounts() {
     let told = || {
-        Input::Message(ToExecutor::Accounts { revision: 0, user: None, accounts: std::collections::BTreeMap::new() })
+        Input::Message(ToExecutor::Accounts { revision: 3, user: None, accounts: std::collections::BTreeMap::new() })
     };
     let mut bench = Bench::primary(1);
     bench.feed(heard(1, 1, 1, true));
@@ -122,4 +122,5 @@ fn each_term_of_a_primary_asks_for_the_accounts() {
     bench.feed(heard(1, 1, 2, true));
     bench.probe(primary_status(1));
     assert!(!bench.report().accounts_wanted);
+    assert_eq!(bench.report().accounts_revision, 3);
 }

@@ -118,6 +118,7 @@ impl Bench {
             waits_for_room: false,
             asked_to_leave: false,
             accounts_wanted: false,
+            accounts_revision: 0,
             server_version: String::new(),
             trouble: None,
             failed_copies: 0,
