@@ -181,7 +181,9 @@ impl ControlPlane for Fake {
                 Lever::ReleaseKept { accept_loss } => {
                     let members = vec![MemberId(7)];
                     if spec.size < 3 {
-                        return Err(CommandError::Lever(LeverError::CannotRelease("there are none")));
+                        return Err(CommandError::Lever(LeverError::CannotRelease(
+                            "the cluster keeps no volumes of members that it no longer has: nothing to prune",
+                        )));
                     } else if !accept_loss {
                         return Err(CommandError::Lever(LeverError::ReleaseNotAccepted(members)));
                     }
