@@ -7,6 +7,7 @@ use cotton_core::Endpoint;
 use cotton_tests::{Client, Cluster, Failure, Flavour, Options, RealCotton, Wanted, within};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 /// Connections that make changes.
@@ -33,7 +34,8 @@ pub(crate) async fn blocked(effort: Effort) -> Result<Measurement, Failure> {
 }
 
 /// Changes of 30 s are received by both replicas and applied by none. Once the applier of one is let go, and nothing else
-/// happens; once both are, and the primary is killed at that moment. The time to the first acknowledged write of the latter, as
+/// happens; once both are, and the primary is killed at that moment and does not come back, as it would within two seconds,
+/// with all that is to be applied. The time to the first acknowledged write of the latter, as
 /// a multiple of what the applier needed in the former.
 pub(crate) async fn backlog(effort: Effort) -> Result<Measurement, Failure> {
     let cotton = start().await?;
@@ -61,14 +63,18 @@ pub(crate) async fn backlog(effort: Effort) -> Result<Measurement, Failure> {
         let before = rows;
         rows += change(&client, &primary, rows, &|more| more < made / CONNECTIONS).await?;
         nothing_is_applied(&client, &cluster, before).await?;
+        let (old, epoch) = (&cluster.primary()?.task, cluster.epoch);
+        let (server, executor) = (cotton.server(old)?, cotton.executor(old)?);
         let killed = Instant::now();
         drop(held);
-        cotton.server(&cluster.primary()?.task)?.kill();
-        let epoch = cluster.epoch;
+        server.kill();
+        api.until(NAME, STEP, "an election", |c| c.epoch > epoch).await?;
+        executor.signal(Signal::STOP);
         let opens = api.until(NAME, APPLIED, "open again", |c| c.epoch > epoch && c.endpoint.is_some()).await?;
         let open = opens.endpoint.ok_or_else(|| Failure::new("it has no endpoint"))?;
         client.run(&open, "INSERT INTO backlog.opened VALUES (NULL)").await?;
         let promotion = killed.elapsed();
+        executor.signal(Signal::CONT);
         let there = client.numbers(&open, "SELECT COUNT(*) FROM backlog.rows").await?;
         if !there.contains(&rows) {
             return Err(Failure::new(format!("{there:?} rows are there of {rows} that were acknowledged")));

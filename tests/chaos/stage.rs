@@ -2,12 +2,12 @@
 
 use crate::Options;
 use cotton_tests::{
-    Api, Failure, Flavour, Member, MesosOptions, Process, RealCotton, Stock, StockOptions, below, fill,
+    Api, Failure, Flavour, Member, MesosOptions, Process, RealCotton, SmallDisk, Stock, StockOptions, below,
 };
 use rustix::process::Signal;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -16,7 +16,7 @@ const AGENTS: u16 = 5;
 /// Agents of `cotton local` whose disks can be filled, if we may make such disks.
 const SMALL_DISKS: u16 = 2;
 /// More than the data of a member takes.
-const SMALL_DISK: &str = "1g";
+const SMALL_DISK_MIB: u32 = 1024;
 
 /// What runs the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ enum System {
 #[derive(Debug)]
 pub(crate) struct Stage {
     /// Given back before what follows removes the directories in which they are.
-    small: Vec<SmallDisk>,
+    small: BTreeMap<String, SmallDisk>,
     system: Mutex<System>,
     /// Everything that agents run is below.
     path: PathBuf,
@@ -58,7 +58,11 @@ impl Stage {
                 };
                 let cotton = RealCotton::start(wanted).await?;
                 let (path, api) = (cotton.path().to_path_buf(), cotton.api());
-                let small = (1..=SMALL_DISKS).filter_map(|agent| SmallDisk::mount(&path, agent)).collect();
+                let mut small = BTreeMap::new();
+                for agent in (1..=SMALL_DISKS).map(|number| format!("agent-{number}")) {
+                    let volumes = path.join("agents").join(&agent).join("volumes");
+                    small.extend(SmallDisk::mount(&volumes, SMALL_DISK_MIB)?.map(|disk| (agent, disk)));
+                }
                 Self { small, system: Mutex::new(System::Local(Box::new(cotton))), path, api, on }
             }
             On::Mesos => {
@@ -72,7 +76,7 @@ impl Stage {
                 let stock = Stock::start_with(StockOptions { mesos, flags, ..StockOptions::default() }).await?;
                 let stock = stock.ok_or_else(|| Failure::new("Mesos or ZooKeeper is not installed"))?;
                 let (path, api) = (stock.mesos.directory().path().to_path_buf(), stock.api(0));
-                Self { small: Vec::new(), system: Mutex::new(System::Mesos(Box::new(stock))), path, api, on }
+                Self { small: BTreeMap::new(), system: Mutex::new(System::Mesos(Box::new(stock))), path, api, on }
             }
         })
     }
@@ -103,12 +107,11 @@ impl Stage {
 
     /// Fills the disk of a member for a while; false when its disk is not a small one.
     pub(crate) async fn fill_disk(&self, member: &Member, time: Duration) -> Result<bool, Failure> {
-        let Some(disk) = self.small.iter().find(|disk| disk.agent == member.agent) else { return Ok(false) };
-        let filler = disk.path.join("filler");
-        let done = fill(&filler);
+        let Some(disk) = self.small.get(&member.agent) else { return Ok(false) };
+        let filled = disk.fill();
         tokio::time::sleep(time).await;
-        std::fs::remove_file(&filler)?;
-        done.map(|()| true)
+        disk.make_room()?;
+        filled.map(|()| true)
     }
 
     /// SIGKILL to the scheduler, which is started again after a while.
@@ -186,34 +189,6 @@ impl Stage {
             let _ = write!(text, "\n\n--- {}\n{end}", path.display()); // a String takes everything
         }
         text
-    }
-}
-
-/// A file system of its own for the data of what runs on one agent, in memory.
-#[derive(Debug)]
-struct SmallDisk {
-    agent: String,
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    /// `None` where we may not make one.
-    fn mount(dir: &Path, agent: u16) -> Option<Self> {
-        let agent = format!("agent-{agent}");
-        let path = dir.join("agents").join(&agent).join("volumes");
-        std::fs::create_dir_all(&path).ok()?;
-        let options = format!("size={SMALL_DISK},mode=0755");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "chaos"]).arg(&path).output();
-        mounted.is_ok_and(|mounted| mounted.status.success()).then_some(Self { agent, path })
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // what still has files open there keeps them
-        if let Err(error) = Command::new("umount").arg("--lazy").arg(&self.path).output() {
-            eprintln!("chaos: {} stays mounted: {error}", self.path.display());
-        }
     }
 }
 

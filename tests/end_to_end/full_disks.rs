@@ -7,7 +7,7 @@ use cotton_tests::{
 };
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// For a server, and some rows.
 const ROOM_MIB: u32 = 400;
@@ -116,7 +116,9 @@ async fn a_binary_log_that_no_replica_can_read_ends_with_another_primary() -> Ou
     stage.disk()?.fill()?;
     // those before may find the last of the room
     let (mut stuck, mut waits) = (update(), None);
+    let late = Instant::now() + STEP;
     while waits.is_none() {
+        assert!(Instant::now() < late, "no update waits for room");
         if stuck.is_finished() {
             stuck = update();
         }

@@ -31,7 +31,7 @@ pub use in_process::InProcess;
 pub use link::Link;
 pub use mesos::{MesosOptions, RealMesos, Settings};
 pub use processes::{Process, below};
-pub use small_disk::{SmallDisk, fill};
+pub use small_disk::SmallDisk;
 pub use sql::Client;
 pub use stock::{Stock, StockOptions, for_executors};
 pub use writer::{Ack, Writer};

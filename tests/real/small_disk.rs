@@ -72,10 +72,7 @@ impl Drop for SmallDisk {
 }
 
 /// Makes a file of all the room that is left where it is.
-///
-/// # Errors
-/// When that fails for another reason than that there is none left.
-pub fn fill(file: &Path) -> Result<(), Failure> {
+fn fill(file: &Path) -> Result<(), Failure> {
     let mut file = std::fs::File::create(file)?;
     let zeros = vec![0; 1 << 20];
     loop {

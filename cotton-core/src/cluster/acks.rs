@@ -43,8 +43,10 @@ impl Cluster {
         let Some(report) = self.observed.get(&id).and_then(|o| o.report.as_ref()) else { return };
         let undecided = self.state.primary.is_none() && report.epoch == self.state.epoch;
         let forgotten = |a: &Acker| {
-            let ended = a.member == id && a.incarnation == report.incarnation && report.unattached.contains(&a.boot);
-            ended && (a.boot < report.boot || undecided)
+            let is_of_it = a.member == id && a.incarnation == report.incarnation;
+            // Start 0 stands for the first one, while the executor has made none.
+            let has_ended = a.boot == 0 || report.unattached.contains(&a.boot);
+            is_of_it && has_ended && (a.boot < report.boot || undecided)
         };
         let gone: BTreeSet<Acker> = self.state.ackers.iter().copied().filter(forgotten).collect();
         if !gone.is_empty() {

@@ -68,8 +68,12 @@ impl Cluster {
     /// Replaces replicas with errant transactions and former primaries whose binary log is damaged, one after another: first
     /// those that do not follow because of them (`refused`), which nobody misses; then those that follow.
     pub(super) fn leave_errant(&mut self, now: Millis, refused: &BTreeSet<MemberId>) {
-        let replaced = |(id, member): (&MemberId, &Member)| member.leaving.is_some() && !self.is_away(now, *id, member);
-        if !self.is_open_for_sure(now) || self.state.members.iter().any(replaced) {
+        let replaced =
+            |(id, member): &(&MemberId, &Member)| member.leaving.is_some() && !self.is_away(now, **id, member);
+        let mut leaving = self.state.members.iter().filter(replaced);
+        // One that stays until another one is complete may wait for the place of one that does not follow.
+        let waits = |(id, member): (&MemberId, &Member)| !refused.is_empty() && self.is_needed(*id, member);
+        if !self.is_open_for_sure(now) || !leaving.all(waits) {
             return;
         }
         // Another one that is being made a copy may need what is left of this one's time and place; it is done soon. One that

@@ -133,6 +133,23 @@ fn a_start_that_never_replicated_is_forgotten_as_soon_as_the_next_one_is_known()
     assert_eq!(ackers(&world), [(1, 2), (2, 1)]);
 }
 
+/// A new executor is told to follow before it has started a server. That start 0 counts until the first one is known, and
+/// cannot have acknowledged anything.
+#[test]
+fn what_stood_for_the_first_start_of_an_executor_is_forgotten_with_it() {
+    let mut world = World::running(3);
+    world.crash(1);
+    world.toy(1).incarnation += 1;
+    world.toy(1).boot = 0;
+    world.say(MemberId(1));
+    world.hear_all();
+    world.persist();
+    assert_eq!(ackers(&world), [(1, 1), (1, 0), (2, 1)]);
+    world.restart(1);
+    world.hear_all();
+    assert_eq!(ackers(&world), [(1, 1), (1, 1), (2, 1)]);
+}
+
 #[test]
 fn an_election_does_not_wait_for_the_end_of_a_copy() {
     let mut world = World::running(3);

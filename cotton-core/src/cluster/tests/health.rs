@@ -344,6 +344,29 @@ fn replicas_that_refuse_to_follow_are_replaced_one_after_another() {
     assert_eq!(world.reasons(), Vec::<&str>::new());
 }
 
+/// A broken replica stays until another one is complete. No other one ever is, if that needs the place of one that does not
+/// follow (simulator, seed 14841).
+#[test]
+fn one_that_refuses_to_follow_does_not_wait_for_one_that_stays_until_another_is_complete() {
+    use crate::protocol::Trouble;
+    let mut world = World::running(3);
+    let leaves = |world: &World| {
+        let members = world.cluster.state().members.iter().filter(|(_, member)| member.leaving.is_some());
+        members.map(|(id, _)| id.0).collect::<Vec<_>>()
+    };
+    world.toy(2).linked = false;
+    world.rounds(1);
+    world.toy(1).trouble = Some(Trouble::Broken { detail: "1032".to_owned() });
+    world.toy(2).trouble = Some(Trouble::Unstable { detail: "no luck".to_owned() });
+    world.rounds(20);
+    assert_eq!(leaves(&world), [1], "its data may be needed: {:?}", world.reasons());
+    world.toy(2).trouble = Some(Trouble::Errant { gtids: "0-2-7".to_owned() });
+    world.rounds(20);
+    assert!(!world.toys.contains_key(&MemberId(2)), "{:?}", world.reasons());
+    world.settle();
+    world.check_whole();
+}
+
 /// Nobody is there to acknowledge, and the only agents are taken: the first of them gives up its place.
 #[test]
 fn replicas_that_refuse_to_follow_do_not_wait_for_a_member_that_finds_no_place() {
