@@ -1,11 +1,12 @@
 //! Runs the deterministic simulator over many seeds, and puts old bugs back to see that it finds them.
 //!
 //! `COTTON_SIM_SEEDS` sets how many seeds are run (2,000), `COTTON_SIM_FIRST` with which to begin (0), and
-//! `COTTON_SIM_SEED` which one the test `replay` runs, printing all that happens in it.
+//! `COTTON_SIM_SEED` which one the test `replay` runs, printing all that happens in it; `COTTON_SIM_WITHOUT` leaves parts of
+//! its plan out, as `make soak` prints them for a failure that it has made small.
 
 #![allow(clippy::print_stdout, reason = "what was run and replayed is for people to read")]
 
-use cotton_core::testkit::sim::{self, Failure, Mutation, Summary};
+use cotton_core::testkit::sim::{self, Failure, Mutation, Summary, Without};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -77,12 +78,33 @@ fn one_seed_is_one_run() {
 #[test]
 fn replay() {
     let Some(seed) = from_environment("COTTON_SIM_SEED") else { return };
-    for line in sim::trace(seed, None) {
+    let without = std::env::var("COTTON_SIM_WITHOUT").unwrap_or_default();
+    let without = without.parse::<Without>().unwrap_or_else(|error| panic!("COTTON_SIM_WITHOUT: {error}"));
+    let (violation, trace) = sim::replay(seed, &without, None);
+    for line in trace {
         println!("{line}");
     }
-    if let Err(failure) = sim::run(seed, None) {
-        panic!("seed {seed}: {}", failure.violation);
+    if let Some(violation) = violation {
+        panic!("seed {seed}: {violation}");
     }
+}
+
+/// A failure is only of use if a person can read what led to it.
+#[test]
+fn a_failing_seed_is_made_small() {
+    let mutation = Some(Mutation::StopInsteadOfKill);
+    let failure =
+        run_all(2, 1, mutation).expect_err("it is found by this seed: see `answering_sessions_that_wait_is_found`");
+    let small = sim::shrink(&failure, mutation);
+    let rule = |failure: &Failure| failure.violation.split([':', ' ']).next().map(str::to_owned);
+    assert_eq!(rule(&small), rule(&failure), "{small}");
+    let (whole, left) = (failure.trace.len(), small.trace.len());
+    println!("{whole} lines are made {left}, without {}", small.without);
+    assert!(2 * left < whole, "{whole} lines, and {left} after it was made small");
+    let written = small.without.to_string().parse::<Without>();
+    assert_eq!(written.as_ref(), Ok(&small.without));
+    assert_eq!(sim::replay(small.seed, &small.without, mutation), (Some(small.violation), small.trace));
+    assert!("f1,x2".parse::<Without>().is_err());
 }
 
 /// Within so many seeds in a row each defect is found.

@@ -22,15 +22,17 @@ mod random;
 mod replication;
 mod scheduler;
 mod server;
+mod shrink;
 mod volumes;
 mod watch;
 mod world;
 
+pub use shrink::{NoSuchPart, Without, shrink};
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::World;
 
-/// Lines of the trace that a failure shows.
+/// Lines of the trace that a failure shows, without reports of members.
 const LINES_SHOWN: usize = 80;
 /// Events of a run; more means that something goes round in circles.
 const EVENTS_MAX: u64 = 3_000_000;
@@ -98,6 +100,8 @@ pub struct Summary {
 pub struct Failure {
     /// The seed of the run.
     pub seed: u64,
+    /// What of the seed's plan was left out.
+    pub without: Without,
     /// Which rule, and how.
     pub violation: String,
     /// The whole run, a line for each thing that happened.
@@ -107,12 +111,19 @@ pub struct Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "seed {}: {}", self.seed, self.violation)?;
-        for line in &self.trace[self.trace.len().saturating_sub(LINES_SHOWN)..] {
+        // Every member reports every two seconds, mostly the same.
+        let told: Vec<&String> = self.trace.iter().filter(|line| !line.contains(": reports #")).collect();
+        for line in &told[told.len().saturating_sub(LINES_SHOWN)..] {
             writeln!(f, "  {line}")?;
         }
+        let without = if self.without == Without::default() {
+            String::new()
+        } else {
+            format!("COTTON_SIM_WITHOUT={} ", self.without)
+        };
         write!(
             f,
-            "replay: COTTON_SIM_SEED={} cargo test -p cotton-tests --test simulation -- replay --nocapture",
+            "replay: COTTON_SIM_SEED={} {without}cargo test -p cotton-tests --test simulation -- replay --nocapture",
             self.seed
         )
     }
@@ -125,21 +136,33 @@ impl std::error::Error for Failure {}
 /// # Errors
 /// When a rule was broken, with the trace of a second, identical run.
 pub fn run(seed: u64, mutation: Option<Mutation>) -> Result<Summary, Box<Failure>> {
-    if let Ok(summary) = play(seed, mutation, false).0 {
+    let without = Without::default();
+    if let Ok(summary) = play(seed, mutation, &without, false).0 {
         return Ok(summary);
     }
-    let (result, trace) = play(seed, mutation, true);
+    let (result, trace) = play(seed, mutation, &without, true);
     let violation = result.err().unwrap_or_else(|| "the run cannot be repeated".to_owned());
-    Err(Box::new(Failure { seed, violation, trace }))
+    Err(Box::new(Failure { seed, without, violation, trace }))
 }
 
 /// Runs one seed and gives all that happened, a line for each thing.
 pub fn trace(seed: u64, mutation: Option<Mutation>) -> Vec<String> {
-    play(seed, mutation, true).1
+    replay(seed, &Without::default(), mutation).1
 }
 
-fn play(seed: u64, mutation: Option<Mutation>, traced: bool) -> (Result<Summary, String>, Vec<String>) {
-    let mut world = World::new(seed, mutation, traced);
+/// Runs one seed without some parts of its plan. Gives which rule was broken, if one was, and all that happened.
+pub fn replay(seed: u64, without: &Without, mutation: Option<Mutation>) -> (Option<String>, Vec<String>) {
+    let (result, trace) = play(seed, mutation, without, true);
+    (result.err(), trace)
+}
+
+fn play(
+    seed: u64,
+    mutation: Option<Mutation>,
+    without: &Without,
+    traced: bool,
+) -> (Result<Summary, String>, Vec<String>) {
+    let mut world = World::new(seed, mutation, without, traced);
     // The machines assert what must hold within them: that is a rule like others.
     let ended = catch_unwind(AssertUnwindSafe(|| {
         while !world.over && world.step() {

@@ -3,7 +3,6 @@
 //! All randomness comes from one generator, all collections are ordered, and nothing runs beside anything else:
 //! one seed gives one run, to the last line of its trace.
 
-use super::Mutation;
 use super::chaos::Cut;
 use super::maintenance::Window;
 use super::master::{Agent, Master};
@@ -13,6 +12,7 @@ use super::plan::{Fault, Plan};
 use super::random::Random;
 use super::scheduler::{Scheduler, Store};
 use super::volumes::Volume;
+use super::{Mutation, Without};
 use crate::cluster::state::State;
 use crate::executor::{CallId, ExecutorState, Outcome};
 use crate::fleet::Checkpoint;
@@ -162,8 +162,8 @@ macro_rules! trace {
 pub(super) use trace;
 
 impl World {
-    pub(super) fn new(seed: u64, mutation: Option<Mutation>, traced: bool) -> Self {
-        let plan = Plan::new(seed);
+    pub(super) fn new(seed: u64, mutation: Option<Mutation>, without: &Without, traced: bool) -> Self {
+        let plan = Plan::new(seed).without(without);
         let mut random = Random::new(seed);
         let agents = (0..plan.agents).map(|i| Agent::new(i, &plan, &mut random)).collect();
         let mut this = Self {
