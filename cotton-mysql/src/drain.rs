@@ -7,7 +7,7 @@
 
 use crate::Error;
 use crate::blockers::Blockers;
-use crate::history::newest;
+use crate::history::newest_of_servers;
 use crate::replication::Control;
 use crate::status::{Facts, Replica};
 use cotton_core::ports::mysql::Drained;
@@ -141,7 +141,7 @@ impl Control<'_> {
 
     async fn first_unapplied(&self, facts: &Facts) -> Result<Option<crate::relay::Place>, Error> {
         let Some(relays) = self.reader.relays.clone() else { return Ok(None) };
-        let executed = newest(&[&facts.executed_text, &facts.applied_text])?;
+        let executed = newest_of_servers(&[&facts.executed_text, &facts.applied_text])?;
         let find = tokio::task::spawn_blocking(move || relays.first_beyond(&executed)).await;
         find.map_err(|error| Error::System { what: "read relay logs", source: std::io::Error::other(error) })?
     }

@@ -92,20 +92,42 @@ fn lacks_own(dialect: Dialect, own: &Facts, primary: &str) -> bool {
 /// The last GTID of each domain on MariaDB: (server, sequence number).
 pub(crate) type Position = BTreeMap<u64, (u64, u64)>;
 
+/// The last sequence number of each domain and server on MariaDB.
+pub(crate) type LastOfServers = BTreeMap<(u64, u64), u64>;
+
 /// The newest GTIDs in MariaDB's lists.
 pub(crate) fn newest(lists: &[&str]) -> Result<Position, Error> {
     let mut newest = Position::new();
-    for part in lists.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|part| !part.is_empty()) {
-        let numbers: Vec<u64> = part.split('-').map_while(|number| number.parse().ok()).collect();
-        let &[domain, server, seq] = numbers.as_slice() else {
-            return Err(Error::answer("read a GTID position", part));
-        };
+    for (domain, server, seq) in gtids(lists)? {
         let entry = newest.entry(domain).or_default();
         if seq >= entry.1 {
             *entry = (server, seq);
         }
     }
     Ok(newest)
+}
+
+/// The newest GTIDs of each server in MariaDB's lists.
+pub(crate) fn newest_of_servers(lists: &[&str]) -> Result<LastOfServers, Error> {
+    let mut newest = LastOfServers::new();
+    for (domain, server, seq) in gtids(lists)? {
+        let last = newest.entry((domain, server)).or_default();
+        *last = seq.max(*last);
+    }
+    Ok(newest)
+}
+
+/// Domain, server and sequence number of each GTID in MariaDB's lists.
+fn gtids(lists: &[&str]) -> Result<Vec<(u64, u64, u64)>, Error> {
+    let parts = lists.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|part| !part.is_empty());
+    let gtid = |part: &str| {
+        let numbers: Vec<u64> = part.split('-').map_while(|number| number.parse().ok()).collect();
+        match *numbers.as_slice() {
+            [domain, server, seq] => Ok((domain, server, seq)),
+            _ => Err(Error::answer("read a GTID position", part)),
+        }
+    };
+    parts.map(gtid).collect()
 }
 
 /// As MariaDB writes it.
@@ -126,5 +148,7 @@ mod tests {
         assert_eq!(text(&["0-2-9", "0-1-5"]), "0-2-9");
         assert_eq!(text(&["", " 0-1-5 , 0-3-5"]), "0-3-5");
         assert!(newest(&["0-1"]).is_err() && newest(&["x"]).is_err());
+        let of_servers = newest_of_servers(&["0-1-5,0-2-9", "0-1-4,1-1-3"]).expect("well formed");
+        assert_eq!(of_servers.into_iter().collect::<Vec<_>>(), [((0, 1), 5), ((0, 2), 9), ((1, 1), 3)]);
     }
 }

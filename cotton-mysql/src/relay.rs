@@ -9,7 +9,7 @@
 
 use crate::Error;
 use crate::dialect::Dialect;
-use crate::history::{Position, position_text};
+use crate::history::{LastOfServers, Position, position_text};
 use crate::tail;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -117,13 +117,14 @@ impl Relays {
         Ok(received)
     }
 
-    /// Where the first transaction begins that is not among those executed (MariaDB).
-    pub(crate) fn first_beyond(&self, executed: &Position) -> Result<Option<Place>, Error> {
+    /// Where the first transaction begins that is not among those executed (MariaDB). Numbers of another server say nothing
+    /// of one: what was written here may have the number of what was received, and higher ones.
+    pub(crate) fn first_beyond(&self, executed: &LastOfServers) -> Result<Option<Place>, Error> {
         let files = self.files()?;
         let mut first = None;
         self.walk(&files, &mut |gtid, place| {
-            let Gtid::MariaDb { domain, seq, .. } = gtid else { return true };
-            if executed.get(&domain).is_none_or(|(_, last)| *last < seq) {
+            let Gtid::MariaDb { domain, server, seq } = gtid else { return true };
+            if executed.get(&(domain, server)).is_none_or(|last| *last < seq) {
                 first = Some(place);
             }
             first.is_none()
@@ -390,7 +391,7 @@ impl Seen {
 mod tests {
     use super::*;
     use crate::dialect::Flavour;
-    use crate::history::newest;
+    use crate::history::newest_of_servers;
 
     fn event(kind: u8, server: u32, body: &[u8]) -> Vec<u8> {
         let mut bytes = vec![0; 4];
@@ -493,12 +494,14 @@ mod tests {
     fn the_first_one_that_is_not_executed() {
         let of = |seq| vec![gtid(seq, false), rows(), xid()];
         let (dir, relays) = relays(Flavour::MariaDb, &[of(5), [of(6), of(7)].concat(), of(8)]);
-        let first = |executed: &str| relays.first_beyond(&newest(&[executed]).expect("well formed")).expect("read");
+        let first =
+            |executed: &str| relays.first_beyond(&newest_of_servers(&[executed]).expect("well formed")).expect("read");
         let place = |file: &str, offset| Some(Place { file: file.to_owned(), offset });
-        let length = of(6).concat().len() as u64;
         assert_eq!(first(""), place("relay.000000", 4));
         assert_eq!(first("0-1-5"), place("relay.000001", 4));
-        assert_eq!(first("0-2-6"), place("relay.000001", 4 + length));
+        let length = of(6).concat().len() as u64;
+        assert_eq!(first("0-1-6"), place("relay.000001", 4 + length));
+        assert_eq!(first("0-1-5,0-2-6"), place("relay.000001", 4), "the number 6 of another server is not this one");
         assert_eq!(first("0-1-8"), None);
         assert_eq!(relays.received().expect("read").gtids, "0-1-8");
         // files that are gone were applied; what was read before is known still

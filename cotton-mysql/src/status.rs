@@ -237,7 +237,11 @@ impl Reader {
             let more = if writable { committing } else { received.unwrap_or_default() };
             (executed, GtidSet::mysql(&executed_text, more).map_err(bad)?)
         };
-        let unapplied = if replica.is_some() { position.count_beyond(&executed) } else { 0 };
+        let unapplied = match &replica {
+            // What was written here has taken the numbers of some of them: how many is not known, but that there are.
+            Some(_) if !executed.contains(&position) => position.count_beyond(&executed).max(1),
+            Some(_) | None => 0,
+        };
         let switch = |column| self.semi_sync.then(|| row.is_on(column));
         Ok(Facts {
             version: text("version"),

@@ -7,7 +7,12 @@ use mysql_async::prelude::Queryable;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-on_each_server!(a_long_change_is_waited_for, clients_hold_nothing_back, a_broken_applier_is_no_obstacle_to_a_freeze);
+on_each_server!(
+    a_long_change_is_waited_for,
+    clients_hold_nothing_back,
+    a_broken_applier_is_no_obstacle_to_a_freeze,
+    nothing_received_is_passed_over_for_what_was_written_here,
+);
 
 /// How long an executor lets one call take.
 const BUDGET_MS: u64 = 1_000;
@@ -194,6 +199,56 @@ async fn a_broken_applier_is_no_obstacle_to_a_freeze(servers: Servers) {
     drain(replica).await;
     assert_eq!(replica.promote(0).await.order(&wanted), cotton_core::gtid::GtidOrder::Equal);
     assert_eq!(rows(&mut replica.client().await).await, [1, 2, 3]);
+}
+
+/// What a replica writes by itself takes the number of what the primary writes next. MariaDB's applier stops there, and would
+/// go on behind it if it were told to begin with the first higher number.
+async fn nothing_received_is_passed_over_for_what_was_written_here(servers: Servers) {
+    for received in [1, 3] {
+        let Some(members) = cluster(servers, 2, 0).await else { return };
+        let (primary, replica) = (&members[0], &members[1]);
+        let mut conn = primary.client().await;
+        insert(&mut conn, 1).await.expect("insert");
+        replica.until_has(&BTreeSet::from([1])).await;
+        let before = replica.probe().await.position;
+        for statement in ["FLUSH STATUS", "ANALYZE TABLE nosuch.nosuch"] {
+            let _refused = replica.client().await.query_drop(statement).await; // as the server likes
+        }
+        let wrote = replica.probe().await.position != before;
+        assert!(wrote || servers != Servers::MariaDb118, "this test is about a server that writes such statements");
+        for id in 2..2 + received {
+            insert(&mut conn, id).await.expect("insert");
+        }
+        let wanted = until_received(replica, primary).await;
+        primary.instance.kill().await;
+        let stops = wrote && matches!(servers, Servers::MariaDb | Servers::MariaDb118);
+        for round in 0..2 {
+            let frozen = replica.instance.freeze().await.expect("it can be reached");
+            assert!(frozen.position.contains(&wanted), "{} {wanted}", frozen.position);
+            let mut drained = replica.instance.drain(BUDGET_MS).await.expect("an answer");
+            while !(drained.done || stops && drained.obstacle.is_some()) {
+                drained = replica.instance.drain(BUDGET_MS).await.expect("an answer");
+            }
+            if stops {
+                let told = drained.obstacle.as_ref().is_some_and(|text| text.contains("1950"));
+                assert!(!drained.done && told && drained.unapplied > 0, "{drained:?}");
+                let promotion = Promotion { must_contain: wanted.clone(), acks: 0 };
+                let promoted = replica.instance.promote(&promotion).await.expect("an answer");
+                assert!(matches!(promoted, Promoted::Applying { unapplied: 1.. }), "{promoted:?}");
+                assert_eq!(rows(&mut replica.client().await).await, [1], "nothing is applied behind a gap");
+            }
+            if round == 0 {
+                replica.instance.kill().await;
+                assert!(replica.instance.start().await.expect("start").kept);
+                assert!(replica.probe().await.position.contains(&wanted));
+            }
+        }
+        if !stops {
+            replica.promote(0).await;
+            let all: Vec<u64> = (1..2 + received).collect();
+            assert_eq!(rows(&mut replica.client().await).await, all);
+        }
+    }
 }
 
 /// Changes a replica alone, without a trace in its binary log.
