@@ -258,11 +258,21 @@ impl Control<'_> {
         if Self::is_attached(&facts, following) {
             return Ok(Followed::Attached);
         }
-        if self.resumes(&facts, following)
-            && let Verdict::Fine = primary.judge(&facts.position, &facts, self.limit).await?
-        {
-            self.resume(&facts, password).await?;
-            return self.look_for_refusal(&facts.position).await;
+        if self.resumes(&facts, following) {
+            let connected = |replica: &Replica| replica.receiving && replica.link == LinkState::Connected;
+            match primary.judge(&facts.position, &facts, self.limit).await? {
+                Verdict::Fine => {
+                    self.resume(&facts, password).await?;
+                    return self.look_for_refusal(&facts.position).await;
+                }
+                // It receives already, and so acknowledges, perhaps alone: that goes on until another one can, although
+                // the applier may not go beyond what was written here.
+                Verdict::Errant(_) if facts.replica.as_ref().is_some_and(connected) => {
+                    self.resume(&facts, password).await?;
+                    return Ok(Followed::Attached);
+                }
+                Verdict::Errant(_) | Verdict::Missing(_) => {}
+            }
         }
         let mut facts = self.stop_receiving(facts).await?;
         let mut own = facts.position.clone();
