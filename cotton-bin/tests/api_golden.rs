@@ -298,6 +298,8 @@ async fn routes_of_v1() {
         ("elect", r#"{"to": 0}"#),
         ("elect", r#"{"to": 1}"#),
         ("elect", r#"{"to": 1, "accept_loss": "yes"}"#),
+        ("elect", r#"{"to": 1, "accept_loss": true, "told": 7}"#),
+        ("elect", r#"{"to": 1, "accept_loss": true, "told": "nothing, as far as is known"}"#),
         ("elect", r#"{"to": 1, "accept_loss": true}"#),
         ("prune", "{}"),
     ] {

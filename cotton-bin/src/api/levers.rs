@@ -55,12 +55,12 @@ pub(super) async fn elect(
     body: Body,
 ) -> Result<Response, Problem> {
     let name = name(path)?;
-    let fields = v1::change(&api, &name, &headers, body, &["to", "accept_loss"]).await?;
+    let fields = v1::change(&api, &name, &headers, body, &["to", "accept_loss", "told"]).await?;
     let to = fields.get("to").and_then(Value::as_u64).map(MemberId).ok_or_else(|| {
         Problem::new(Code::InvalidMember, "'to' must be the number of the member that shall be primary, such as 2")
     })?;
-    let accept_loss = super::request::flag(&fields, "accept_loss")?;
-    api.control.pull(&name, Lever::Elect { to, accept_loss }).await?;
+    let accepted = super::request::accepted_loss(&fields)?;
+    api.control.pull(&name, Lever::Elect { to, accepted }).await?;
     v1::accepted(&api, &name).await
 }
 

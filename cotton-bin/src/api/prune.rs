@@ -43,9 +43,9 @@ pub(super) async fn prune_kept(
     body: Body,
 ) -> Result<Response, Problem> {
     let name = name(path)?;
-    let fields = v1::change(&api, &name, &headers, body, &["accept_loss"]).await?;
-    let accept_loss = request::flag(&fields, "accept_loss")?;
-    api.control.pull(&name, Lever::ReleaseKept { accept_loss }).await?;
+    let fields = v1::change(&api, &name, &headers, body, &["accept_loss", "told"]).await?;
+    let accepted = request::accepted_loss(&fields)?;
+    api.control.pull(&name, Lever::ReleaseKept { accepted }).await?;
     v1::accepted(&api, &name).await
 }
 

@@ -5,6 +5,7 @@ use super::error::{Code, Problem};
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, header};
+use cotton_core::cluster::levers::AcceptedLoss;
 use cotton_core::spec::{Limits, validate_size};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -144,6 +145,23 @@ pub(super) fn flag(fields: &Map<String, Value>, name: &str) -> Result<bool, Prob
             Err(Problem::new(Code::InvalidField, format!("'{name}' must be true or false")))
         }
     }
+}
+
+/// What loss a client accepts: whatever is lost, or what it was told.
+pub(super) fn accepted_loss(fields: &Map<String, Value>) -> Result<AcceptedLoss, Problem> {
+    let told = match fields.get("told") {
+        None | Some(Value::Null) => None,
+        Some(Value::String(told)) => Some(told),
+        Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
+            let detail = "'told' must be the 'detail' of the answer that told what may be lost";
+            return Err(Problem::new(Code::InvalidField, detail));
+        }
+    };
+    Ok(match (flag(fields, "accept_loss")?, told) {
+        (false, _) => AcceptedLoss::None,
+        (true, None) => AcceptedLoss::Any,
+        (true, Some(told)) => AcceptedLoss::Told(told.clone()),
+    })
 }
 
 /// The first characters of what a client sent, without control characters.

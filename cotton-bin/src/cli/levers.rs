@@ -100,26 +100,54 @@ pub(super) async fn rule(client: &Client, rule: &Rule, json: bool) -> Result<(),
 
 pub(super) async fn elect(client: &Client, elect: &Elect, json: bool) -> Result<(), CliError> {
     let Elect { named, to, accept_loss, yes, waiting } = elect;
-    let body = |accept_loss: bool| json!({ "to": to, "accept_loss": accept_loss });
-    // Refused, with what may be lost.
-    match decide(client, named, "elect", body(false)).await {
-        Err(CliError::Refused { code, detail }) if *accept_loss && code == "loss_not_accepted" => {
-            if *yes {
-                eprintln!("{detail}");
-            } else {
-                confirm(&named.name, &detail, "the name of the cluster")?;
-            }
-        }
-        Ok(_) => return Err(CliError::Failed("the server did not tell what may be lost".to_owned())),
-        Err(refused) => return Err(refused),
-    }
-    let mut answer = decide(client, named, "elect", body(true)).await?;
+    let accept = accept_loss.then_some(if *yes { Accept::Yes } else { Accept::Ask(&named.name) });
+    let send = |mut body: Value| {
+        body["to"] = json!(to);
+        decide(client, named, "elect", body)
+    };
+    let mut answer = accepting(accept, send).await?;
     if waiting.wait {
         wait::until_writable(client, &named.name, waiting.timeout).await?;
         answer = client.get(&cluster_path(&named.name)).await?;
     }
     tell(&answer, json, &format!("member {to} becomes primary; see how it goes with: cotton show {}", named.name));
     Ok(())
+}
+
+/// How a loss is accepted.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Accept<'a> {
+    /// It is printed.
+    Yes,
+    /// A person types this word.
+    Ask(&'a str),
+}
+
+/// Sends a request that is refused at first, with what may be lost, and again once that is accepted. If more may be lost by
+/// then, it is told and to be accepted again. `None` accepts nothing.
+pub(super) async fn accepting<F: Future<Output = Result<Value, CliError>>>(
+    accept: Option<Accept<'_>>,
+    send: impl Fn(Value) -> F,
+) -> Result<Value, CliError> {
+    let mut told: Option<String> = None;
+    loop {
+        let body = told.as_ref().map_or_else(|| json!({}), |told| json!({ "accept_loss": true, "told": told }));
+        let detail = match (send(body).await, accept) {
+            (Err(CliError::Refused { code, detail }), Some(_)) if code == "loss_not_accepted" => detail,
+            (Ok(_), _) if told.is_none() => {
+                return Err(CliError::Failed("the server did not tell what may be lost".to_owned()));
+            }
+            (answer, _) => return answer,
+        };
+        if told.is_some() {
+            eprintln!("This has changed meanwhile:");
+        }
+        match accept {
+            Some(Accept::Ask(word)) => confirm(word, &detail, "the name of the cluster")?,
+            Some(Accept::Yes) | None => eprintln!("{detail}"),
+        }
+        told = Some(detail);
+    }
 }
 
 /// Asks a person, who must be there, to type a word.

@@ -2,7 +2,7 @@
 
 use super::client::{Client, cluster_path, parse};
 use super::commands::password_of;
-use super::levers::confirm;
+use super::levers::{Accept, accepting, confirm};
 use super::table::table;
 use super::{CliError, print, print_json};
 use clap::Args;
@@ -68,22 +68,20 @@ pub(super) async fn prune(client: &Client, prune: &Prune, json: bool) -> Result<
 async fn prune_cluster(client: &Client, name: &str, prune: &Prune, json: bool) -> Result<(), CliError> {
     let password = password_of(client, name, prune.password_file.as_deref()).await?;
     let path = format!("{}/prune", cluster_path(name));
-    let body = |accept_loss: bool| json!({ "accept_loss": accept_loss, "password": password.expose_secret() });
-    let what = match client.send(Method::POST, &path, Some(body(false))).await {
-        Err(CliError::Refused { code, detail }) if code == "loss_not_accepted" => detail,
-        Err(refused) => return Err(refused),
-        Ok(_) => return Err(CliError::Failed("the server did not tell what may be lost".to_owned())),
+    let send = |mut body: Value| {
+        body["password"] = json!(password.expose_secret());
+        client.send(Method::POST, &path, Some(body))
     };
     if prune.dry_run {
-        print(&what);
-        return Ok(());
+        return match accepting(None, send).await {
+            Err(CliError::Refused { code, detail }) if code == "loss_not_accepted" => {
+                print(&detail);
+                Ok(())
+            }
+            other => other.map(drop),
+        };
     }
-    if prune.yes {
-        eprintln!("{what}");
-    } else {
-        confirm(name, &what, "the name of the cluster")?;
-    }
-    let answer = client.send(Method::POST, &path, Some(body(true))).await?;
+    let answer = accepting(Some(if prune.yes { Accept::Yes } else { Accept::Ask(name) }), send).await?;
     if json {
         print_json(&answer);
     } else {

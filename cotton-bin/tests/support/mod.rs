@@ -163,11 +163,11 @@ impl ControlPlane for Fake {
                     let why = "member 0 is the primary: use 'cotton switchover'".to_owned();
                     return Err(CommandError::Lever(LeverError::NoElection(why)));
                 }
-                Lever::Elect { to, accept_loss } => {
+                Lever::Elect { to, accepted } => {
                     let loss = "what member 2 has received is not known".to_owned();
-                    if !accept_loss {
-                        return Err(CommandError::Lever(LeverError::LossNotAccepted { member: to, loss }));
-                    }
+                    accepted
+                        .covers(LeverError::LossNotAccepted { member: to, loss: loss.clone() })
+                        .map_err(CommandError::Lever)?;
                     EventKind::ElectionForced { member: to, loss }
                 }
                 Lever::Pause => {
@@ -178,15 +178,14 @@ impl ControlPlane for Fake {
                     shared.paused.remove(name);
                     EventKind::Resumed
                 }
-                Lever::ReleaseKept { accept_loss } => {
+                Lever::ReleaseKept { accepted } => {
                     let members = vec![MemberId(7)];
                     if spec.size < 3 {
                         return Err(CommandError::Lever(LeverError::CannotRelease(
                             "the cluster keeps no volumes of members that it no longer has: nothing to prune",
                         )));
-                    } else if !accept_loss {
-                        return Err(CommandError::Lever(LeverError::ReleaseNotAccepted(members)));
                     }
+                    accepted.covers(LeverError::ReleaseNotAccepted(members.clone())).map_err(CommandError::Lever)?;
                     EventKind::KeptReleased { members }
                 }
                 _ => unreachable!("a newer core may know more"),

@@ -7,19 +7,17 @@
 
 use super::Cluster;
 use super::event::EventKind;
-use super::levers::LeverError;
+use super::levers::{AcceptedLoss, LeverError};
 use crate::protocol::MemberRole;
 use crate::{Durability, GtidSet, MemberId, Millis};
 use std::collections::BTreeSet;
 
 impl Cluster {
     /// Makes `to` the primary, whatever others may have.
-    pub(super) fn force(&mut self, now: Millis, to: MemberId, accept_loss: bool) -> Result<(), LeverError> {
+    pub(super) fn force(&mut self, now: Millis, to: MemberId, accepted: &AcceptedLoss) -> Result<(), LeverError> {
         let loss = self.loss_if_elected(now, to)?;
         let stuck = self.why_needs_a_person(now)?;
-        if !accept_loss {
-            return Err(LeverError::LossNotAccepted { member: to, loss });
-        }
+        accepted.covers(LeverError::LossNotAccepted { member: to, loss: loss.clone() })?;
         self.log(now, EventKind::ElectionForced { member: to, loss });
         if stuck == Stuck::Primary {
             self.begin_election(now, "a person has decided that another member takes its place");
@@ -47,25 +45,31 @@ impl Cluster {
         }
     }
 
-    /// Decides as a person has, once that member is frozen.
+    /// Decides as a person has, once that member is frozen. What was accepted is what would be lost then, not hours later:
+    /// when the election's deadline comes first, the decision is void.
     pub(super) fn decide_as_told(&mut self, now: Millis) -> bool {
-        let Some(to) = self.election.as_ref().and_then(|election| election.forced) else { return false };
+        let forced = self.election.as_ref().and_then(|election| Some((election.forced?, election.deadline)));
+        let Some((to, deadline)) = forced else { return false };
         let ballot = self.ballots(now).into_iter().find(|ballot| ballot.member == to);
-        let Some(ballot) = ballot else { return false };
+        let Some(ballot) = ballot else {
+            if let Some(election) = self.election.as_mut().filter(|_| now >= deadline) {
+                election.forced = None;
+                let reason =
+                    format!("member {to}, which a person has chosen, did not stop receiving in time: choose again");
+                self.log(now, EventKind::ElectionWaits { reason });
+            }
+            return false;
+        };
         self.appoint(now, to, ballot.position);
         self.change(|state| state.forced = Some(state.epoch));
         true
     }
 
-    /// Whether the one that a person has chosen is about to be frozen. Nobody else is chosen meanwhile; if that never comes
-    /// about, the election goes on as any other, and a person can choose again.
+    /// Whether the one that a person has chosen is about to be frozen. Nobody else is chosen meanwhile.
     pub(super) fn awaits_forced(&mut self, now: Millis) -> bool {
         let Some((to, deadline)) = self.election.as_ref().and_then(|e| Some((e.forced?, e.deadline))) else {
             return false;
         };
-        if now >= deadline {
-            return false;
-        }
         self.wake_at(deadline);
         let observed = self.observed.get(&to).filter(|observed| observed.silent_ms(now) < self.timing.silence_ms);
         self.has_task(to) && observed.and_then(|o| o.report.as_ref()).is_some_and(|report| report.role.is_up())
@@ -130,6 +134,12 @@ impl Cluster {
         }
         if !self.is_electable(to) {
             losses.push(format!("member {to} is no complete copy, and what it lacks is not known"));
+        }
+        if self.is_damaged(to) {
+            losses.push(format!(
+                "the binary log of member {to} is damaged: it may lack transactions that others have applied, and may hold \
+                 some that nobody acknowledged"
+            ));
         }
         for id in self.state.members.keys().filter(|id| **id != to) {
             losses.extend(self.loss_of(now, *id, to, &position));

@@ -128,6 +128,8 @@ codes! {
         Lacks = "lacks_transactions",
         /// It has transactions that nobody acknowledged, and lacks others.
         Diverged = "diverged",
+        /// It was primary, and its binary log could not be read to its end.
+        Damaged = "damaged",
         /// It is on its way out.
         Leaving = "leaving",
         /// Its storage fails.
@@ -206,10 +208,10 @@ impl Cluster {
             } else if let Some(held) = election.waiting.clone().filter(|_| self.cools_down(now).is_some()) {
                 return Outcome { ballots, verdict: Err(held), forced: None };
             } else {
-                election::elect(&ballots, &self.rules(now >= election.deadline))
+                self.elect_sound(now, &ballots, &self.rules(now >= election.deadline))
             };
             let is_forced = self.is_forced() && !self.awaits_end(now);
-            let forced = election::elect(&ballots, &self.rules(true)).ok().filter(|_| is_forced);
+            let forced = self.elect_sound(now, &ballots, &self.rules(true)).ok().filter(|_| is_forced);
             return Outcome { ballots, verdict, forced };
         }
         let ballots = self.ballots_of(now, |id, observed| {
@@ -222,9 +224,9 @@ impl Cluster {
         let verdict = match (self.state.outdated, self.has_unknown) {
             (true, true) => Err(Undecided::Unknown),
             (true, false) => Err(Undecided::Outdated(MemberList(self.state.primary.into_iter().collect()))),
-            (false, _) => election::elect(&ballots, &self.rules(false)),
+            (false, _) => self.elect_sound(now, &ballots, &self.rules(false)),
         };
-        let forced = election::elect(&ballots, &self.rules(true)).ok().filter(|_| self.is_forced());
+        let forced = self.elect_sound(now, &ballots, &self.rules(true)).ok().filter(|_| self.is_forced());
         Outcome { ballots, verdict, forced }
     }
 
@@ -354,6 +356,10 @@ impl Cluster {
         if let Err(undecided) = &outcome.verdict {
             tell(NotPromoted::Undecided, undecided.to_string());
         }
+        if self.is_damaged(id) && !why.iter().any(|against| against.code == NotPromoted::Damaged) {
+            let (code, text) = why_not_damaged();
+            why.push(Against { code, text });
+        }
         why
     }
 
@@ -411,10 +417,7 @@ impl Cluster {
             WhyNot::Less(Merit::Stays) => {
                 match (self.state.members.get(&id).and_then(|member| member.leaving), trouble) {
                     (Some(leaving), _) => (NotPromoted::Leaving, format!("it is leaving: {}", leaving.reason())),
-                    (None, _) if self.state.members.get(&id).is_some_and(|member| member.damaged) => (
-                        NotPromoted::Leaving,
-                        format!("it is to be replaced: {}", super::state::Leaving::Damaged.reason()),
-                    ),
+                    (None, _) if self.is_damaged(id) => why_not_damaged(),
                     (None, Some(trouble @ Trouble::Storage { .. })) => (NotPromoted::Storage, trouble.to_string()),
                     (None, _) => {
                         (NotPromoted::AgentGoes, "its agent wants it to end, or is to be taken down".to_owned())
@@ -543,4 +546,9 @@ impl Cluster {
         self.explain_levers(now, &mut tell);
         levers
     }
+}
+
+fn why_not_damaged() -> (NotPromoted, String) {
+    let text = "it was primary, and its binary log could not be read to its end: it may lack what others have applied";
+    (NotPromoted::Damaged, text.to_owned())
 }

@@ -381,7 +381,7 @@ impl Cluster {
         if let Some(until) = self.may_be_unnoticed(now, &ballots, lease_until) {
             return self.wake_at(until);
         }
-        match self.elect_sound(now, started, &ballots, &self.rules(expired)) {
+        match self.elect_sound(now, &ballots, &self.rules(expired)) {
             Ok(winner) => {
                 let position = ballots.into_iter().find(|b| b.member == winner).map(|b| b.position).unwrap_or_default();
                 self.appoint(now, winner, position);
@@ -405,26 +405,31 @@ impl Cluster {
         }
     }
 
-    /// Elects, at first without a primary that was replaced because its commits did not come to their end. It has what was
-    /// never acknowledged, and would win by it when it is back before the others have answered.
-    fn elect_sound(
+    /// Elects, at first without a primary that was replaced because its commits did not come to their end: it has what was
+    /// never acknowledged, and would win by it when it is back before the others have answered. Whose binary log is damaged
+    /// may lack what others have applied, and wins only where being available counts for more, or by a person's decision.
+    pub(super) fn elect_sound(
         &self,
         now: Millis,
-        started: Millis,
         ballots: &[Ballot],
         rules: &Rules<'_>,
     ) -> Result<MemberId, Undecided> {
-        let stalled = self.election.as_ref().and_then(|election| election.stalled);
-        let damaged = |id: &MemberId| self.state.members.get(id).is_some_and(|member| member.damaged);
-        let is_sound = |ballot: &&Ballot| Some(ballot.member) != stalled && !damaged(&ballot.member);
+        let early = |election: &&Election| now < election.started.after(self.timing.restart_grace_ms);
+        let stalled = self.election.as_deref().filter(early).and_then(|election| election.stalled);
+        let is_sound = |ballot: &&Ballot| Some(ballot.member) != stalled && !self.is_damaged(ballot.member);
         let sound: Vec<Ballot> = ballots.iter().filter(is_sound).cloned().collect();
         if sound.len() == ballots.len() || rules.acks == 0 {
             return election::elect(ballots, rules);
         }
         match election::elect(&sound, rules) {
-            Err(_) if now >= started.after(self.timing.restart_grace_ms) => election::elect(ballots, rules),
+            Err(_) if rules.force => election::elect(ballots, rules),
             elected => elected,
         }
+    }
+
+    /// Whether the binary log of a former primary could not be read to its end.
+    pub(super) fn is_damaged(&self, id: MemberId) -> bool {
+        self.state.members.get(&id).is_some_and(|member| member.damaged)
     }
 
     /// Whether the candidate of a switchover will probably answer within the moment.
@@ -627,6 +632,7 @@ impl Cluster {
             state.floor = position;
             if let Some(member) = state.members.get_mut(&winner) {
                 member.leaving = None;
+                member.damaged = false; // its replicas will tell
             }
         });
         if rebuilt {

@@ -9,7 +9,7 @@ use crate::{MemberId, Millis};
 use std::collections::BTreeSet;
 
 /// A decision of a person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lever {
     /// Nothing is decided for the cluster until it is resumed.
@@ -24,14 +24,53 @@ pub enum Lever {
     Elect {
         /// Who becomes primary.
         to: MemberId,
-        /// Whether what may be lost by that is accepted; otherwise it is told, and nothing is done.
-        accept_loss: bool,
+        /// What may be lost by that. If more may be lost, it is told, and nothing is done.
+        accepted: AcceptedLoss,
     },
     /// The volumes that are kept of members that are gone are released.
     ReleaseKept {
-        /// Whether it is accepted that what only they have is lost; otherwise it is told whose they are, and nothing is done.
-        accept_loss: bool,
+        /// Whose may be lost. If there are others, it is told, and nothing is done.
+        accepted: AcceptedLoss,
     },
+}
+
+/// What loss a person accepts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum AcceptedLoss {
+    /// None: it is to be told what may be lost.
+    #[default]
+    None,
+    /// Whatever may be lost.
+    Any,
+    /// What was told by [`LeverError::LossNotAccepted`] or [`LeverError::ReleaseNotAccepted`], as that error's text. It may
+    /// have changed since.
+    Told(String),
+}
+
+impl AcceptedLoss {
+    /// Checks that what `refusal` tells of is accepted.
+    ///
+    /// # Errors
+    /// Gives `refusal` back if it is not. Of what was told, it does not matter how long ago things were.
+    pub fn covers(&self, refusal: LeverError) -> Result<(), LeverError> {
+        let covers = match self {
+            Self::None => false,
+            Self::Any => true,
+            Self::Told(told) => without_ages(told) == without_ages(&refusal.to_string()),
+        };
+        if covers { Ok(()) } else { Err(refusal) }
+    }
+}
+
+/// The same text without how many seconds ago something was: those change while a person reads it.
+fn without_ages(text: &str) -> String {
+    let mut parts = text.split(" s ago");
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        kept.truncate(kept.trim_end_matches(|c: char| c.is_ascii_digit()).len());
+        kept.push_str(part);
+    }
+    kept
 }
 
 /// Why a person's decision was refused; nothing was changed then.
@@ -105,8 +144,8 @@ impl Cluster {
             }
             Lever::Rebuild(member) => self.rebuild(now, member),
             Lever::Rule(member, rule) => self.set_rule(now, member, rule),
-            Lever::Elect { to, accept_loss } => self.force(now, to, accept_loss),
-            Lever::ReleaseKept { accept_loss } => self.release_all_kept(now, accept_loss),
+            Lever::Elect { to, accepted } => self.force(now, to, &accepted),
+            Lever::ReleaseKept { accepted } => self.release_all_kept(now, &accepted),
         }
     }
 

@@ -5,7 +5,7 @@
 //! given up leaves like any other, and then its volume is released, as soon as that is durable.
 
 use super::event::EventKind;
-use super::levers::LeverError;
+use super::levers::{AcceptedLoss, LeverError};
 use super::observed::Observed;
 use super::state::{Leaving, Member};
 use super::{Cluster, Effect, Placed};
@@ -120,12 +120,10 @@ impl Cluster {
     }
 
     /// Releases all volumes that are kept, as a person has decided.
-    pub(super) fn release_all_kept(&mut self, now: Millis, accept_loss: bool) -> Result<(), LeverError> {
+    pub(super) fn release_all_kept(&mut self, now: Millis, accepted: &AcceptedLoss) -> Result<(), LeverError> {
         let members: Vec<MemberId> = self.state.kept.iter().copied().collect();
         self.why_not_released(now).map_or(Ok(()), Err)?;
-        if !accept_loss {
-            return Err(LeverError::ReleaseNotAccepted(members));
-        }
+        accepted.covers(LeverError::ReleaseNotAccepted(members.clone()))?;
         self.release_kept();
         self.log(now, EventKind::KeptReleased { members });
         self.reconcile(now);

@@ -8,7 +8,7 @@ use super::{Executor, ExitReason, Goal, Operation, Probing, Running};
 use crate::ports::mesos::TaskState;
 use crate::ports::mysql::{Exit, Followed, Promoted, ServerStatus, Started};
 use crate::protocol::{Directive, Order, ServerStart, Stage, ToExecutor, Trouble};
-use crate::{ErrorKind, TaskId};
+use crate::{ErrorKind, GtidSet, TaskId};
 
 /// Shortest pause between the end of a failed probe and the next one.
 const PROBE_PAUSE_MS: u64 = 50;
@@ -298,7 +298,7 @@ impl Executor {
         let trouble = match (running.operation, outcome) {
             (Operation::Freeze { rank }, Outcome::Frozen(frozen)) => {
                 self.server.standing = Standing::Frozen(rank);
-                self.server.on_position(frozen.position, frozen.unapplied, running.nonce);
+                self.on_position(frozen.position, frozen.unapplied, running.nonce);
                 // Frozen it is all the same; what stands in the way matters to who is chosen.
                 let stuck = frozen.obstacle.map(|detail| Trouble::Stuck { detail });
                 self.forget_trouble();
@@ -308,11 +308,11 @@ impl Executor {
             (Operation::StepDown { rank, .. }, Outcome::Frozen(frozen)) => {
                 self.server.gate = Gate::Closed;
                 self.server.standing = Standing::SteppedDown(rank);
-                self.server.on_position(frozen.position, frozen.unapplied, running.nonce);
+                self.on_position(frozen.position, frozen.unapplied, running.nonce);
                 None
             }
             (Operation::Drain { .. }, Outcome::Drained(drained)) => {
-                self.server.on_position(drained.position, drained.unapplied, running.nonce);
+                self.on_position(drained.position, drained.unapplied, running.nonce);
                 self.server.drained = drained.done;
                 // Being slow is no trouble: it is asked again at once.
                 drained.obstacle.map(|detail| Trouble::Stuck { detail })
@@ -327,7 +327,7 @@ impl Executor {
                 self.server.gate = Gate::Open(epoch);
                 self.server.opened_by = Some(promotion.clone());
                 self.server.standing = Standing::Primary { epoch, promotion, closed: false };
-                self.server.on_position(position, 0, running.nonce); // all was applied first
+                self.on_position(position, 0, running.nonce); // all was applied first
                 self.next_probe = self.now; // how many replicas are connected matters to a lease
                 None
             }
@@ -337,7 +337,7 @@ impl Executor {
                 Some(Trouble::Incomplete { detail })
             }
             (Operation::Follow { epoch, following }, Outcome::Followed(Followed::Attached)) => {
-                self.server.standing = Standing::Following { epoch, following, connected: false, broken: None };
+                self.server.on_attached(epoch, following);
                 self.attach_probes = 0;
                 self.next_probe = self.now.after(ATTACH_PROBES_MS[0]);
                 if self.state.tail.is_some() {
@@ -381,6 +381,20 @@ impl Executor {
             }
         }
         self.goal_trouble = trouble;
+    }
+
+    fn on_position(&mut self, position: GtidSet, unapplied: u64, nonce: u64) {
+        let lost = self.server.on_position(position, unapplied, nonce);
+        self.on_lost(lost);
+    }
+
+    /// What earlier starts have acknowledged is not certainly there any more if something is lost that was.
+    fn on_lost(&mut self, lost: bool) {
+        let start = ServerStart { incarnation: self.state.incarnation, boot: self.server.boot };
+        if lost && self.state.kept_since.is_some_and(|kept| kept < start) {
+            self.warn("something that was received is gone, and is to be received again".to_owned());
+            self.change(|state| state.kept_since = Some(start));
+        }
     }
 
     /// That a copy is needed, or what keeps it from being made, which matters more.
@@ -433,7 +447,8 @@ impl Executor {
             self.next_probe = self.now;
             return;
         }
-        self.server.on_status(status, probe.nonce);
+        let lost = self.server.on_status(status, probe.nonce);
+        self.on_lost(lost);
         self.server.looked = probe.started;
         let quiet = !probe.beside && self.running.is_none();
         self.next_probe = probe.started.after(self.config.probe_interval_ms);
@@ -494,6 +509,9 @@ impl Executor {
         }
         if !planned && self.ending.is_none() {
             self.take_restart(&reason);
+        }
+        if self.server.has_forgotten() {
+            self.change(|state| state.kept_since = None);
         }
         self.server.on_down(self.now, reason);
         if self.ending.is_some() {

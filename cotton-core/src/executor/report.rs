@@ -5,7 +5,7 @@
 use super::Executor;
 use super::server::Standing;
 use super::state::Rank;
-use crate::protocol::{MemberRole, Order, Report, Trouble};
+use crate::protocol::{MemberRole, Order, Report, ServerStart, Trouble};
 use crate::{GtidSet, Millis};
 
 /// What is reported at once when it changes.
@@ -140,7 +140,7 @@ impl Executor {
             boot: headline.boot,
             unattached: self.server.unattached(),
             never_opened: headline.role.is_up() && headline.boot == self.server.boot && self.server.never_opened(),
-            kept_since: self.state.kept_since.filter(|_| headline.role.is_up()),
+            kept_since: self.kept_since().filter(|_| headline.role.is_up()),
             origin: status.map(|status| status.origin.clone()).unwrap_or_default(),
             position: self.server.position().clone(),
             unapplied: self.server.seen.as_ref().map_or(0, |seen| seen.unapplied),
@@ -165,6 +165,13 @@ impl Executor {
     fn wants_accounts(&self, headline: &Headline) -> bool {
         let epoch = headline.rank.map(|rank| rank.epoch);
         headline.role == MemberRole::Primary && self.told_accounts != epoch
+    }
+
+    /// A start that has forgotten what it may have acknowledged speaks for none, not for itself either, until it has
+    /// received that again.
+    fn kept_since(&self) -> Option<ServerStart> {
+        let next = || ServerStart { incarnation: self.state.incarnation, boot: self.server.boot + 1 };
+        if self.server.has_forgotten() { Some(next()) } else { self.state.kept_since }
     }
 
     /// What of its position is applied, as a probe of this start saw it, if something is not.

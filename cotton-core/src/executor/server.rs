@@ -107,6 +107,14 @@ pub(super) struct Server {
     pub(super) standing: Standing,
     /// Position read in this boot.
     pub(super) seen: Option<Seen>,
+    /// The epoch in which this start replicated last.
+    followed_in: Option<Epoch>,
+    /// Whether the position was read before replication was set up: that may have made away with some of it.
+    is_before_follow: bool,
+    /// Whether this start may have acknowledged what the position has, in the present epoch.
+    has_acknowledged: bool,
+    /// What this start had received under its primary, may have acknowledged, and has not any more.
+    forgotten: Option<GtidSet>,
     /// Newest probe of this boot, and when it began.
     pub(super) status: Option<ServerStatus>,
     pub(super) looked: Millis,
@@ -137,6 +145,10 @@ impl Server {
             unattached: BTreeSet::new(),
             standing: Standing::Idle,
             seen: None,
+            followed_in: None,
+            is_before_follow: false,
+            has_acknowledged: false,
+            forgotten: None,
             status: None,
             looked: now,
             probe_failures: 0,
@@ -200,25 +212,61 @@ impl Server {
         }
     }
 
-    /// A server that receives nothing any more has what it had: an answer that knows less, such as one of an applier that
-    /// has failed since, takes nothing of that away.
-    pub(super) fn on_position(&mut self, position: GtidSet, unapplied: u64, nonce: u64) {
-        assert!(self.is_up(), "positions come from a running server");
-        let frozen = matches!(self.standing, Standing::Frozen(_));
-        let before = self.seen.take();
-        let nonce = before.as_ref().map_or(nonce, |seen| seen.nonce.max(nonce));
-        let (position, unapplied) = match before {
-            Some(seen) if frozen && !position.contains(&seen.position) => (seen.position, seen.unapplied.max(1)),
-            _ => (position, unapplied),
-        };
-        self.last_position = position.clone();
-        self.seen = Some(Seen { position, unapplied, nonce });
+    /// Replication was set up, which may have made away with what was received before and not applied.
+    pub(super) fn on_attached(&mut self, epoch: Epoch, following: Following) {
+        self.standing = Standing::Following { epoch, following, connected: false, broken: None };
+        self.has_acknowledged = self.followed_in == Some(epoch);
+        if !self.has_acknowledged {
+            self.forgotten = None; // the primary of this epoch has all that was acknowledged in those before
+        }
+        self.followed_in = Some(epoch);
+        self.is_before_follow = true;
     }
 
-    pub(super) fn on_status(&mut self, status: ServerStatus, nonce: u64) {
-        self.on_position(status.position.clone(), status.unapplied, nonce);
+    /// Takes note of a position. True when something is gone that was there before, and that an earlier start may have
+    /// acknowledged.
+    ///
+    /// A server that receives nothing any more has what it had: an answer that knows less, such as one of an applier that
+    /// has failed since, takes nothing of that away.
+    #[must_use]
+    pub(super) fn on_position(&mut self, position: GtidSet, unapplied: u64, nonce: u64) -> bool {
+        assert!(self.is_up(), "positions come from a running server");
+        let frozen = matches!(self.standing, Standing::Frozen(_)) && !self.is_before_follow;
+        let before = self.seen.take();
+        let nonce = before.as_ref().map_or(nonce, |seen| seen.nonce.max(nonce));
+        let lost = before.filter(|seen| !position.contains(&seen.position));
+        let (position, unapplied, lost) = match lost {
+            Some(seen) if frozen => (seen.position, seen.unapplied.max(1), None),
+            lost => (position, unapplied, lost.map(|seen| seen.position)),
+        };
+        self.is_before_follow = false;
+        let is_lost = lost.is_some();
+        if let Some(lost) = lost.filter(|_| self.has_acknowledged)
+            && self.forgotten.as_ref().is_none_or(|forgotten| lost.contains(forgotten))
+        {
+            self.forgotten = Some(lost);
+        }
+        if self.forgotten.as_ref().is_some_and(|forgotten| position.contains(forgotten)) {
+            self.forgotten = None; // it was received again
+        }
+        self.has_acknowledged = self.followed_in.is_some();
+        self.last_position = position.clone();
+        self.seen = Some(Seen { position, unapplied, nonce });
+        is_lost
+    }
+
+    /// Whether this start may have acknowledged something that it has no more.
+    pub(super) const fn has_forgotten(&self) -> bool {
+        self.forgotten.is_some()
+    }
+
+    /// The same as [`Self::on_position`], with all that a probe saw.
+    #[must_use]
+    pub(super) fn on_status(&mut self, status: ServerStatus, nonce: u64) -> bool {
+        let is_lost = self.on_position(status.position.clone(), status.unapplied, nonce);
         self.version.clone_from(&status.version);
         self.status = Some(status);
+        is_lost
     }
 
     /// Compares what a probe saw with what was last done, when nothing was done since. True when ordinary users may
@@ -309,6 +357,10 @@ impl Server {
         self.opened_by = None;
         self.standing = Standing::Idle;
         self.seen = None;
+        self.followed_in = None;
+        self.is_before_follow = false;
+        self.has_acknowledged = false;
+        self.forgotten = None;
         self.status = None;
         self.probe_failures = 0;
         self.drained = false;

@@ -302,6 +302,7 @@ fn why_not(code: NotPromoted) -> Vec<NotPromoted> {
             against(&world, 3)
         }
         NotPromoted::Diverged => compared(&ballot(1, A), &ballot(2, B)),
+        NotPromoted::Damaged => against(&super::stalls::damaged(), 0),
         NotPromoted::Leaving => {
             let mut world = troubled(3, 1, Trouble::Unstable { detail: "five times".to_owned() });
             world.rounds(1);

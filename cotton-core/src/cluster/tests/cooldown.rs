@@ -2,7 +2,7 @@
 
 use super::world::{World, spec};
 use crate::cluster::event::EventKind;
-use crate::cluster::levers::Lever;
+use crate::cluster::levers::{AcceptedLoss, Lever};
 use crate::cluster::view::{ClusterStatus, ReasonCode};
 use crate::{Durability, MemberId};
 
@@ -170,18 +170,18 @@ fn a_restarted_scheduler_holds_it_as_well_and_only_that() {
 
 #[test]
 fn a_person_ends_it() {
-    for lever in [Lever::Resume, Lever::Elect { to: MemberId(9), accept_loss: true }] {
+    for lever in [Lever::Resume, Lever::Elect { to: MemberId(9), accepted: AcceptedLoss::Any }] {
         let mut world = held();
         let replica =
             world.cluster.state().members.keys().copied().find(|id| world.cluster.state().last_primary != Some(*id));
         let lever = match lever {
-            Lever::Elect { .. } => Lever::Elect { to: replica.expect("three members"), accept_loss: true },
+            Lever::Elect { .. } => Lever::Elect { to: replica.expect("three members"), accepted: AcceptedLoss::Any },
             other => other,
         };
         let resume = world.cluster.explain(world.now).levers;
         let resume = resume.iter().find(|lever| lever.command == "cotton resume c").expect("it is told");
         assert!(resume.possible && resume.loses != "nothing", "{resume:?}");
-        world.cluster.pull(world.now, lever).expect("it is held");
+        world.cluster.pull(world.now, lever.clone()).expect("it is held");
         world.rounds(6);
         assert!(world.primary().is_some() && !is_held(&world), "{lever:?}");
         assert_eq!((ended(&world, false), world.cluster.state().failovers <= 1), (1, true), "{lever:?}");

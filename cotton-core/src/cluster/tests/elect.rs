@@ -3,12 +3,13 @@
 use super::world::{World, spec};
 use crate::cluster::Input;
 use crate::cluster::event::EventKind;
-use crate::cluster::levers::{Lever, LeverError};
+use crate::cluster::levers::{AcceptedLoss, Lever, LeverError};
 use crate::protocol::Trouble;
 use crate::{Epoch, Limits, MemberId};
 
 fn elect(world: &mut World, to: u64, accept_loss: bool) -> Result<(), LeverError> {
-    world.cluster.pull(world.now, Lever::Elect { to: MemberId(to), accept_loss })
+    let accepted = if accept_loss { AcceptedLoss::Any } else { AcceptedLoss::None };
+    world.cluster.pull(world.now, Lever::Elect { to: MemberId(to), accepted })
 }
 
 /// What would be lost, which is told and changes nothing.
@@ -67,6 +68,61 @@ fn who_has_the_last_commits_is_missing() {
     assert!(!world.toys.contains_key(&MemberId(2)));
     let kept = |kind: &EventKind| matches!(kind, EventKind::Leaving { member: MemberId(2), reason } if reason.contains("its data is kept"));
     assert_eq!(world.logged(kept), 1, "{:#?}", world.log);
+}
+
+/// What is accepted is what was told, and not what may be lost by the time of the answer.
+#[test]
+fn more_may_be_lost_than_was_told() {
+    let told =
+        |world: &mut World| LeverError::LossNotAccepted { member: MemberId(1), loss: loss(world, 1) }.to_string();
+    let elect = |world: &mut World, told: &str| {
+        let accepted = AcceptedLoss::Told(told.to_owned());
+        world.cluster.pull(world.now, Lever::Elect { to: MemberId(1), accepted })
+    };
+    let mut world = World::running(3);
+    for id in [1, 2] {
+        world.toy(id).still = true;
+        world.toy(id).data.insert(id, 1);
+    }
+    world.kill(0);
+    world.hear_all();
+    world.rounds(5);
+    let first = told(&mut world);
+    world.toy(2).data.insert(2, 2);
+    world.rounds(2);
+    let again = elect(&mut world, &first).expect_err("member 2 has more by now");
+    assert!(matches!(&again, LeverError::LossNotAccepted { .. }), "{again}");
+    assert_ne!(again.to_string(), first);
+    assert_eq!(elect(&mut world, &again.to_string()), Ok(()));
+
+    let mut world = without_a_quorum();
+    let first = told(&mut world);
+    world.rounds(5);
+    assert_ne!(told(&mut world), first, "the seconds");
+    assert_eq!(elect(&mut world, &first), Ok(()));
+}
+
+/// A person chooses a member that is heard of, and then it is not.
+#[test]
+fn a_choice_is_void_when_it_cannot_be_carried_out_in_time() {
+    let mut world = World::running(3);
+    for id in [0, 2] {
+        world.toy(id).reachable = false;
+    }
+    world.rounds(10);
+    assert_eq!(world.primary(), Some(0), "member 1 is connected to it");
+    assert_eq!(elect(&mut world, 1, true), Ok(()));
+    world.toy(1).reachable = false;
+    world.rounds(150);
+    let void =
+        |kind: &EventKind| matches!(kind, EventKind::ElectionWaits { reason } if reason.contains("choose again"));
+    assert_eq!((world.logged(void), world.primary()), (1, None), "{:#?}", world.log);
+    world.toy(1).reachable = true;
+    world.rounds(3);
+    assert_eq!(world.primary(), None, "more may be lost by now than was accepted");
+    assert_eq!(elect(&mut world, 1, true), Ok(()));
+    world.rounds(3);
+    assert_eq!(world.primary(), Some(1));
 }
 
 #[test]

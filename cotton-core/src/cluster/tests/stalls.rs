@@ -3,6 +3,8 @@
 
 use super::world::World;
 use crate::cluster::event::EventKind;
+use crate::cluster::explain::NotPromoted;
+use crate::cluster::levers::{AcceptedLoss, Lever};
 use crate::cluster::state::LeavingCode;
 use crate::protocol::{LogPlace, MemberRole, Trouble};
 use crate::{ClusterStatus, Epoch, MemberId};
@@ -211,7 +213,36 @@ fn who_is_damaged_does_not_win_by_being_back_early() {
     world.toy(2).reachable = false; // it answers late
     world.rounds(1);
     assert_eq!(world.cluster.state().primary, None, "member 0 is frozen, and has more than member 1");
+    world.rounds(20);
+    assert_eq!(world.cluster.state().primary, None, "waiting makes it no better");
+    let against = |world: &World, id: u64| {
+        let explained = world.cluster.explain(world.now);
+        let member = explained.members.into_iter().find(|member| member.id == MemberId(id)).expect("it is a member");
+        member.why_not.into_iter().map(|against| against.code).collect::<Vec<_>>()
+    };
+    assert!(against(&world, 0).contains(&NotPromoted::Damaged), "{:?}", against(&world, 0));
     world.toy(2).reachable = true;
     world.rounds(2);
     assert_eq!(world.cluster.state().primary, Some(MemberId(1)));
+    assert!(world.cluster.state().members[&MemberId(0)].damaged);
+}
+
+/// Nobody else comes back, and a person takes what there is.
+#[test]
+fn who_is_damaged_wins_by_a_persons_decision_and_is_as_good_as_any_then() {
+    let mut world = unreadable();
+    while epoch(&world) == Epoch(1) {
+        world.rounds(1);
+    }
+    for id in [1, 2] {
+        world.toy(id).reachable = false;
+    }
+    world.rounds(20);
+    let elect = |world: &mut World, accepted| world.cluster.pull(world.now, Lever::Elect { to: MemberId(0), accepted });
+    let told = elect(&mut world, AcceptedLoss::None).expect_err("nothing was accepted").to_string();
+    assert!(told.contains("the binary log of member 0 is damaged"), "{told}");
+    assert_eq!(elect(&mut world, AcceptedLoss::Told(told)), Ok(()));
+    world.rounds(3);
+    let state = world.cluster.state();
+    assert_eq!((state.primary, state.members[&MemberId(0)].damaged), (Some(MemberId(0)), false));
 }

@@ -2,7 +2,7 @@
 
 use super::world::{World, spec, status};
 use crate::cluster::event::EventKind;
-use crate::cluster::levers::{Lever, LeverError};
+use crate::cluster::levers::{AcceptedLoss, Lever, LeverError};
 use crate::cluster::state::Leaving;
 use crate::cluster::volume::NOTHING_KEPT;
 use crate::ports::mesos::TaskState;
@@ -322,7 +322,10 @@ fn volumes_of_those_that_diverged_are_kept_as_long_as_their_cluster_is() {
 #[test]
 fn a_person_can_have_kept_volumes_released() {
     let mut world = running(3);
-    let pull = |world: &mut World, accept_loss| world.cluster.pull(world.now, Lever::ReleaseKept { accept_loss });
+    let pull = |world: &mut World, accept_loss| {
+        let accepted = if accept_loss { AcceptedLoss::Any } else { AcceptedLoss::None };
+        world.cluster.pull(world.now, Lever::ReleaseKept { accepted })
+    };
     assert_eq!(pull(&mut world, true), Err(LeverError::CannotRelease(NOTHING_KEPT)));
     for errant in [2, 3] {
         world.toy(errant).data.insert(errant, 90 + errant);
@@ -454,7 +457,7 @@ fn what_a_decision_left_behind_is_not_destroyed() {
     }
     world.hear_all();
     world.rounds(10);
-    let lever = Lever::Elect { to: MemberId(1), accept_loss: true };
+    let lever = Lever::Elect { to: MemberId(1), accepted: AcceptedLoss::Any };
     assert_eq!(world.cluster.pull(world.now, lever), Ok(()));
     world.acknowledged = world.toys[&MemberId(1)].data.clone();
     world.rounds(130);

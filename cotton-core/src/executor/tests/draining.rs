@@ -138,6 +138,68 @@ fn a_start_tells_since_when_nothing_is_lost() {
     assert_eq!(kept_since(&bench), Some((1, 5)), "what a failed start has lost is not known");
 }
 
+/// As a MariaDB server does whose applier cannot go on: it is pointed at its primary anew, and its relay logs go.
+fn followed_again(bench: &mut Bench, epoch: u64, before: &str, after: &str) {
+    bench.probe(ServerStatus { position: gtids(before), ..status() });
+    bench.feed(directive(epoch, follow()));
+    bench.finish("follow", Outcome::Followed(Followed::Attached));
+    bench.probe(ServerStatus { position: gtids(after), ..following_status(LinkState::Connected) });
+}
+
+#[test]
+fn what_is_dropped_when_it_follows_again_is_nothing_that_an_earlier_start_answers_for() {
+    let mut bench = Bench::up();
+    bench.feed(Input::Exited { boot: 1, exit: exit() });
+    bench.pass(1_000);
+    bench.finish("start", started(true));
+    followed_again(&mut bench, 1, "0-1-9", "0-1-9");
+    assert_eq!(kept_since(&bench), Some((1, 1)));
+    bench.feed(Input::Exited { boot: 2, exit: exit() });
+    bench.pass(1_000);
+    bench.finish("start", started(true));
+    followed_again(&mut bench, 1, "0-1-9", "0-1-7");
+    assert_eq!(kept_since(&bench), Some((1, 3)), "this start has acknowledged nothing before that");
+    bench.probe(ServerStatus { position: gtids("0-1-12"), ..following_status(LinkState::Connected) });
+    assert_eq!(kept_since(&bench), Some((1, 3)));
+}
+
+#[test]
+fn a_start_that_has_dropped_what_it_acknowledged_speaks_for_nobody_until_it_has_it_again() {
+    let mut bench = Bench::up();
+    followed_again(&mut bench, 1, "0-1-5", "0-1-9");
+    let broken = ServerStatus { position: gtids("0-1-9"), ..following_status(LinkState::Stopped) };
+    bench.probe(broken);
+    bench.pass(1_000);
+    bench.finish("follow", Outcome::Followed(Followed::Attached));
+    // A position that was read before that is not kept by a freeze.
+    bench.feed(directive(2, freeze()));
+    bench.finish("freeze", frozen("0-1-7"));
+    assert_eq!((bench.report().position, kept_since(&bench)), (gtids("0-1-7"), Some((1, 2))));
+    let mut again = bench;
+    followed_again(&mut again, 2, "0-1-7", "0-1-7");
+    assert_eq!(kept_since(&again), Some((1, 1)), "the primary of a new epoch has what was acknowledged before");
+}
+
+#[test]
+fn what_is_received_again_is_answered_for_again() {
+    let mut bench = Bench::up();
+    followed_again(&mut bench, 1, "0-1-5", "0-1-9");
+    let seen = |bench: &mut Bench, nonce: u64, position: &str| {
+        bench.feed(heard(1, 1, nonce, true));
+        bench.probe(ServerStatus { position: gtids(position), ..following_status(LinkState::Connected) });
+        kept_since(bench)
+    };
+    assert_eq!(seen(&mut bench, 1, "0-1-7"), Some((1, 2)));
+    assert_eq!(seen(&mut bench, 2, "0-1-8"), Some((1, 2)));
+    assert_eq!(seen(&mut bench, 3, "0-1-9"), Some((1, 1)));
+    assert_eq!(seen(&mut bench, 4, "0-1-8"), Some((1, 2)));
+    bench.feed(Input::Exited { boot: 1, exit: exit() });
+    bench.pass(1_000);
+    bench.finish("start", started(true));
+    bench.probe(status());
+    assert_eq!(kept_since(&bench), Some((1, 2)), "it never got it again");
+}
+
 /// How the server's end becomes known to an executor that is ending.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {
