@@ -507,6 +507,7 @@ impl Cluster {
             | ReasonCode::MemberErrant
             | ReasonCode::MemberEnding
             | ReasonCode::Maintenance
+            | ReasonCode::NotSaved
             | ReasonCode::Paused => (None, None),
             ReasonCode::FailoverHeld => (self.held.as_ref().map(|held| held.since), None),
         };

@@ -49,6 +49,8 @@ codes! {
     ReasonCode {
         /// A person has paused the cluster.
         Paused = "paused",
+        /// The latest change cannot be saved, and nothing that depends on it is done.
+        NotSaved = "not_saved",
         /// A failover is needed and held back.
         FailoverHeld = "failover_held",
         /// An election is under way.

@@ -277,6 +277,7 @@ impl Running {
             }
             Done::NotSaved(key, error) => {
                 error!(error = %error.chain(), "{key} is not saved; trying again");
+                self.fleet.note_not_persisted(now, &key, error.chain());
                 self.refuse(&key, &error);
                 let pause = self.pause(key.to_string());
                 self.jobs.push(pause.map(move |()| Done::SaveAgain(key)).boxed());

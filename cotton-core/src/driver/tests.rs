@@ -10,7 +10,7 @@ use crate::protocol::{self, MemberRole, Report, Stage};
 use crate::testkit::memory_store::MemoryStore;
 use crate::{
     ClusterName, ClusterSpec, ClusterStatus, Durability, Epoch, ErrorKind, FrameworkId, GtidSet, PortError,
-    Ports as TcpPorts, Preference, Resources, Sealed, Secrets, TaskId,
+    Ports as TcpPorts, Preference, ReasonCode, Resources, Sealed, Secrets, TaskId,
 };
 use async_trait::async_trait;
 use std::collections::{BTreeMap, BTreeSet};
@@ -283,9 +283,17 @@ async fn a_save_that_fails_is_said_and_repeated() {
     assert!(matches!(refused, Err(CommandError::NotSaved(_))), "{refused:?}");
     sleep(Duration::from_secs(30)).await;
     assert!(bench.store.store.get(&StateKey::Cluster(name("a"))).is_none());
+    let view = bench.handle.view(&name("a")).await.expect("it runs").expect("it is there");
+    let reason = view.reasons.first().expect("it is not well");
+    assert_eq!(reason.code, ReasonCode::NotSaved);
+    assert!(reason.text.contains("for 30 s") && reason.text.contains("could not save:"), "{}", reason.text);
+    let explained = bench.handle.explain(&name("a")).await.expect("it runs").expect("it is there");
+    assert_eq!((explained.waits[0].code, explained.waits[0].since_ms), ("not_saved", Some(30_000)));
     bench.store.store.refuse_writes(false);
     sleep(Duration::from_secs(6)).await;
     assert!(bench.store.store.get(&StateKey::Cluster(name("a"))).is_some(), "without being asked again");
+    let view = bench.handle.view(&name("a")).await.expect("it runs").expect("it is there");
+    assert!(view.reasons.iter().all(|reason| reason.code != ReasonCode::NotSaved), "{:?}", view.reasons);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use super::Fleet;
 use crate::cluster::Cluster;
 use crate::cluster::explain::Explanation;
-use crate::{ClusterName, ClusterView, FrameworkId, Millis, Reason, ReasonCode, Resources, RetryView};
+use crate::{ClusterName, ClusterStatus, ClusterView, FrameworkId, Millis, Reason, ReasonCode, Resources, RetryView};
 use std::collections::BTreeSet;
 
 /// Counters that only grow, with Apache Cotton's names.
@@ -71,13 +71,23 @@ impl Fleet {
             member: None,
             text,
         }));
+        if let Some((_, reason)) = self.unsavable.of(now, name) {
+            view.reasons.insert(0, reason);
+            if view.status == ClusterStatus::Healthy {
+                view.status = ClusterStatus::Degraded;
+            }
+        }
         Some(view)
     }
 
     /// Explains one cluster to a person who has to decide.
     pub fn explain(&self, now: Millis, name: &ClusterName) -> Option<Explanation> {
         let view = self.view(now, name)?;
-        Some(self.cluster(name)?.explain_view(now, view))
+        let mut explained = self.cluster(name)?.explain_view(now, view);
+        let since = self.unsavable.of(now, name).map(|(since, _)| now.since(since));
+        let waits = explained.waits.iter_mut().filter(|wait| wait.code == ReasonCode::NotSaved.name());
+        waits.for_each(|wait| wait.since_ms = since);
+        Some(explained)
     }
 
     /// Whether Mesos can be talked to at the moment.

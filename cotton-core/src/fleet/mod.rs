@@ -17,6 +17,7 @@ mod reconciliation;
 mod slot;
 pub mod state;
 mod unknown;
+mod unsaved;
 mod volumes;
 
 pub use command::CommandError;
@@ -42,6 +43,7 @@ use state::FleetState;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use unknown::Unknown;
+use unsaved::Unsavable;
 use volumes::Releasing;
 
 /// How a fleet works.
@@ -104,6 +106,7 @@ pub struct Fleet {
     /// In the order of creation: who wants members.
     wanting: BTreeSet<(u64, ClusterName)>,
     to_save: BTreeSet<ClusterName>,
+    unsavable: Unsavable,
     to_run: BTreeSet<ClusterName>,
     deadlines: BTreeSet<(Millis, ClusterName)>,
     calls: VecDeque<Effect>,
@@ -149,6 +152,7 @@ impl Fleet {
             subscribed_since: now,
             wanting: BTreeSet::new(),
             to_save: BTreeSet::new(),
+            unsavable: Unsavable::default(),
             to_run: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             calls: VecDeque::new(),
@@ -246,6 +250,7 @@ impl Fleet {
     /// A record that was handed out is durable now.
     pub fn handle_persisted(&mut self, now: Millis, key: &StateKey, revision: Revision) {
         self.now = now;
+        self.unsavable.saved(key);
         match key {
             StateKey::Fleet => {
                 self.saving = false;
@@ -265,6 +270,12 @@ impl Fleet {
                 self.settle(name);
             }
         }
+    }
+
+    /// A record that was handed out could not be made durable: that is told, with the reason, until one of it is.
+    /// [`Self::handle_not_persisted`] follows.
+    pub fn note_not_persisted(&mut self, now: Millis, key: &StateKey, error: String) {
+        self.unsavable.failed(now, key, error);
     }
 
     /// A record that was handed out could not be made durable; it will be handed out again, as it is by then. Whoever

@@ -158,7 +158,9 @@ fn world_with(code: ReasonCode) -> Option<World> {
             world
         }
         // `fleet/tests/mod.rs`, `volumes.rs`, `maintenance.rs`
-        ReasonCode::NotPlaced | ReasonCode::CannotReturn | ReasonCode::Maintenance => return None,
+        ReasonCode::NotPlaced | ReasonCode::CannotReturn | ReasonCode::Maintenance | ReasonCode::NotSaved => {
+            return None;
+        }
     })
 }
 
