@@ -172,3 +172,39 @@ fn acknowledgements_of_strangers_are_found() {
 fn counting_what_somebody_wrote_on_a_replica_is_found() {
     is_found(Mutation::ErrantCounted, 827, &["R2", "R5"]);
 }
+
+#[test]
+fn killing_who_is_slow_is_found() {
+    is_found(Mutation::SlowWinnerKilled, 10, &["R9"]);
+}
+
+#[test]
+fn making_an_empty_member_for_a_cluster_that_was_open_is_found() {
+    // What is published goes first, since that scheduler believes that nothing was ever open.
+    is_found(Mutation::OpeningForgotten, 5, &["R3", "R8"]);
+}
+
+#[test]
+fn not_waiting_for_who_is_to_leave_is_found() {
+    is_found(Mutation::LeavingNotAwaited, 917, &["R2", "R5", "R8"]);
+}
+
+#[test]
+fn inventing_answers_is_found() {
+    is_found(Mutation::AnswersInvented, 439, &["R2", "R5", "R8"]);
+}
+
+#[test]
+fn denying_that_something_is_lost_is_found() {
+    is_found(Mutation::LossOfReceivedDenied, 1_578, &["R2"]);
+}
+
+#[test]
+fn forgetting_leases_is_found() {
+    is_found(Mutation::LeasesForgotten, 19, &["R1"]);
+}
+
+#[test]
+fn counting_a_copy_that_is_not_applied_is_found() {
+    is_found(Mutation::ReceivedCountsAsApplied, 0, &["R8"]);
+}

@@ -92,7 +92,13 @@ impl Observed {
         self.heard = now;
         self.unreachable_since = None;
         self.missed_since = self.missed_since.filter(|_| !report.role.is_up());
-        if !matches!(report.role, MemberRole::Following { .. }) {
+        // What was asked about another primary, or another start, says nothing of this one, also when no report between the
+        // two has arrived.
+        let follows = |report: &Report| {
+            let follows = matches!(report.role, MemberRole::Following { .. });
+            follows.then_some((report.epoch, report.incarnation, report.boot))
+        };
+        if follows(&report).is_none() || self.report.as_deref().and_then(follows) != follows(&report) {
             self.joining = None;
             self.reading = None;
             self.errant = None;

@@ -10,7 +10,7 @@ use crate::ports::mesos::{MesosEvent, TaskState};
 use crate::ports::mysql::{Drained, Exit, Followed, Frozen, Promoted, Promotion, ServerStatus, Started};
 use crate::protocol::{self, MemberTask, Order, ToExecutor};
 use crate::testkit::invariants::{Task, durable_first};
-use crate::{Endpoint, Epoch, ErrorKind, Millis, Revision, TaskId, VolumeId};
+use crate::{ClusterName, Endpoint, Epoch, ErrorKind, GtidSet, MemberId, Millis, Revision, TaskId, VolumeId};
 use bytes::Bytes;
 use std::collections::VecDeque;
 
@@ -41,6 +41,8 @@ pub(super) struct Member {
     operation: Option<Underway>,
     /// How often it was asked to apply what it has received.
     drains: u32,
+    /// The primary that it began to follow last, and what that had then.
+    began_with: Option<(Endpoint, GtidSet)>,
     /// Whether its agent has heard of it; whether it is gone with its agent; whether no process of it is left.
     pub(super) arrived: bool,
     pub(super) lost: bool,
@@ -74,6 +76,7 @@ impl Member {
             link: 0,
             operation: None,
             drains: 0,
+            began_with: None,
             arrived: false,
             lost: false,
             ended: false,
@@ -580,10 +583,14 @@ impl World {
         if !theirs.reaches_back_to(mine) {
             return Outcome::Followed(Followed::HistoryMissing("purged".to_owned()));
         }
+        let theirs = theirs.executed();
         self.judge_ending(task, "a new source makes away with what was received by", Ends::Received);
         let member = &mut self.members[task];
         member.link += 1;
         let link = member.link;
+        if member.began_with.as_ref().is_none_or(|(source, _)| *source != primary) {
+            member.began_with = Some((primary.clone(), theirs));
+        }
         let server = &mut member.server;
         server.relay.clear(); // a new source: what was received from the old one and not applied is thrown away
         server.acks = 0;
@@ -599,6 +606,18 @@ impl World {
         let delay = self.delay(self.plan.link_ms);
         self.after(delay, Event::Connect { task, link });
         Outcome::Followed(Followed::Attached)
+    }
+
+    /// R8: a member counts as a complete copy.
+    pub(super) fn judge_joined(&mut self, name: &ClusterName, id: MemberId) {
+        let of_member = |m: &Member| m.spec.cluster == *name && m.spec.member == id && !m.ended;
+        let Some(member) = self.members.iter().rfind(|m| of_member(m)).filter(|m| m.server.answers()) else { return };
+        let Some((_, wanted)) = member.began_with.as_ref().filter(|_| !member.server.writable) else { return };
+        let has = member.server.executed();
+        if !has.contains(wanted) {
+            let task = member.task.clone();
+            self.hold(Err(format!("R8: {task} counts as a complete copy, and has not applied {wanted} but {has}")));
+        }
     }
 
     fn copy(&mut self, task: Task, donor: &Endpoint, boot: u64) -> Outcome {

@@ -269,6 +269,9 @@ impl World {
                 {
                     self.kill_at_once(&name, *member);
                 }
+                if let EventKind::Joined { member } = event.kind {
+                    self.judge_joined(&name, member);
+                }
                 if let Some(moment) = moment(&event.kind) {
                     self.trigger(moment);
                 }
