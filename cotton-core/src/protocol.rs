@@ -150,8 +150,12 @@ pub enum Order {
         primary_id: MemberId,
         /// Whether its acknowledgements count.
         semi_sync: bool,
-        /// Members that can give a copy of their data, best first, in case the primary's binary logs do not reach back.
+        /// Members that can give a copy of their data, best first.
         donors: Vec<Endpoint>,
+        /// Whether a member without data begins with a copy, if it can. Otherwise, copies are taken only where the primary's
+        /// binary logs do not reach back.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        copy: bool,
     },
     /// To the primary of this epoch: become read-only, let the commits under way end, and tell the last position.
     ///

@@ -111,6 +111,7 @@ pub(crate) fn state(number: u64) -> State {
             endpoint: Endpoint::new(format!("host-{agent:03}.example"), port),
             zone: None,
             joined: true,
+            late: false,
             received: None,
             attached: Epoch(1),
             volume: false,

@@ -18,6 +18,7 @@ mod recovery;
 mod scaling;
 mod slow_appliers;
 mod switchover;
+mod unappliable;
 mod users;
 mod wrong_starts;
 

@@ -2,13 +2,8 @@
 
 use super::Cluster;
 use super::observed::Observed;
-use crate::protocol::{Directive, MemberRole, Order, Stage, ToExecutor, Trouble};
+use crate::protocol::{Directive, MemberRole, Order, Stage, ToExecutor};
 use crate::{Durability, Endpoint, MemberId, Millis};
-
-/// Whether a copy of somebody in this trouble would be no better.
-const fn spoils(trouble: Option<&Trouble>) -> bool {
-    matches!(trouble, Some(Trouble::Broken { .. } | Trouble::Stuck { .. } | Trouble::Errant { .. }))
-}
 
 impl Cluster {
     pub(super) fn direct(&mut self, now: Millis) {
@@ -117,7 +112,8 @@ impl Cluster {
                 let primary_id = self.state.primary?;
                 let primary = self.state.members.get(&primary_id)?.endpoint.clone();
                 let semi_sync = self.state.spec.durability == Durability::SemiSync;
-                Order::Follow { donors: self.donors(id, &primary), primary, primary_id, semi_sync }
+                let copy = self.state.members.get(&id).is_some_and(|member| member.late && !member.may_hold_data());
+                Order::Follow { donors: self.donors(id, &primary), primary, primary_id, semi_sync, copy }
             }
         })
     }
@@ -127,7 +123,8 @@ impl Cluster {
     pub(super) fn donors(&self, id: MemberId, primary: &Endpoint) -> Vec<Endpoint> {
         let epoch = self.state.epoch;
         let complete = self.state.staying().filter(|(other, m)| {
-            let follows = |o: &Observed| o.following(epoch) == Some(true) && !spoils(o.trouble());
+            // One that has just failed to apply something may be behind for ever.
+            let follows = |o: &Observed| o.following(epoch) == Some(true) && o.trouble().is_none();
             *other != id
                 && m.joined
                 && !m.damaged

@@ -402,6 +402,7 @@ impl Cluster {
             zone,
             joined: false,
             received: None,
+            late: self.state.opened,
             attached: crate::Epoch(0),
             volume,
             resting: false,

@@ -203,6 +203,10 @@ pub struct Member {
     /// Zone of its agent, where agents have zones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
+    /// Whether it was placed after the cluster was open for writes. It begins with a copy: repeating all that was ever
+    /// executed takes longer, and fails for ever where one statement of the past cannot be repeated.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
     /// Whether it once held a complete copy of the data, all of it applied; only such a member can become primary, or one
     /// whose present server start has received all of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -30,6 +30,9 @@ pub struct ExecutorConfig {
     pub copy_pause_ms_min: u64,
     /// Longest pause between two copies.
     pub copy_pause_ms_max: u64,
+    /// After so many copies that failed, a member that is to begin with one does without, if the primary's binary logs reach
+    /// back.
+    pub first_copies_max: usize,
     /// So many unplanned starts of the server within [`Self::restart_window_ms`]; one more, and the member is reported
     /// as unstable, and rests before each further start. A server that never ran at all is then given up.
     pub restarts_max: usize,
@@ -76,6 +79,7 @@ impl Default for ExecutorConfig {
             recheck_ms: 10_000,
             copy_pause_ms_min: 1_000,
             copy_pause_ms_max: 60_000,
+            first_copies_max: 4,
             restarts_max: 5,
             restart_window_ms: 600_000,
             restart_pause_ms: 100,

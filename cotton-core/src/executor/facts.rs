@@ -224,10 +224,15 @@ impl Executor {
             }
             (Operation::CopyFrom { donor, .. }, Outcome::Failed(failure)) => {
                 self.copies.failed(self.now, donor, &failure.detail, &self.config);
+                if failure.kind == ErrorKind::Unsupported {
+                    self.copies.are_impossible();
+                }
                 self.server.on_data_lost();
                 self.change(|state| state.kept_since = None);
-                self.history_missing = None;
-                self.goal_trouble = Some(self.why_no_copy(failure.detail));
+                self.goal_trouble = Some(match self.history_missing.take() {
+                    Some(_) => self.why_no_copy(failure.detail),
+                    None => Trouble::Failing { detail: self.copies.reason().unwrap_or_default().to_owned() },
+                });
                 self.retry.failed(self.now, &self.config);
             }
             (Operation::Stop { .. }, Outcome::Done | Outcome::Failed(_)) => self.on_gone("stopped".to_owned(), true),

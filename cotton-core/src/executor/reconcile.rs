@@ -172,7 +172,8 @@ impl Executor {
             }
             Order::StepDown { grace_ms, lease_ms, .. } => self.obey_step_down(rank, goal.since, grace_ms, lease_ms),
             Order::Reopen { .. } => unreachable!("a goal says so by a promotion of its own turn"),
-            Order::Follow { primary, semi_sync, donors, .. } => {
+            Order::Follow { primary, semi_sync, donors, copy, .. } => {
+                let donors = if self.needs_copy(copy) { donors } else { Vec::new() };
                 self.obey_follow(epoch, Following { primary, semi_sync }, &donors);
             }
         }
@@ -218,18 +219,24 @@ impl Executor {
         {
             return;
         }
-        if self.history_missing.is_some() {
-            if let Some(donor) = self.copies.donor(donors) {
-                let boot = self.server.boot + 1;
-                if self.has_come(self.copies.not_before()) {
-                    self.obey_by(Operation::CopyFrom { epoch, donor: donor.clone(), boot });
-                }
-                return;
+        if let Some(donor) = self.copies.donor(donors) {
+            let boot = self.server.boot + 1;
+            if self.has_come(self.copies.not_before()) {
+                self.obey_by(Operation::CopyFrom { epoch, donor: donor.clone(), boot });
             }
-            self.history_missing = None;
+            return;
+        }
+        if self.history_missing.take().is_some() {
             self.retry.failed(self.now, &self.config);
         }
         self.obey_by(Operation::Follow { epoch, following });
+    }
+
+    /// Whether a copy is taken before it follows: because it cannot follow without, or because it has nothing yet and is
+    /// `told` to begin with one. That is done without where it does not succeed.
+    fn needs_copy(&self, told: bool) -> bool {
+        let is_empty = || self.server.seen.as_ref().is_some_and(|seen| seen.position.is_empty());
+        self.history_missing.is_some() || told && self.copies.may_begin(&self.config) && is_empty()
     }
 
     /// Wants an operation that obeys the goal, as soon as its rank is durable and the pause after a failure is over.

@@ -46,6 +46,8 @@ pub(super) struct Copies {
     reason: Option<String>,
     /// The donor of a finished copy that has not been followed on yet.
     unproven: Option<Endpoint>,
+    /// Whether one was made in this incarnation, or the server cannot make any.
+    is_done: bool,
 }
 
 impl Copies {
@@ -62,7 +64,18 @@ impl Copies {
     /// A copy was made, and will show whether it helps.
     pub(super) fn made(&mut self, donor: &Endpoint) {
         self.attempts += 1;
+        self.is_done = true;
         self.unproven = Some(donor.clone());
+    }
+
+    /// Whether a member without data is to begin with one.
+    pub(super) fn may_begin(&self, config: &ExecutorConfig) -> bool {
+        !self.is_done && self.attempts < config.first_copies_max
+    }
+
+    /// This server cannot make any.
+    pub(super) const fn are_impossible(&mut self) {
+        self.is_done = true;
     }
 
     /// A copy failed.

@@ -181,6 +181,7 @@ fn member(found: &Found, volume: bool) -> Member {
         zone: None,
         joined: true,
         received: None,
+        late: false,
         rule: crate::election::PromotionRule::Neutral,
         attached: Epoch(0),
         volume,

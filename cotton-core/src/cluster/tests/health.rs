@@ -52,6 +52,22 @@ fn what_is_only_received_is_no_complete_copy() {
 }
 
 #[test]
+fn who_comes_later_begins_with_a_copy() {
+    let copies = |world: &mut World, id: u64| match world.toy(id).order.clone() {
+        Some(Order::Follow { copy, .. }) => copy,
+        other => panic!("member {id} is told {other:?}"),
+    };
+    let mut world = World::running(3);
+    assert!(!copies(&mut world, 1) && !copies(&mut world, 2), "what was ever done can be done here as well");
+    world.cluster.scale(world.now, &Limits::default(), 4).expect("room");
+    world.mended(5);
+    assert!(copies(&mut world, 3));
+    world.crash(3);
+    world.mended(5);
+    assert!(!copies(&mut world, 3), "it has a copy");
+}
+
+#[test]
 fn a_copy_is_complete_with_what_the_primary_has_when_it_is_asked() {
     let mut world = with_a_slow_fourth();
     let mark = world.toy(3).data.clone();

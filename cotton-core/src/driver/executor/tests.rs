@@ -168,7 +168,7 @@ fn promote() -> Order {
 
 fn follow(port: u16, donors: &[u16]) -> Order {
     let donors = donors.iter().map(|port| endpoint(*port)).collect();
-    Order::Follow { primary: endpoint(port), primary_id: MemberId(9), semi_sync: true, donors }
+    Order::Follow { primary: endpoint(port), primary_id: MemberId(9), semi_sync: true, donors, copy: false }
 }
 
 fn connected(report: &Report) -> bool {

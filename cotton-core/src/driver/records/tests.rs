@@ -37,6 +37,7 @@ fn cluster() -> State {
         zone: Some("a".to_owned()),
         joined: true,
         received: None,
+        late: false,
         rule: crate::election::PromotionRule::Neutral,
         attached: Epoch(5),
         volume: true,

@@ -105,7 +105,7 @@ fn follow() -> Order {
 
 fn follow_from(port: u16, donors: &[u16]) -> Order {
     let donors = donors.iter().map(|port| endpoint(*port)).collect();
-    Order::Follow { primary: endpoint(port), primary_id: MemberId(9), semi_sync: true, donors }
+    Order::Follow { primary: endpoint(port), primary_id: MemberId(9), semi_sync: true, donors, copy: false }
 }
 
 fn directive(epoch: u64, order: Order) -> Input {

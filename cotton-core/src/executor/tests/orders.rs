@@ -325,6 +325,68 @@ fn missing_history_is_copied_from_one_donor_after_the_other() {
     assert_eq!(bench.report().unattached, BTreeSet::from([1, 2]), "the third start has replicated");
 }
 
+/// To follow with a copy first, if there is nothing yet.
+fn follow_copying() -> Order {
+    let Order::Follow { primary, primary_id, semi_sync, donors, .. } = follow_from(1, &[7]) else { unreachable!() };
+    Order::Follow { primary, primary_id, semi_sync, donors, copy: true }
+}
+
+fn empty() -> ServerStatus {
+    ServerStatus { position: GtidSet::Empty, ..status() }
+}
+
+/// A server without data that is told so.
+fn without_data() -> Bench {
+    let mut bench = Bench::new();
+    bench.feed(Input::Connected);
+    bench.feed(Input::Launch { task: task() });
+    bench.finish("provision", Outcome::Done);
+    bench.finish("start", started(false));
+    bench.probe(empty());
+    bench.feed(directive(2, follow_copying()));
+    bench
+}
+
+#[test]
+fn who_has_nothing_yet_begins_with_a_copy_where_it_is_told_to() {
+    let mut bench = without_data();
+    let operation = bench.finish("copy", Outcome::Done);
+    assert_eq!(operation, Operation::CopyFrom { epoch: Epoch(2), donor: endpoint(7), boot: 2 });
+    bench.feed(Input::Exited { boot: 1, exit: exit() });
+    bench.pass(2_000);
+    bench.probe(empty()); // so is the primary
+    attached(&mut bench);
+
+    let mut bench = Bench::up();
+    bench.feed(directive(2, follow_copying()));
+    attached(&mut bench); // it has something: what it lacks is received
+}
+
+#[test]
+fn who_cannot_begin_with_a_copy_does_without() {
+    let mut bench = without_data();
+    let impossible = Outcome::Failed(failure(ErrorKind::Unsupported, true));
+    bench.finish("copy", impossible);
+    bench.finish("provision", Outcome::Done);
+    bench.finish("start", started(false));
+    bench.probe(empty());
+    bench.pass(2_000);
+    attached(&mut bench);
+
+    let mut bench = without_data();
+    for _ in 0..ExecutorConfig::default().first_copies_max {
+        bench.fail("copy");
+        let trouble = bench.report().trouble;
+        assert!(matches!(trouble, Some(Trouble::Failing { detail }) if detail.contains("no luck")));
+        bench.finish("provision", Outcome::Done);
+        bench.finish("start", started(false));
+        bench.probe(empty());
+        bench.pass(20_000);
+        bench.probe(empty());
+    }
+    attached(&mut bench);
+}
+
 #[test]
 fn copies_that_fail_are_made_less_and_less_often_by_one_donor_after_the_other() {
     let missing = || Outcome::Followed(Followed::HistoryMissing("purged".into()));

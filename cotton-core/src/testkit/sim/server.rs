@@ -168,8 +168,12 @@ impl Server {
 
     /// What stands in the way of applying, as the server tells it.
     pub(super) fn obstacle(&self) -> Option<String> {
-        let broken = self.data.as_ref().is_some_and(|data| data.broken) && !self.relay.is_empty();
-        broken.then(|| "1032: could not execute Update_rows event: row not found".to_owned())
+        let data = self.data.as_ref().filter(|_| !self.relay.is_empty())?;
+        if data.broken {
+            Some("1032: could not execute Update_rows event: row not found".to_owned())
+        } else {
+            data.collides.then(|| "1950: out of order".to_owned())
+        }
     }
 
     /// It lies on a disk, without anybody to run it; the next executor counts its starts from the beginning.
@@ -283,7 +287,7 @@ impl Server {
         let mut applied = Vec::new();
         for _ in 0..most {
             let before = self.relay.len();
-            applied.extend(self.apply());
+            applied.extend(self.apply_in(false));
             if self.relay.len() == before {
                 break;
             }
@@ -293,9 +297,13 @@ impl Server {
 
     /// Applies the next that was received, if that goes; gives it when it was not there yet.
     pub(super) fn apply(&mut self) -> Option<Txn> {
+        self.apply_in(true)
+    }
+
+    fn apply_in(&mut self, order: bool) -> Option<Txn> {
         let (data, next) = (self.data.as_mut()?, *self.relay.front()?);
-        data.broken |= data.refuses(next);
-        if data.broken {
+        data.collides = order && (data.collides || data.refuses(next));
+        if data.broken || data.collides {
             return None;
         }
         self.relay.pop_front();
