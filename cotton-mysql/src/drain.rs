@@ -4,11 +4,6 @@
 //! GTIDs while the receiver is stopped, too; told where in which file to begin, and not to use GTIDs, it applies them.
 //! (Seen on 10.11: it then needs the name of some binary log of its source as well, or its workers crash the server.)
 //! It begins with the first transaction that is not executed: in strict mode it would stop at one that is.
-//!
-//! In strict mode it also stops where something that was written here has the number of what was received (1950), as any
-//! user can bring about (`ANALYZE TABLE` of a table that does not exist, on 11.8). While a primary lives, such a replica is
-//! replaced by a copy. One that is to become primary may be the last to have what it has received: it applies it all the
-//! same, out of order, as MySQL does and MariaDB without strict mode.
 
 use crate::Error;
 use crate::blockers::Blockers;
@@ -28,18 +23,6 @@ const LOOK_MS: u64 = 150;
 /// How long until an applier that has ended without telling why is started again.
 const AGAIN: Duration = Duration::from_millis(50);
 
-/// An attempt to apply a GTID whose number is not above all that were written here.
-const OUT_OF_ORDER: u64 = 1950;
-
-/// Whether what was received is to be applied where it collides with what was written here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Order {
-    /// Not before it, and so not at all.
-    Strict,
-    /// Behind it.
-    Any,
-}
-
 /// What [`Control::apply_received`] came to.
 #[derive(Debug)]
 pub(crate) struct Applied {
@@ -55,11 +38,7 @@ impl Control<'_> {
         let deadline = Instant::now() + budget;
         let facts = self.read_only_facts().await?;
         let facts = self.stop_receiving(facts).await?;
-        let applied = self.apply_received(facts, deadline, Order::Any).await;
-        if self.dialect().is_mariadb() {
-            self.run("be strict again", "SET GLOBAL gtid_strict_mode = ON").await?;
-        }
-        let Applied { facts, obstacle } = applied?;
+        let Applied { facts, obstacle } = self.apply_received(facts, deadline).await?;
         let done = facts.is_applied();
         Ok(Drained { position: facts.position, unapplied: facts.unapplied, done, obstacle })
     }
@@ -77,14 +56,9 @@ impl Control<'_> {
 
     /// Waits until all that was received is applied, and sees to it that nothing of clients is in the way. The receiver
     /// must be stopped.
-    pub(crate) async fn apply_received(
-        &self,
-        mut facts: Facts,
-        deadline: Instant,
-        order: Order,
-    ) -> Result<Applied, Error> {
+    pub(crate) async fn apply_received(&self, mut facts: Facts, deadline: Instant) -> Result<Applied, Error> {
         let mut blockers = Blockers::default();
-        let (mut started, mut is_strict) = (false, true);
+        let mut started = false;
         // Not more often: InnoDB tells of transactions what it knew a tenth of a second ago, for as long as it is asked sooner.
         let mut next_look = Instant::now() + Duration::from_millis(LOOK_MS);
         loop {
@@ -107,12 +81,7 @@ impl Control<'_> {
             }
             if started {
                 if let Some(obstacle) = self.obstacle(&facts) {
-                    if !is_strict || order == Order::Strict || !self.is_only_out_of_order(&facts)? {
-                        return Ok(Applied { facts, obstacle: Some(obstacle) });
-                    }
-                    tracing::warn!(obstacle, "applied all the same, out of order");
-                    self.run("apply out of order", "SET GLOBAL gtid_strict_mode = OFF").await?;
-                    is_strict = false;
+                    return Ok(Applied { facts, obstacle: Some(obstacle) });
                 }
                 tokio::time::sleep(AGAIN.min(left)).await; // it ended without a reason, or tells it in a moment
             }
@@ -125,24 +94,6 @@ impl Control<'_> {
             }
             facts = self.facts().await?;
         }
-    }
-
-    /// Whether MariaDB's applier has stopped for no other reason than that something written here has the number of what is
-    /// to be applied, which is not executed yet.
-    fn is_only_out_of_order(&self, facts: &Facts) -> Result<bool, Error> {
-        let error = facts.replica.as_ref().and_then(|replica| replica.apply_error.as_ref());
-        let Some((_, text)) = error.filter(|(code, _)| *code == OUT_OF_ORDER) else { return Ok(false) };
-        let gtid = |word: &str| -> Option<[u64; 3]> {
-            let numbers: Option<Vec<u64>> = word.split('-').map(|number| number.parse().ok()).collect();
-            numbers?.try_into().ok()
-        };
-        let mut gtids = text.split([' ', ',']).filter_map(gtid);
-        let (Some([domain, received, seq]), Some([_, existing, _])) = (gtids.next(), gtids.next()) else {
-            return Ok(false); // a text of another version
-        };
-        let executed = newest_of_servers(&[&facts.executed_text, &facts.applied_text])?;
-        let is_new = executed.get(&(domain, received)).is_none_or(|last| *last < seq);
-        Ok(is_new && received != existing && facts.own_mark == existing.to_string())
     }
 
     /// Ends what holds an applier back that nobody waits for.

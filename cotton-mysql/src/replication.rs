@@ -8,7 +8,7 @@
 use crate::Error;
 use crate::cnf::{ACK_TIMEOUT_MS, CONNECT_RETRIES, NET_TIMEOUT_S};
 use crate::dialect::{Dialect, quote};
-use crate::drain::{Applied, Order};
+use crate::drain::Applied;
 use crate::history::{Primary, Verdict, newest, position_text};
 use crate::process::last_applier_error;
 use crate::sessions::{self, Kill};
@@ -335,8 +335,7 @@ impl Control<'_> {
             return Ok(facts); // the relay logs stay
         }
         let is_same = facts.replica.as_ref().is_some_and(|replica| replica.source == following.primary);
-        let Applied { facts, obstacle } =
-            self.apply_received(facts, Instant::now() + APPLY_FIRST, Order::Strict).await?;
+        let Applied { facts, obstacle } = self.apply_received(facts, Instant::now() + APPLY_FIRST).await?;
         if is_same && obstacle.is_none() && !facts.is_applied() {
             let left = facts.unapplied;
             return Err(Error::NotYet(format!("{left} transactions that were received are to be applied first")));
