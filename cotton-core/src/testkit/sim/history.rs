@@ -42,14 +42,12 @@ pub(super) struct Data {
     pub(super) flushed: usize,
     /// Whether what is replicated cannot be applied to it, as where a row is missing.
     pub(super) broken: bool,
-    /// Whether the applier has stopped where something that was written here has the number of what is to be applied.
-    pub(super) collides: bool,
 }
 
 impl Data {
     pub(super) const fn new(dialect: Dialect, server_id: u32, generation: u32) -> Self {
         let origin = server_id * GENERATIONS + generation; // stands for server_uuid and server_id
-        Self { dialect, origin, log: Vec::new(), purged: 0, committed: 0, flushed: 0, broken: false, collides: false }
+        Self { dialect, origin, log: Vec::new(), purged: 0, committed: 0, flushed: 0, broken: false }
     }
 
     /// What a physical copy of `donor` makes of this directory.
@@ -57,14 +55,16 @@ impl Data {
         let log = donor.log[..donor.committed].to_vec();
         let all = log.len();
         let (dialect, origin) = (self.dialect, self.origin);
-        let broken = donor.broken;
-        Self { dialect, origin, log, purged: all, committed: all, flushed: all, broken, collides: false }
+        Self { dialect, origin, log, purged: all, committed: all, flushed: all, broken: donor.broken }
     }
 
     /// Writes a new transaction to the binary log; it is not committed yet.
     pub(super) fn write(&mut self, id: u64) -> Txn {
-        let counts = |t: &&Txn| self.dialect == Dialect::MariaDb || t.gtid.origin == self.origin;
-        let seq = self.log.iter().filter(counts).map(|t| t.gtid.seq).max().unwrap_or_default() + 1;
+        let before = match self.dialect {
+            Dialect::MySql => self.log.iter().rev().find(|t| t.gtid.origin == self.origin),
+            Dialect::MariaDb => self.log.last(),
+        };
+        let seq = before.map_or(0, |t| t.gtid.seq) + 1;
         let txn = Txn { gtid: Gtid { origin: self.origin, seq }, id };
         self.prepare(txn);
         txn

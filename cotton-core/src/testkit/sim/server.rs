@@ -168,12 +168,8 @@ impl Server {
 
     /// What stands in the way of applying, as the server tells it.
     pub(super) fn obstacle(&self) -> Option<String> {
-        let data = self.data.as_ref().filter(|_| !self.relay.is_empty())?;
-        if data.broken {
-            Some("1032: could not execute Update_rows event: row not found".to_owned())
-        } else {
-            data.collides.then(|| "1950: out of order".to_owned())
-        }
+        let broken = self.data.as_ref().is_some_and(|data| data.broken) && !self.relay.is_empty();
+        broken.then(|| "1032: could not execute Update_rows event: row not found".to_owned())
     }
 
     /// It lies on a disk, without anybody to run it; the next executor counts its starts from the beginning.
@@ -287,7 +283,7 @@ impl Server {
         let mut applied = Vec::new();
         for _ in 0..most {
             let before = self.relay.len();
-            applied.extend(self.apply_in(false));
+            applied.extend(self.apply());
             if self.relay.len() == before {
                 break;
             }
@@ -297,13 +293,9 @@ impl Server {
 
     /// Applies the next that was received, if that goes; gives it when it was not there yet.
     pub(super) fn apply(&mut self) -> Option<Txn> {
-        self.apply_in(true)
-    }
-
-    fn apply_in(&mut self, order: bool) -> Option<Txn> {
         let (data, next) = (self.data.as_mut()?, *self.relay.front()?);
-        data.collides = order && (data.collides || data.refuses(next));
-        if data.broken || data.collides {
+        data.broken |= data.refuses(next);
+        if data.broken {
             return None;
         }
         self.relay.pop_front();
