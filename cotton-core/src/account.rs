@@ -75,6 +75,19 @@ const DATABASE_BYTES_MAX: usize = 64;
 /// Databases of the servers themselves.
 const RESERVED_DATABASES: [&str; 4] = ["mysql", "sys", "information_schema", "performance_schema"];
 
+/// How names of files begin that servers and their backup tools make beside the databases: a database is a directory.
+const NAMES_OF_FILES: [&str; 9] = [
+    "aria_log_control",
+    "ib_buffer_pool",
+    "ib_logfile",
+    "ibdata",
+    "ibtmp",
+    "mariadb_backup_",
+    "undo0",
+    "undo1",
+    "xtrabackup_",
+];
+
 /// What is wrong with an account.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -89,7 +102,7 @@ pub enum AccountError {
     OwnUser(String),
     /// A database.
     #[error(
-        "'{0}' cannot be granted: a database has 1 to 64 letters, digits, '_', '$' or '-', and is not the server's own"
+        "'{0}' cannot be granted: a database has 1 to 64 letters, digits, '_', '$' or '-', and is neither the server's own nor called like one of its files"
     )]
     Database(String),
     /// A database that is named twice.
@@ -122,6 +135,7 @@ pub fn validate_account(user: &str, databases: &[String], own: &str, limits: &Li
         (1..=DATABASE_BYTES_MAX).contains(&name.len())
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'$' | b'-'))
             && !RESERVED_DATABASES.iter().any(|reserved| reserved.eq_ignore_ascii_case(name))
+            && !NAMES_OF_FILES.iter().any(|file| name.starts_with(file))
     };
     for (at, name) in databases.iter().enumerate() {
         if !fits(name) {
@@ -148,7 +162,8 @@ mod tests {
         assert_eq!(check("report", &["a", "b", "a"]), Err(AccountError::DatabaseTwice("a".to_owned())));
         assert_eq!(check("orders", &[]), Err(AccountError::OwnUser("orders".to_owned())));
         assert!(matches!(check("cotton_repl", &[]), Err(AccountError::User(_))));
-        for bad in ["", "mysql", "SYS", "a.b", "a`b", "a%", "performance_schema"] {
+        for bad in ["", "ib_logfile1", "mariadb_backup_info", "mysql", "SYS", "a.b", "a`b", "a%", "performance_schema"]
+        {
             assert_eq!(check("report", &["app", bad]), Err(AccountError::Database(bad.to_owned())), "{bad}");
         }
     }

@@ -36,6 +36,7 @@ fn with_member(mut state: State) -> State {
         run: 0,
         endpoint: Endpoint::new("127.0.0.1", 30_000),
         zone: None,
+        late: false,
         joined: true,
         received: None,
         attached: Epoch(1),

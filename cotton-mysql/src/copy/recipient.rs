@@ -73,10 +73,25 @@ pub(crate) async fn receive(
 pub(crate) async fn make_ready(recipient: &Recipient<'_>, received: Received, building: &Path) -> Result<(), Error> {
     recipient.prepare(&received.preparer, building).await?;
     recipient.settle(building, received.donor_applies).await?;
+    remove_notes(building).map_err(|e| Error::file("tidy up", building, e))?;
     // with this file a server without binary logs knows where its own begin, and what it gives to others
     let path = building.join("binlog.state");
     std::fs::write(&path, received.state).map_err(|e| Error::file("write", &path, e))?;
     recipient.dirs.give(&path)
+}
+
+/// Removes what the backup tool has noted for itself. A database of such a name could not be made here, and replication would
+/// pass over it.
+fn remove_notes(building: &Path) -> io::Result<()> {
+    let is_note =
+        |name: &str| ["mariadb_backup_", "xtrabackup_", "backup-my.cnf"].iter().any(|note| name.starts_with(note));
+    for entry in std::fs::read_dir(building)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() && entry.file_name().to_str().is_some_and(is_note) {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// What the donor's SQL side tells.

@@ -60,6 +60,10 @@ async fn a_copy_is_complete_and_can_follow(servers: Servers) {
         fresh.instance.copy_from(&donor.endpoint).await.expect("copy");
         assert_ne!(fresh.instance.pid(), before);
         assert!(fresh.instance.exited().await.expected, "of the start before");
+        let files = std::fs::read_dir(fresh.root().join("data")).expect("its data");
+        let names = files.map(|entry| entry.expect("a file").file_name().to_string_lossy().into_owned());
+        let notes: Vec<String> = names.filter(|name| name.contains("backup")).collect();
+        assert!(notes.is_empty(), "{notes:?}");
         let status = fresh.probe().await;
         assert!(!status.writable && !status.position.is_empty() && status.replication.is_none(), "{status:?}");
         fresh.attach(&members[0], true).await;

@@ -2,9 +2,14 @@
 //! commits. Each is tried on an open primary, where nothing but the privilege stands in its way.
 
 use crate::support::{Member, Servers, USER, cluster, code};
+use cotton_core::ports::mysql::MySql;
 use mysql_async::prelude::Queryable;
 
-on_each_server!(no_statement_reaches_beyond_the_databases, files_stay_in_the_data_directory);
+on_each_server!(
+    no_statement_reaches_beyond_the_databases,
+    files_stay_in_the_data_directory,
+    no_database_takes_the_place_of_a_file
+);
 
 /// On every server.
 const EVERYWHERE: &[&str] = &[
@@ -255,4 +260,54 @@ async fn files_stay_in_the_data_directory(servers: Servers) {
         return; // its InnoDB knows no way to forbid that: there the server's uid is what keeps it in
     }
     assert!(there.is_empty(), "{there:?}");
+}
+
+/// Names that are refused, or can be had without harm: the server starts again.
+async fn no_database_takes_the_place_of_a_file(servers: Servers) {
+    let Some(members) = cluster(servers, 1, 0).await else { return };
+    let names = [
+        "aria_log_control",
+        "ib_buffer_pool",
+        "ib_logfile0",
+        "ib_logfile1",
+        "ib_logfile2",
+        "ib_logfile101",
+        "ibdata1",
+        "ibdata2",
+        "ibtmp1",
+        "mariadb_backup_info",
+        "mariadb_backup_checkpoints",
+        "mariadb_backup_binlog_info",
+        "tails",
+        "undo001",
+        "undo003",
+        "undo_001",
+        "undo_003",
+        "xtrabackup_info",
+        "xtrabackup_checkpoints",
+        "xtrabackup_binlog_pos_innodb",
+        "#mysql50#ib_logfile1",
+        "#mysql50#aria_log.00000002",
+        "#mysql50#binlog.000009",
+        "#innodb_redo",
+        "binlog",
+        "relay",
+        "mysql_upgrade_info",
+    ];
+    let mut client = members[0].client().await;
+    let mut made = Vec::new();
+    for name in names {
+        if client.query_drop(format!("CREATE DATABASE `{name}`")).await.is_ok() {
+            made.push(name);
+        }
+    }
+    eprintln!("{servers:?}: {made:?}");
+    assert!(made.contains(&"binlog"), "databases can be made");
+    members[0].instance.kill().await;
+    members[0].instance.start().await.expect("it starts again");
+    for name in made {
+        let listed: Option<String> =
+            members[0].client().await.query_first(format!("SHOW DATABASES LIKE '{name}'")).await.expect("list");
+        assert!(listed.is_some(), "{name} is still there");
+    }
 }

@@ -353,6 +353,7 @@ async fn an_event_that_was_just_disabled_stays_so_after_a_switchover(servers: Se
     until("the replica has all", || async { members[1].probe().await.position.contains(&stepped_down.position) }).await;
     members[1].instance.freeze().await.expect("freeze");
     members[1].promote(acks).await;
+    members[0].attach(&members[1], acks > 0).await; // or nobody acknowledges what is to be noted
     members[1].instance.set_accounts(told(1, BTreeMap::new()));
     let states = || async {
         let sql =
