@@ -179,6 +179,7 @@ fn idle() -> Report {
         waits_for_room: false,
         asked_to_leave: false,
         accounts_wanted: false,
+        accounts_revision: 0,
         server_version: "toy".to_owned(),
         trouble: None,
         failed_copies: 0,

@@ -515,7 +515,7 @@ impl Executor {
         if !planned && self.ending.is_none() {
             self.take_restart(&reason);
         }
-        if self.server.has_forgotten() {
+        if self.server.forgotten.is_any() {
             self.change(|state| state.kept_since = None);
         }
         self.server.on_down(self.now, reason);

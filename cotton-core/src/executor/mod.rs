@@ -30,6 +30,7 @@ mod config;
 mod effect;
 mod ending;
 mod facts;
+mod forgotten;
 mod input;
 mod lease;
 mod reconcile;

@@ -171,7 +171,7 @@ impl Executor {
     /// received that again.
     fn kept_since(&self) -> Option<ServerStart> {
         let next = || ServerStart { incarnation: self.state.incarnation, boot: self.server.boot + 1 };
-        if self.server.has_forgotten() { Some(next()) } else { self.state.kept_since }
+        if self.server.forgotten.is_any() { Some(next()) } else { self.state.kept_since }
     }
 
     /// What of its position is applied, as a probe of this start saw it, if something is not.

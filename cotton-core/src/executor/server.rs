@@ -1,5 +1,6 @@
 //! What is known of the server: facts only, no decisions.
 
+use super::forgotten::Forgotten;
 use super::state::Rank;
 use crate::ports::mysql::{Following, LinkState, Promotion, ServerStatus};
 use crate::protocol::MemberRole;
@@ -107,14 +108,8 @@ pub(super) struct Server {
     pub(super) standing: Standing,
     /// Position read in this boot.
     pub(super) seen: Option<Seen>,
-    /// The epoch in which this start replicated last.
-    followed_in: Option<Epoch>,
-    /// Whether the position was read before replication was set up: that may have made away with some of it.
-    is_before_follow: bool,
-    /// Whether this start may have acknowledged what the position has, in the present epoch.
-    has_acknowledged: bool,
-    /// What this start had received under its primary, may have acknowledged, and has not any more.
-    forgotten: Option<GtidSet>,
+    /// What it had received, and has no more.
+    pub(super) forgotten: Forgotten,
     /// Newest probe of this boot, and when it began.
     pub(super) status: Option<ServerStatus>,
     pub(super) looked: Millis,
@@ -145,10 +140,7 @@ impl Server {
             unattached: BTreeSet::new(),
             standing: Standing::Idle,
             seen: None,
-            followed_in: None,
-            is_before_follow: false,
-            has_acknowledged: false,
-            forgotten: None,
+            forgotten: Forgotten::default(),
             status: None,
             looked: now,
             probe_failures: 0,
@@ -212,15 +204,10 @@ impl Server {
         }
     }
 
-    /// Replication was set up, which may have made away with what was received before and not applied.
+    /// Replication was set up.
     pub(super) fn on_attached(&mut self, epoch: Epoch, following: Following) {
         self.standing = Standing::Following { epoch, following, connected: false, broken: None };
-        self.has_acknowledged = self.followed_in == Some(epoch);
-        if !self.has_acknowledged {
-            self.forgotten = None; // the primary of this epoch has all that was acknowledged in those before
-        }
-        self.followed_in = Some(epoch);
-        self.is_before_follow = true;
+        self.forgotten.on_attached(epoch);
     }
 
     /// Takes note of a position. True when something is gone that was there before, and that an earlier start may have
@@ -231,7 +218,7 @@ impl Server {
     #[must_use]
     pub(super) fn on_position(&mut self, position: GtidSet, unapplied: u64, nonce: u64) -> bool {
         assert!(self.is_up(), "positions come from a running server");
-        let frozen = matches!(self.standing, Standing::Frozen(_)) && !self.is_before_follow;
+        let frozen = matches!(self.standing, Standing::Frozen(_)) && self.forgotten.may_be_kept();
         let before = self.seen.take();
         let nonce = before.as_ref().map_or(nonce, |seen| seen.nonce.max(nonce));
         let lost = before.filter(|seen| !position.contains(&seen.position));
@@ -239,25 +226,11 @@ impl Server {
             Some(seen) if frozen => (seen.position, seen.unapplied.max(1), None),
             lost => (position, unapplied, lost.map(|seen| seen.position)),
         };
-        self.is_before_follow = false;
         let is_lost = lost.is_some();
-        if let Some(lost) = lost.filter(|_| self.has_acknowledged)
-            && self.forgotten.as_ref().is_none_or(|forgotten| lost.contains(forgotten))
-        {
-            self.forgotten = Some(lost);
-        }
-        if self.forgotten.as_ref().is_some_and(|forgotten| position.contains(forgotten)) {
-            self.forgotten = None; // it was received again
-        }
-        self.has_acknowledged = self.followed_in.is_some();
+        self.forgotten.on_position(&position, lost);
         self.last_position = position.clone();
         self.seen = Some(Seen { position, unapplied, nonce });
         is_lost
-    }
-
-    /// Whether this start may have acknowledged something that it has no more.
-    pub(super) const fn has_forgotten(&self) -> bool {
-        self.forgotten.is_some()
     }
 
     /// The same as [`Self::on_position`], with all that a probe saw.
@@ -357,10 +330,7 @@ impl Server {
         self.opened_by = None;
         self.standing = Standing::Idle;
         self.seen = None;
-        self.followed_in = None;
-        self.is_before_follow = false;
-        self.has_acknowledged = false;
-        self.forgotten = None;
+        self.forgotten = Forgotten::default();
         self.status = None;
         self.probe_failures = 0;
         self.drained = false;
