@@ -323,7 +323,7 @@ pub enum Trouble {
         /// Those transactions.
         gtids: String,
     },
-    /// The binary logs of the primary do not reach back far enough, and no copy could be had.
+    /// The binary logs of the primary do not reach back far enough, so a copy is needed.
     HistoryMissing {
         /// What was tried.
         detail: String,
@@ -525,7 +525,7 @@ impl std::fmt::Display for Trouble {
         match self {
             Self::Errant { gtids } => write!(f, "holds transactions that the primary lacks: {gtids}"),
             Self::HistoryMissing { detail } => {
-                write!(f, "the primary's binary logs do not reach back far enough, and no copy could be had: {detail}")
+                write!(f, "the primary's binary logs do not reach back far enough: {detail}")
             }
             Self::Storage { detail } => write!(f, "storage fails: {detail}"),
             Self::Incomplete { detail } => write!(f, "lacks data that it must have to be promoted: {detail}"),

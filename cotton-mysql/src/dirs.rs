@@ -4,6 +4,7 @@
 //! used so far; `last-start`, and `tails/` with what was given up. The unix socket is in `run/`, or, since its path must be short, in a private directory below
 //! the system's temporary directory, whose name `run-dir` keeps so that it can be removed after a crash.
 
+use crate::dialect::Dialect;
 use crate::{Error, RunAs};
 use rustix::fs::{Gid, Uid};
 use std::fs;
@@ -30,6 +31,18 @@ impl Dirs {
 
     pub(crate) fn data(&self) -> PathBuf {
         self.root.join("data")
+    }
+
+    /// Refuses to start a server on data that another kind of server has made: it would fail after it has written to it.
+    pub(crate) fn ensure_made_by(&self, dialect: Dialect) -> Result<(), Error> {
+        let (file, maker) = if dialect.is_mariadb() { ("mysql.ibd", "MySQL") } else { ("aria_log_control", "MariaDB") };
+        if !self.data().join(file).exists() {
+            return Ok(());
+        }
+        let data = self.data().display().to_string();
+        Err(Error::Conflict(format!(
+            "{data} has data of {maker}, and the server here is {dialect}: use the server that made it"
+        )))
     }
 
     /// Where a data directory is that is being replaced, until its successor has its name.

@@ -148,6 +148,7 @@ impl Instance {
         }
         let found = self.found().await?;
         let Found { programs, server } = found;
+        self.dirs.ensure_made_by(server.dialect)?;
         self.dirs.prepare()?;
         let limit = self.config.timing.statement;
         let (pid_file, cnf) = (self.dirs.pid_file(), self.dirs.cnf());
@@ -318,11 +319,12 @@ impl Instance {
                 unapplied: facts.unapplied,
                 origin: facts.own_mark,
                 applied: facts.executed,
-                replication: facts.replica.map(|replica| replica.to_port()),
+                replication: facts.replica.map(|replica| replica.to_port(&self.dirs.error_log())),
                 replicas,
                 waiting,
                 disk_free_bytes,
                 waits_for_room,
+                data_gone: !self.dirs.data().exists(),
             })
         };
         let late = |_| Error::Timeout { what: "probe", after: limit };

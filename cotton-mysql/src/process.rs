@@ -354,13 +354,21 @@ pub(crate) fn last_error(log: &Path, from: u64) -> Option<String> {
     error_line(&tail(log, from)?)
 }
 
+/// What an applier could not do. Of several workers, MySQL names any that has stopped, and says only in its log what one of
+/// them could not do.
+pub(crate) fn applier_error(text: String, log: &Path) -> String {
+    let told = Some(log).filter(|_| text.contains("_by_worker"));
+    told.and_then(last_applier_error).unwrap_or(text)
+}
+
 /// The last message of a log that says what an applier could not do, from where it says so.
-pub(crate) fn last_applier_error(log: &Path) -> Option<String> {
-    const BEGINS: &str = "Could not execute";
+fn last_applier_error(log: &Path) -> Option<String> {
+    const BEGINS: [&str; 2] = ["Could not execute", "; Error '"];
     let text = tail(log, 0)?;
+    let begins = |line: &str| BEGINS.iter().find_map(|begin| line.find(begin));
     // a worker also says so that stopped only because another one had
-    let line = text.lines().rfind(|line| line.contains(BEGINS) && !line.contains("at least one previous worker"))?;
-    Some(line[line.find(BEGINS)?..].chars().take(400).collect())
+    let line = text.lines().rfind(|line| begins(line).is_some() && !line.contains("at least one previous worker"))?;
+    Some(line[begins(line)?..].trim_start_matches("; ").chars().take(300).collect())
 }
 
 /// The end of a log, as far as it was written since `from`.
@@ -374,13 +382,15 @@ fn tail(log: &Path, from: u64) -> Option<String> {
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// The last line that tells of an error, or the last one.
+/// The first line that tells of an error, which is mostly the cause, and the last one; without any, the last line.
 pub(crate) fn error_line(text: &str) -> Option<String> {
     let is_error = |line: &&str| line.contains("ERROR") || line.contains("[FATAL]") || line.starts_with("mysqld:");
     let noise = |line: &&str| !line.ends_with("Aborting") && !line.is_empty();
+    let short = |line: &str| line.chars().take(300).collect::<String>();
     let last = text.lines().filter(noise).rfind(is_error);
-    let last = last.or_else(|| text.lines().rfind(noise))?;
-    Some(last.chars().take(400).collect())
+    let first = text.lines().filter(noise).find(is_error).filter(|first| Some(*first) != last);
+    let last = short(last.or_else(|| text.lines().rfind(noise))?);
+    Some(first.map_or_else(|| last.clone(), |first| format!("{} ... {last}", short(first))))
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::cnf::{ACK_TIMEOUT_MS, CONNECT_RETRIES, NET_TIMEOUT_S};
 use crate::dialect::{Dialect, quote};
 use crate::drain::Applied;
 use crate::history::{Primary, Verdict, newest, position_text};
-use crate::process::last_applier_error;
+use crate::process::applier_error;
 use crate::sessions::{self, Kill};
 use crate::sql::Link;
 use crate::status::{self, Facts, Reader, Replica};
@@ -95,15 +95,9 @@ impl Control<'_> {
         Frozen { position: facts.position, unapplied: facts.unapplied, obstacle }
     }
 
-    /// Why what was received will not be applied as things are. Of several workers, MySQL names any that has stopped, and
-    /// says only in its log what one of them could not do.
+    /// Why what was received will not be applied as things are.
     pub(crate) fn obstacle(&self, facts: &Facts) -> Option<String> {
-        let text = facts.obstacle()?;
-        let told = Some(&text).filter(|text| text.contains("_by_worker"));
-        match told.and_then(|_| last_applier_error(&self.error_log)) {
-            Some(reason) => Some(format!("{reason} ({text})")),
-            None => Some(text),
-        }
+        facts.obstacle().map(|text| applier_error(text, &self.error_log))
     }
 
     /// Returns the facts of after. An applier that has stopped is started, as far as it goes.

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::accounts::REPLICATION;
 use crate::dialect::Dialect;
+use crate::process::applier_error;
 use crate::relay::Relays;
 use crate::sql::{Link, Record};
 use cotton_core::ports::mysql::{LinkState, Replication};
@@ -10,6 +11,7 @@ use cotton_core::protocol::LogPlace;
 use cotton_core::resources::MIB;
 use cotton_core::{Endpoint, GtidSet};
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +28,9 @@ const LONG_COMMITS: [&str; 2] = ["waiting for handler commit", "query end"];
 pub(crate) async fn processes(link: &Link, limit: Duration) -> Result<Vec<Record>, Error> {
     link.query("list sessions", "SHOW PROCESSLIST", limit).await
 }
+
+/// So much of an error of replication is told.
+const ERROR_CHARS_MAX: usize = 300;
 
 /// Whether a MariaDB session waits for room on the disk.
 pub(crate) fn waits_for_room(process: &Record) -> bool {
@@ -97,7 +102,7 @@ impl Replica {
         let text = |old, new| row.text(dialect.column(old, new));
         let error = |number: &'static str, message: &'static str| {
             let number = row.number(number).filter(|number| *number != 0)?;
-            Some((number, row.text(message).unwrap_or_default()))
+            Some((number, short(row.text(message).unwrap_or_default())))
         };
         let port = text("Master_Port", "Source_Port")?.parse().ok()?;
         let io = text("Slave_IO_Running", "Replica_IO_Running").unwrap_or_default();
@@ -144,15 +149,23 @@ impl Replica {
         (!texts.is_empty()).then(|| texts.join("; "))
     }
 
-    pub(crate) fn to_port(&self) -> Replication {
+    pub(crate) fn to_port(&self, error_log: &Path) -> Replication {
         Replication {
             source: self.source.clone(),
             link: self.link,
             applying: self.applying,
             lag_s: self.lag_s,
             read_to: self.read_to,
-            error: self.error(),
+            error: self.error().map(|text| applier_error(text, error_log)),
         }
+    }
+}
+
+/// Errors name the whole statement, which may be long.
+fn short(text: String) -> String {
+    match text.char_indices().nth(ERROR_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 

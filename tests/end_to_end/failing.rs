@@ -159,3 +159,32 @@ async fn copies_for_which_there_is_no_room_are_tried_again_until_there_is() -> O
 const ROOM_FOR_A_SERVER_MIB: u32 = 140;
 /// More than that.
 const BIG_MIB: u32 = 200;
+
+/// Somebody removes the data of a server that runs. It goes on with the files that it has open, and nothing is left at its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_primary_whose_data_was_removed_hands_over() -> Outcome {
+    if Flavour::MariaDb.programs().is_none() {
+        return Ok(());
+    }
+    let cotton = RealCotton::start(Options { agents: 3, ..Options::default() }).await?;
+    let api = cotton.api();
+    let wanted = Wanted { durability: Some("semi_sync"), ..Wanted::small(3) };
+    let created = api.create("a", &wanted).await?;
+    let first = api.until_healthy("a", STEP).await?;
+    let writer = Writer::start(&api, "a", Client::new(wanted.user, created.password), 2).await?;
+    writer.progress(SOME, STEP).await?;
+    let primary = first.primary()?;
+    let agent = cotton.path().join("agents").join(&primary.agent);
+    std::fs::remove_dir_all(agent.join(format!("volumes/mysos-a-{}", primary.id)))?;
+    let handed = |c: &Cluster| c.primary.is_some_and(|id| id != primary.id);
+    api.until("a", STEP, "handed over", handed).await?;
+    let events = api.events("a", 0).await?;
+    assert!(events.iter().any(|event| event.text.contains("its data directory was removed")), "{events:#?}");
+    writer.progress(SOME, STEP).await?;
+    let path = format!("/api/v1/clusters/a/members/{}/rebuild", primary.id);
+    api.change::<Cluster>("a", reqwest::Method::POST, &path, serde_json::json!({})).await?;
+    let healed = |c: &Cluster| c.is_healthy() && c.member(primary.id).is_none();
+    let seen = api.until("a", 2 * STEP, "healed", healed).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
+    Ok(())
+}

@@ -43,7 +43,10 @@ pub(super) async fn list(client: &Client, json: bool) -> Result<(), CliError> {
     let row = |task: Task| vec![task.id, task.cluster.unwrap_or_else(|| "-".to_owned()), task.agent, task.text];
     let rows: Vec<Vec<String>> = tasks.into_iter().map(row).collect();
     print(&table(&["TASK", "CLUSTER", "AGENT", "WHY"], &rows));
-    print("Make a cluster of them again with 'cotton adopt NAME', or give them up with 'cotton discard NAME'.");
+    print(
+        "'cotton adopt NAME' makes a cluster again of tasks without a record; 'cotton discard NAME' gives tasks up. Where a \
+         record is damaged, put a copy of it back and start the scheduler again.",
+    );
     Ok(())
 }
 

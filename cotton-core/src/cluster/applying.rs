@@ -4,7 +4,7 @@
 use super::Cluster;
 use super::event::EventKind;
 use super::view::{ApplyingView, PerSecond};
-use crate::protocol::{MemberRole, Report};
+use crate::protocol::{MemberRole, Report, Trouble};
 use crate::{Epoch, MemberId, Millis};
 use std::collections::VecDeque;
 
@@ -106,7 +106,11 @@ impl Applying {
 impl Cluster {
     /// What a member has left to apply, if it has something.
     pub(super) fn applying(&self, now: Millis, id: MemberId) -> Option<ApplyingView> {
-        self.observed.get(&id)?.applying.as_ref().map(|applying| applying.view(now))
+        let observed = self.observed.get(&id)?;
+        let view = observed.applying.as_ref().map(|applying| applying.view(now))?;
+        let stands = matches!(observed.trouble(), Some(Trouble::Stuck { .. } | Trouble::Broken { .. }));
+        // It tries again and again, and comes no further.
+        Some(if stands { ApplyingView { per_second: None, rest_s: None, ..view } } else { view })
     }
 
     /// Tells people that a new primary applies before it opens: once when that begins, now and then while it lasts, and once

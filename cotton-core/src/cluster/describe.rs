@@ -135,7 +135,7 @@ impl Cluster {
             tell(ReasonCode::Switchover, format!("the primary is handing over to member {}", switchover.to));
         } else if self.reopening_since.is_some() {
             tell(ReasonCode::Switchover, "a switchover failed, and the primary is to open again".to_owned());
-        } else if self.state.epoch.0 > 0 && !self.is_open() {
+        } else if self.state.epoch.0 > 0 && !self.is_open() && self.held.is_none() {
             tell(ReasonCode::Promotion, self.promotion(now));
         }
         if let Some(text) = self.why_blocked() {

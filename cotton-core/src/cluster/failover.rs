@@ -573,7 +573,7 @@ impl Cluster {
                 errant: position != report.position,
                 position,
                 unapplied: report.unapplied,
-                stuck: matches!(report.trouble, Some(Trouble::Stuck { .. })),
+                stuck: matches!(report.trouble, Some(Trouble::Stuck { .. } | Trouble::Broken { .. })),
                 attached: if decided { self.state.last_epoch } else { member.attached },
                 joined: self.is_electable(*id),
                 leaving: member.leaving.is_some()

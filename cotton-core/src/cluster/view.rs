@@ -297,7 +297,10 @@ impl std::fmt::Display for RetryView {
             write!(f, " on agent {agent}")?;
         }
         let times = if *failures == 1 { String::new() } else { format!(" {failures} times in a row") };
-        write!(f, "{times}; the next try is in {}: {reason}", in_words(*in_ms))
+        match in_ms {
+            0 => write!(f, "{times}; it is tried again with the next offer that suits: {reason}"),
+            ms => write!(f, "{times}; the next try is in {}: {reason}", in_words(*ms)),
+        }
     }
 }
 

@@ -143,7 +143,11 @@ fn check_version(key: &StateKey, bytes: &[u8], known: u32) -> Result<(), PortErr
 }
 
 fn corrupt(key: &StateKey) -> PortError {
-    PortError::permanent(ErrorKind::Corrupt, "read stored state", key.to_string())
+    let context = match key {
+        StateKey::Fleet => format!("{key}: put a copy of that record back; those of the clusters are left as they are"),
+        StateKey::Cluster(_) => key.to_string(),
+    };
+    PortError::permanent(ErrorKind::Corrupt, "read stored state", context)
 }
 
 #[cfg(all(test, feature = "testkit"))]

@@ -230,7 +230,7 @@ impl Executor {
                 self.server.on_data_lost();
                 self.change(|state| state.kept_since = None);
                 self.goal_trouble = Some(match self.history_missing.take() {
-                    Some(_) => self.why_no_copy(failure.detail),
+                    Some(_) => self.why_no_copy(),
                     None => Trouble::Failing { detail: self.copies.reason().unwrap_or_default().to_owned() },
                 });
                 self.retry.failed(self.now, &self.config);
@@ -359,7 +359,7 @@ impl Executor {
                 self.server.attached = running.attached;
                 self.history_missing = Some(detail.clone());
                 self.copies.history_missing(self.now, &self.config);
-                Some(self.why_no_copy(detail))
+                Some(self.why_no_copy())
             }
             (operation, Outcome::Failed(failure)) => {
                 let detail = format!("{}: {}", operation.name(), failure.detail);
@@ -403,8 +403,9 @@ impl Executor {
     }
 
     /// That a copy is needed, or what keeps it from being made, which matters more.
-    fn why_no_copy(&self, detail: String) -> Trouble {
-        Trouble::HistoryMissing { detail: self.copies.reason().map_or(detail, str::to_owned) }
+    fn why_no_copy(&self) -> Trouble {
+        let detail = self.copies.reason().map(|reason| format!("no copy could be had yet: {reason}"));
+        Trouble::HistoryMissing { detail: detail.unwrap_or_else(|| "a copy is made".to_owned()) }
     }
 
     fn on_probed(&mut self, id: CallId, result: Result<ServerStatus, Failure>) {
@@ -439,6 +440,10 @@ impl Executor {
         if let Some(free) = status.disk_free_bytes {
             let scarce = free < self.config.disk_free_bytes_min;
             self.storage = scarce.then(|| format!("only {} MiB left for data", free / crate::resources::MIB));
+        }
+        if status.data_gone {
+            let detail = "the server runs on, but its data directory was removed: at its end, its data is gone";
+            self.storage = Some(detail.to_owned());
         }
         if status.waits_for_room {
             let left = status.disk_free_bytes.unwrap_or_default() / crate::resources::MIB;

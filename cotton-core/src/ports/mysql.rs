@@ -62,6 +62,8 @@ pub struct ServerStatus {
     /// Whether a commit waits for room on the disk, and with it all that follow. It goes on up to a minute after there is
     /// room; a session that is ended before breaks off what it writes, in the middle of the binary log.
     pub waits_for_room: bool,
+    /// Whether its data directory was removed, and it runs on with the files that it has open.
+    pub data_gone: bool,
 }
 
 /// What a server has that receives nothing any more.

@@ -364,6 +364,7 @@ impl MySql for FakeMySql {
             waiting: server.waiting,
             disk_free_bytes: None,
             waits_for_room: false,
+            data_gone: false,
         })
     }
 

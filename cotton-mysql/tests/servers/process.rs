@@ -174,5 +174,16 @@ async fn failures_have_reasons(servers: Servers) {
     let exit = tokio::time::timeout(Duration::from_millis(50), member.instance.exited()).await;
     assert!(exit.is_err(), "a failed start has its answer");
     drop(taken);
+    let (others, maker) = if servers.is_mariadb() { ("mysql.ibd", "MySQL") } else { ("aria_log_control", "MariaDB") };
+    let others = member.root().join("data").join(others);
+    std::fs::write(&others, "").expect("as in data of another kind of server");
+    let error = member.instance.start().await.expect_err("it would write to it").chain();
+    assert!(error.contains(&format!("has data of {maker}")), "{error}");
+    std::fs::remove_file(others).expect("gone");
     member.instance.start().await.expect("the port is free now");
+
+    assert!(!member.probe().await.data_gone);
+    let data = member.root().join("data");
+    std::fs::rename(&data, member.root().join("elsewhere")).expect("renamed");
+    assert!(member.probe().await.data_gone);
 }

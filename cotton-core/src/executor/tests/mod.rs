@@ -66,6 +66,7 @@ fn status() -> ServerStatus {
         waiting: 0,
         disk_free_bytes: Some(1 << 40),
         waits_for_room: false,
+        data_gone: false,
     }
 }
 

@@ -413,7 +413,10 @@ fn copies_that_fail_are_made_less_and_less_often_by_one_donor_after_the_other() 
         }
         bench.finish("follow", missing());
         let Some(Trouble::HistoryMissing { detail }) = bench.report().trouble else { panic!("it says why") };
-        let told = format!("copy from 127.0.0.1:{} failed ({round} failed in a row, ", donors.last().expect("one"));
+        let told = format!(
+            "no copy could be had yet: copy from 127.0.0.1:{} failed ({round} failed in a row, ",
+            donors.last().expect("one")
+        );
         assert!(detail.starts_with(&told) && detail.ends_with(": no luck"), "{detail}");
         if round == 5 {
             bench.feed(directive(3, freeze())); // an election mends nothing of it

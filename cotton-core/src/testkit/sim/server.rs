@@ -226,6 +226,7 @@ impl Server {
             waiting: u32::try_from(self.waiting.len()).unwrap_or(u32::MAX),
             disk_free_bytes: Some(1 << 40),
             waits_for_room: false,
+            data_gone: false,
         }
     }
 
