@@ -59,7 +59,7 @@ pub(super) struct Elect {
 
 pub(super) async fn pause(client: &Client, named: &Named, json: bool) -> Result<(), CliError> {
     let answer = decide(client, named, "pause", json!({})).await?;
-    let words = "nothing is decided for it before 'cotton resume";
+    let words = "cotton makes no changes to it until you run 'cotton resume";
     tell(&answer, json, &format!("cluster '{}' is paused: {words} {0}'", named.name));
     Ok(())
 }

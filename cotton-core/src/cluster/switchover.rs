@@ -51,7 +51,7 @@ pub enum SwitchoverError {
     #[error("the cluster has no other member: scale it up first")]
     Alone,
     /// Without an open primary there is nothing to hand over.
-    #[error("no primary is open for writes and has obeyed its last order: wait until one has")]
+    #[error("the cluster has no settled primary at the moment: try again in a few seconds")]
     NoPrimary,
     /// One at a time.
     #[error("a switchover is under way: wait for its end")]

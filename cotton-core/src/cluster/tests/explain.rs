@@ -132,7 +132,7 @@ fn an_election_under_way_tells_since_when_it_waits_and_for_whom() {
     assert_eq!((against(&world, 0), against(&world, 1)), (vec!["down", "is_awaited"], vec!["undecided"]));
     assert!(!explanation.levers[0].possible);
     let refused = &explanation.levers[0].text;
-    assert!(refused.starts_with("no primary is open"), "{refused}");
+    assert!(refused.starts_with("the cluster has no settled primary"), "{refused}");
 }
 
 #[test]
