@@ -126,7 +126,10 @@ impl Cluster {
         if let Some(election) = &self.election {
             match &election.waiting {
                 Some(undecided @ Undecided::CoolsDown { .. }) => {
-                    tell(ReasonCode::FailoverCooldown, format!("{undecided}. To continue now: cotton resume {}", self.name()));
+                    tell(
+                        ReasonCode::FailoverCooldown,
+                        format!("{undecided}. To continue now: cotton resume {}", self.name()),
+                    );
                 }
                 Some(undecided) => tell(ReasonCode::ElectionWaits, undecided.to_string()),
                 None => tell(ReasonCode::Election, "a new primary is being elected".to_owned()),

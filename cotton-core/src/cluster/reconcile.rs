@@ -253,8 +253,10 @@ impl Cluster {
         for id in leaving {
             let Some(observed) = self.observed.get_mut(&id) else { continue };
             let patience_ends = observed.leaving_since.get_or_insert(now).after(self.timing.detach_ms);
-            // One that was not heard of yet, since the scheduler was started, probably does.
-            let runs = observed.report.as_ref().is_none_or(|r| r.role.is_up());
+            // One that was not heard of yet, since the scheduler was started, probably does; one that takes a copy may follow
+            // at any moment.
+            let runs =
+                observed.report.as_ref().is_none_or(|r| r.role.is_up() || matches!(r.role, MemberRole::Starting));
             if self.state.opened && !self.is_open_for_sure(now) {
                 continue; // nobody's data is spared before another primary is known to have it
             }
