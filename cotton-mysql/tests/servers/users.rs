@@ -47,7 +47,7 @@ async fn enters(member: &Member, user: &str, password: &str) -> Conn {
             return conn;
         }
         assert!(start.elapsed() < PATIENCE, "{user} is never let in");
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
