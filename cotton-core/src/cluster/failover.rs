@@ -554,8 +554,8 @@ impl Cluster {
     ) -> Vec<Ballot> {
         let silence = self.timing.silence_ms;
         let preferred = self.election.as_ref().and_then(|election| election.preferred);
-        let never_opened = self.appointed_never_opened();
-        let origins = self.state.origins(never_opened);
+        let never_opened = self.state.appointed.as_ref().is_some_and(|appointed| self.never_opened(appointed));
+        let origins = self.origins();
         let ballot = |(id, member): (&MemberId, &super::state::Member)| {
             let observed = self.observed.get(id).filter(|o| o.silent_ms(now) < silence)?;
             let report = answer(*id, observed)?;
@@ -587,10 +587,16 @@ impl Cluster {
         self.state.members.iter().filter_map(ballot).collect()
     }
 
-    /// Whether the primary that was decided last is frozen by now and sure never to have opened. What it wrote by itself
+    /// What marks the transactions that count, see [`State::origins`](super::state::State::origins).
+    fn origins(&self) -> BTreeSet<String> {
+        let chosen = self.state.chosen().filter(|chosen| !self.never_opened(chosen));
+        self.state.origins.iter().chain(chosen.map(|chosen| &chosen.origin)).cloned().collect()
+    }
+
+    /// Whether a server that was chosen to be primary is frozen by now and sure never to have opened. What it wrote by itself
     /// before must not decide a second election any more than it did the first.
-    fn appointed_never_opened(&self) -> bool {
-        let Some(start) = self.state.appointed.as_ref().map(|appointed| appointed.start) else { return false };
+    fn never_opened(&self, chosen: &Appointed) -> bool {
+        let start = chosen.start;
         let Some(observed) = self.observed.get(&start.member) else { return false };
         let report = observed.report_in(self.state.epoch).filter(|report| report.role == MemberRole::Frozen);
         let is_newer = self.state.epoch > self.state.last_epoch;
@@ -605,7 +611,7 @@ impl Cluster {
         let failovers = self.note_failover(now, winner);
         let report = self.observed.get(&winner).and_then(|o| o.report.as_ref());
         let origin = report.map(|r| r.origin.clone()).unwrap_or_default();
-        let origins = self.state.origins(self.appointed_never_opened());
+        let doubtful = self.state.chosen().filter(|chosen| !self.never_opened(chosen)).cloned().collect();
         let start = self.observed.get(&winner).and_then(|observed| observed.start(winner));
         // What it wrote when it was not the one to write must not spread before it is known to open, and it may not.
         let stuck = report.is_some_and(|r| matches!(r.trouble, Some(Trouble::Stuck { .. })));
@@ -620,7 +626,7 @@ impl Cluster {
             state.last_primary = Some(winner);
             state.last_epoch = state.epoch;
             state.witnesses.insert(winner);
-            state.origins = origins;
+            state.doubtful = doubtful;
             state.appointed = start.map(|start| Appointed { start, origin: origin.clone() });
             if start.is_none() {
                 state.origins.insert(origin);
@@ -665,6 +671,7 @@ impl Cluster {
                 state.witnesses.retain(|id| *id == primary);
                 state.origins = BTreeSet::from([origin]);
                 state.appointed = None;
+                state.doubtful.clear();
                 if let Some(member) = state.members.get_mut(&primary) {
                     member.joined = true;
                     member.attached = epoch;

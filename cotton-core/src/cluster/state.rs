@@ -7,7 +7,8 @@ use crate::{AgentId, ClusterName, ClusterSpec, Endpoint, Epoch, GtidSet, MemberI
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// Version of the stored form; others are refused in words.
+/// Version of the stored form; others are refused in words. It counts up with the first release whose records an earlier one
+/// would misread: a new field that matters to decisions, or a new value of an enumeration. No release has been made yet.
 pub const STATE_VERSION: u32 = 1;
 
 /// One cluster, as it is kept.
@@ -46,6 +47,9 @@ pub struct State {
     /// counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub appointed: Option<Appointed>,
+    /// Those before it, since a primary was last known to be open, of which nobody knows yet whether they opened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub doubtful: Vec<Appointed>,
     /// Server starts that may have acknowledged a commit of the last decided primary.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ackers: BTreeSet<Acker>,
@@ -120,6 +124,7 @@ impl State {
             floor: GtidSet::Empty,
             origins: BTreeSet::new(),
             appointed: None,
+            doubtful: Vec::new(),
             ackers: BTreeSet::new(),
             strays: BTreeMap::new(),
             leased: false,
@@ -153,11 +158,9 @@ impl State {
         self.origins = BTreeSet::from([String::new()]);
     }
 
-    /// What marks the transactions that count, see [`State::origins`]. `never_opened` tells whether the primary that was
-    /// decided last is sure never to have opened.
-    pub(super) fn origins(&self, never_opened: bool) -> BTreeSet<String> {
-        let appointed = self.appointed.iter().filter(|_| !never_opened).map(|appointed| appointed.origin.clone());
-        self.origins.iter().cloned().chain(appointed).collect()
+    /// Servers that were chosen to be primary, the last one at the end, and are not known to have opened.
+    pub(super) fn chosen(&self) -> impl Iterator<Item = &Appointed> {
+        self.doubtful.iter().chain(&self.appointed)
     }
 
     /// Members that are to stay.
