@@ -181,14 +181,17 @@ impl Cluster {
             return None;
         }
         let (silence, floor) = (self.timing.silence_ms, &self.state.floor);
-        let opens_at_once = |(id, member): &(MemberId, &super::state::Member)| {
+        let opens_at_once = |(id, _): &(MemberId, &super::state::Member)| {
             let observed = self.observed.get(id).filter(|o| *id != primary && o.silent_ms(now) < silence);
             // One that fails to follow, since the chosen one is not open, is as good as any.
             let fine = |r: &Report| matches!(r.trouble, None | Some(Trouble::Failing { .. }));
             let report = observed.and_then(|o| o.report.as_ref()).filter(|r| r.role.is_up() && fine(r));
             let may_lead = stuck || !self.is_ruled_out(*id) || self.is_ruled_out(primary);
             let wins = self.errant(*id).is_none() && !self.is_about_to_go(*id); // or it would only lose the election
-            may_lead && wins && member.joined && report.is_some_and(|r| r.unapplied == 0 && r.position.contains(floor))
+            may_lead
+                && wins
+                && self.is_electable(*id)
+                && report.is_some_and(|r| r.unapplied == 0 && r.position.contains(floor))
         };
         let (other, _) = self.state.staying().find(opens_at_once)?;
         Some((
