@@ -36,8 +36,8 @@ impl Dirs {
     /// Refuses to start a server on data that another kind of server has made: it would fail after it has written to it.
     pub(crate) fn ensure_made_by(&self, dialect: Dialect) -> Result<(), Error> {
         let (file, maker) = if dialect.is_mariadb() { ("mysql.ibd", "MySQL") } else { ("aria_log_control", "MariaDB") };
-        if !self.data().join(file).exists() {
-            return Ok(());
+        if !self.data().join(file).is_file() {
+            return Ok(()); // a directory would be a database, which somebody may call like this
         }
         let data = self.data().display().to_string();
         Err(Error::Conflict(format!(

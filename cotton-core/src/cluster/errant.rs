@@ -113,7 +113,9 @@ impl Cluster {
             }
             Some(Leaving::Unstable) => self.may_be_second_copy(id, member, any),
             // Of several that cannot apply, the primary has what they lack.
-            Some(Leaving::Broken) => self.may_be_second_copy(id, member, applies),
+            Some(Leaving::Broken) => {
+                self.may_be_second_copy(id, member, applies) || self.receives_alone(id) && self.has_successor(id)
+            }
             Some(Leaving::ScaleDown | Leaving::Unreachable | Leaving::Stuck | Leaving::Missing | Leaving::Deleted)
             | None => false,
         }
@@ -129,6 +131,21 @@ impl Cluster {
         let others = self.state.staying().filter(|(other, _)| self.state.primary != Some(*other));
         let complete = others.filter(|(other, _)| self.is_complete_now(self.looked_at, *other)).count();
         complete < self.state.spec.durability.acks().max(1) as usize
+    }
+
+    /// Whether a member follows and acknowledges what it receives, and without it not enough others would.
+    fn receives_alone(&self, id: MemberId) -> bool {
+        let follows = |id: &MemberId| self.observed.get(id).and_then(|o| o.following(self.state.epoch)) == Some(true);
+        let others = self.state.members.keys().filter(|other| **other != id && follows(other)).count();
+        follows(&id) && others < self.state.spec.durability.acks() as usize
+    }
+
+    /// Whether another member takes its place, or there was hardly time for one to be placed: where there is no room beside
+    /// it, it gives its own up.
+    fn has_successor(&self, id: MemberId) -> bool {
+        let since = self.observed.get(&id).and_then(|observed| observed.to_leave_since).unwrap_or(self.looked_at);
+        let is_placed = self.state.staying().count() >= self.state.spec.size as usize;
+        is_placed || self.looked_at < since.after(self.timing.unreachable_ms)
     }
 
     /// Whether what a member has may be needed beside the primary's copy: no other complete one is there, and a replica that

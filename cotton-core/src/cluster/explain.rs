@@ -484,7 +484,7 @@ impl Cluster {
             }
             ReasonCode::WaitingForAck => (self.blocked_since(), None),
             ReasonCode::MemberLeaving => {
-                observed.and_then(|o| o.leaving_since).map_or((None, None), |at| (Some(at), None))
+                observed.and_then(|o| o.to_leave_since).map_or((None, None), |at| (Some(at), None))
             }
             ReasonCode::MemberUnreachable => (observed.and_then(|o| o.unreachable_since), None),
             ReasonCode::MemberLagging => (reason.member.and_then(|id| self.behind_since(id)), None),

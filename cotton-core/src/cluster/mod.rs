@@ -677,6 +677,7 @@ impl Cluster {
         for member in members {
             if let Some(observed) = self.observed.get_mut(&member) {
                 (observed.leaving_since, observed.asked_primary) = (Some(now), None);
+                observed.to_leave_since = Some(now);
             }
             let keepsake = self.state.members.get(&member).map_or("", |member| member.keepsake(why));
             self.log(now, EventKind::Leaving { member, reason: format!("{}{keepsake}", why.reason()) });

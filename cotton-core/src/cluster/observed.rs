@@ -22,6 +22,8 @@ pub(super) struct Observed {
     pub(super) is_from_record: bool,
     pub(super) unreachable_since: Option<Millis>,
     pub(super) leaving_since: Option<Millis>,
+    /// Since when it is to leave, although it may have to stay for now.
+    pub(super) to_leave_since: Option<Millis>,
     /// What the primary was asked after that, and when: once it has echoed this, it was there after the decision.
     pub(super) asked_primary: Option<(u64, Millis)>,
     pub(super) killed_at: Option<Millis>,
@@ -70,6 +72,7 @@ impl Observed {
             is_from_record: false,
             unreachable_since: None,
             leaving_since: None,
+            to_leave_since: None,
             asked_primary: None,
             killed_at: None,
             sent: None,

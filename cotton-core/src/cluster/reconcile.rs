@@ -248,6 +248,16 @@ impl Cluster {
         if self.state.outdated {
             return;
         }
+        let held = self.state.members.iter().filter(|(id, m)| m.leaving.is_some() && self.is_held(**id, m));
+        let held: Vec<(MemberId, bool)> = held.map(|(id, m)| (*id, m.leaving == Some(Leaving::Broken))).collect();
+        for (id, is_broken) in held {
+            let Some(observed) = self.observed.get_mut(&id) else { continue };
+            observed.leaving_since = None; // its time to detach has not begun
+            let due = observed.to_leave_since.get_or_insert(now).after(self.timing.unreachable_ms);
+            if is_broken && now < due {
+                self.wake_at(due);
+            }
+        }
         let leaving = self.state.members.iter().filter(|(id, m)| m.leaving.is_some() && !self.is_held(**id, m));
         let leaving: Vec<MemberId> = leaving.map(|(id, _)| *id).collect();
         for id in leaving {

@@ -191,6 +191,8 @@ impl Executor {
         }
         let storage = || self.storage.clone().map(|detail| Trouble::Storage { detail });
         match &self.goal_trouble {
+            // Why a copy failed says more than that the disk it was made on is full.
+            Some(Trouble::Failing { .. }) if self.copies.failures() > 0 => self.goal_trouble.clone(),
             Some(Trouble::Failing { .. }) | None => storage().or_else(|| self.goal_trouble.clone()),
             Some(
                 Trouble::Errant { .. }
