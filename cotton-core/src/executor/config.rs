@@ -79,7 +79,7 @@ impl Default for ExecutorConfig {
             recheck_ms: 10_000,
             copy_pause_ms_min: 1_000,
             copy_pause_ms_max: 60_000,
-            first_copies_max: 4,
+            first_copies_max: 6,
             restarts_max: 5,
             restart_window_ms: 600_000,
             restart_pause_ms: 100,

@@ -224,7 +224,7 @@ impl Executor {
             }
             (Operation::CopyFrom { donor, .. }, Outcome::Failed(failure)) => {
                 self.copies.failed(self.now, donor, &failure.detail, &self.config);
-                if failure.kind == ErrorKind::Unsupported {
+                if failure.permanent {
                     self.copies.are_impossible();
                 }
                 self.server.on_data_lost();

@@ -173,6 +173,9 @@ impl Executor {
             Order::StepDown { grace_ms, lease_ms, .. } => self.obey_step_down(rank, goal.since, grace_ms, lease_ms),
             Order::Reopen { .. } => unreachable!("a goal says so by a promotion of its own turn"),
             Order::Follow { primary, semi_sync, donors, copy, .. } => {
+                if copy && self.server.seen.is_none() {
+                    return; // whether it has something is seen in a moment
+                }
                 let donors = if self.needs_copy(copy) { donors } else { Vec::new() };
                 self.obey_follow(epoch, Following { primary, semi_sync }, &donors);
             }

@@ -380,8 +380,9 @@ fn who_cannot_begin_with_a_copy_does_without() {
         assert!(matches!(trouble, Some(Trouble::Failing { detail }) if detail.contains("no luck")));
         bench.finish("provision", Outcome::Done);
         bench.finish("start", started(false));
+        assert!(!bench.has("follow") && !bench.has("copy"), "first it is looked at what it has");
         bench.probe(empty());
-        bench.pass(20_000);
+        bench.pass(60_000);
         bench.probe(empty());
     }
     attached(&mut bench);
