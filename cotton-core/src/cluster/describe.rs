@@ -161,7 +161,7 @@ impl Cluster {
                 continue;
             }
             if let Some(gtids) = self.errant(*id) {
-                let text = "it has transactions that the primary lacks, because somebody wrote there:";
+                let text = "it has transactions of its own, written there and not by the primary:";
                 tell(ReasonCode::MemberErrant, format!("member {id}: {text} {gtids}"));
             }
             let Some(observed) = self.observed.get(id) else { continue };

@@ -133,11 +133,12 @@ impl Cluster {
         complete < self.state.spec.durability.acks().max(1) as usize
     }
 
-    /// Whether a member follows and acknowledges what it receives, and without it not enough others would.
+    /// Whether a member follows and acknowledges what it receives, and without it not enough others would. It is not
+    /// connected for a moment whenever it tries again.
     fn receives_alone(&self, id: MemberId) -> bool {
-        let follows = |id: &MemberId| self.observed.get(id).and_then(|o| o.following(self.state.epoch)) == Some(true);
-        let others = self.state.members.keys().filter(|other| **other != id && follows(other)).count();
-        follows(&id) && others < self.state.spec.durability.acks() as usize
+        let follows = |id: &MemberId| self.observed.get(id).and_then(|o| o.following(self.state.epoch));
+        let others = self.state.members.keys().filter(|other| **other != id && follows(other) == Some(true)).count();
+        follows(&id).is_some() && others < self.state.spec.durability.acks() as usize
     }
 
     /// Whether another member takes its place, or there was hardly time for one to be placed: where there is no room beside
