@@ -1,11 +1,11 @@
 //! What a cluster says of itself: complete copies, lag, commits that wait, silence, errant transactions.
 
-use super::world::World;
+use super::world::{World, spec};
 use crate::cluster::Input;
 use crate::cluster::event::EventKind;
 use crate::cluster::view::ClusterStatus;
-use crate::protocol::Order;
-use crate::{Limits, MemberId};
+use crate::protocol::{MemberRole, Order, Trouble};
+use crate::{ClusterSpec, Durability, Limits, MemberId};
 
 fn status(world: &World) -> ClusterStatus {
     world.cluster.view(world.now).status
@@ -84,7 +84,7 @@ fn a_copy_is_complete_with_what_the_primary_has_when_it_is_asked() {
 
 /// Two members without acknowledgements: the first is lost while the second has all it had, and is applying it.
 pub(super) fn lost_while_the_other_applies(restarts: bool) -> World {
-    let mut world = World::new(super::spec(2));
+    let mut world = World::new(spec(2));
     world.place();
     world.persist();
     world.effects();
@@ -301,7 +301,7 @@ fn nobody_is_given_a_copy_of_what_is_wrong() {
     toy.data.insert(2, 1);
     world.rounds(3);
     assert_eq!(donors(&world), 2, "somebody wrote there");
-    world.toy(2).trouble = Some(crate::protocol::Trouble::Broken { detail: "1032".to_owned() });
+    world.toy(2).trouble = Some(Trouble::Broken { detail: "1032".to_owned() });
     world.say(MemberId(2));
     world.hear_all();
     assert_eq!(donors(&world), 1, "the primary's is right");
@@ -328,7 +328,7 @@ fn errant_replicas_are_replaced_one_after_another() {
 /// With acknowledgements there is a commit only while somebody follows: the only replica goes on until another can.
 #[test]
 fn the_only_replica_is_replaced_and_commits_never_wait() {
-    let spec = crate::ClusterSpec { durability: crate::Durability::SemiSync, ..super::world::spec(2) };
+    let spec = ClusterSpec { durability: Durability::SemiSync, ..spec(2) };
     let mut world = World::running_as(spec);
     let toy = world.toy(1);
     toy.still = true;
@@ -415,4 +415,35 @@ fn what_is_under_way_is_not_errant() {
     }
     assert_eq!(world.logged(|kind| matches!(kind, EventKind::ErrantSeen { .. })), 0);
     assert_eq!(world.reasons(), Vec::<&str>::new());
+}
+
+/// It receives, and so acknowledges, although it cannot apply. Whenever it tries again, it is not connected for a moment.
+#[test]
+fn the_only_replica_that_cannot_apply_goes_on_while_its_successor_takes_a_copy() {
+    let mut world = World::running_as(ClusterSpec { durability: Durability::SemiSync, ..spec(2) });
+    world.toy(1).trouble = Some(Trouble::Broken { detail: "1950".to_owned() });
+    world.rounds(1);
+    assert!(world.cluster.state().members[&MemberId(1)].leaving.is_some());
+    world.place();
+    world.persist();
+    world.effects();
+    for connected in [true, false, true, false] {
+        world.toy(1).role = MemberRole::Following { connected };
+        world.toy(2).linked = false; // it takes a copy
+        world.rounds(20);
+        assert!(!matches!(world.toy(1).order, Some(Order::Detach)), "nobody else acknowledges");
+    }
+    world.toy(2).linked = true;
+    world.settle();
+    assert_eq!((status(&world), world.toys.contains_key(&MemberId(1))), (ClusterStatus::Healthy, false));
+}
+
+#[test]
+fn where_there_is_no_room_for_a_successor_it_gives_up_its_own() {
+    let mut world = World::running_as(ClusterSpec { durability: Durability::SemiSync, ..spec(2) });
+    world.toy(1).trouble = Some(Trouble::Broken { detail: "1950".to_owned() });
+    world.rounds(20);
+    assert!(!matches!(world.toy(1).order, Some(Order::Detach)), "there may be room in a moment");
+    world.rounds(60);
+    assert!(!world.toys.contains_key(&MemberId(1)), "{:#?}", world.cluster.view(world.now));
 }
