@@ -75,8 +75,10 @@ const DATABASE_BYTES_MAX: usize = 64;
 /// Databases of the servers themselves.
 const RESERVED_DATABASES: [&str; 4] = ["mysql", "sys", "information_schema", "performance_schema"];
 
-/// How names of files begin that servers and their backup tools make beside the databases: a database is a directory.
-const NAMES_OF_FILES: [&str; 9] = [
+/// How names of files begin that MariaDB, MySQL 5.6 and their backup tools make beside the databases. A database of such a name
+/// is a directory in the place of the file: InnoDB does not start any more (`ib_logfile1`), and backups fail or are mixed up
+/// with it (`mariadb_backup_info`).
+pub const NAMES_OF_FILES: [&str; 9] = [
     "aria_log_control",
     "ib_buffer_pool",
     "ib_logfile",

@@ -16,7 +16,7 @@ use crate::cnf::Sizes;
 use crate::dialect::{Dialect, quote};
 use crate::grants::Grants;
 use crate::{Error, InstanceConfig};
-use cotton_core::account::AccountKind;
+use cotton_core::account::{AccountKind, NAMES_OF_FILES};
 use secrecy::ExposeSecret;
 
 /// Manages the server over its unix socket.
@@ -186,27 +186,13 @@ fn keep_out(dialect: Dialect, grants: &mut Grants) {
     if !dialect.is_mysql_before((5, 7, 7)) {
         grants.grant("`sys`.*", ["SELECT", "EXECUTE", "SHOW VIEW"]);
     }
-    for name in FILES {
-        grants.grant(&format!("`{name}`.*"), ["SHOW VIEW"]);
+    // MySQL from 5.7 on refuses what would hurt it, and names with other characters are written to disk in another way, unless
+    // they begin with this.
+    grants.grant("`#mysql50#%`.*", ["SHOW VIEW"]);
+    for name in NAMES_OF_FILES {
+        grants.grant(&format!("`{}%`.*", name.replace('_', "\\_")), ["SHOW VIEW"]);
     }
 }
-
-/// Names of files that these servers or their backup tools make beside the databases, as patterns. A database of such a name
-/// is a directory in the place of the file: InnoDB does not start any more (`ib_logfile1`), and backups cannot be made or are
-/// mixed with it. Names with other characters are written to disk in another way, unless they begin with `#mysql50#`. MySQL
-/// from 5.7 on asks for the files' names itself.
-const FILES: [&str; 10] = [
-    "#mysql50#%",
-    "aria\\_log\\_control",
-    "ib\\_buffer\\_pool",
-    "ib\\_logfile%",
-    "ibdata%",
-    "ibtmp%",
-    "mariadb\\_backup\\_%",
-    "undo0%",
-    "undo1%",
-    "xtrabackup\\_%",
-];
 
 /// What work in databases takes, on servers that name each privilege; without reading.
 const WORK: [&str; 17] = [
