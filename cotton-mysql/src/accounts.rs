@@ -79,6 +79,8 @@ pub(crate) fn bootstrap(dialect: Dialect, config: &InstanceConfig, unknown: &str
     if dialect.has_system_user() {
         // the second lets a recipient see, without reading any, whether a clone would lack tables
         line(&format!("GRANT BACKUP_ADMIN, SHOW VIEW ON *.* TO {REPLICATION}@'%'"));
+        // a clone goes on while clients are cut off for it
+        line(&format!("GRANT CONNECTION_ADMIN ON *.* TO {REPLICATION}@'%'"));
         line(&format!("GRANT SYSTEM_USER ON *.* TO {REPLICATION}@'%'"));
     }
     let account = format!("{user}@'%'");

@@ -308,6 +308,15 @@ impl Instance {
             let facts = running.reader.facts(&running.probes, limit).await?;
             let source_on = facts.source_on == Some(true);
             let (replicas, waiting) = running.reader.counters(&running.probes, source_on, limit).await?;
+            if facts.writable
+                && source_on
+                && replicas == 0
+                && waiting > 0
+                && let Ok(upkeep) = running.upkeep.try_lock()
+                && let Some(upkeep) = upkeep.as_ref()
+            {
+                upkeep.look_soon();
+            }
             let disk_free_bytes = rustix::fs::statvfs(self.dirs.data()).ok().map(|fs| fs.f_bavail * fs.f_frsize);
             // on a replica, it is for its applier that nobody waits
             let waits_for_room =
@@ -333,7 +342,12 @@ impl Instance {
 
     async fn try_promote(&self, promotion: &Promotion) -> Result<Promoted, Error> {
         let running = self.running()?;
+        let quiet = match running.upkeep.lock().await.as_ref() {
+            Some(upkeep) => Some(upkeep.quiet().await),
+            None => None,
+        };
         let promoted = self.control(&running).promote(promotion).await?;
+        drop(quiet);
         if matches!(promoted, Promoted::Writable(_)) {
             let mut upkeep = running.upkeep.lock().await;
             if upkeep.as_ref().is_none_or(|upkeep| !upkeep.is_running()) {

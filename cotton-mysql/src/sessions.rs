@@ -3,7 +3,7 @@
 //! On MariaDB the wait for an acknowledgement ends for a session that is killed, and the session that waits may be the
 //! leader of a group of commits: its followers' clients are then told that all is done. (Seen with 10.11.) A *soft* kill
 //! leaves the wait alone. Where the wait has to end, the followers' connections are cut first, so that no answer reaches
-//! anybody. MySQL goes on to wait, whoever is killed.
+//! anybody. MySQL goes on to wait, whoever is killed, and only cuts the connection.
 
 use crate::Error;
 use crate::accounts::{ADMIN, REPLICATION};
@@ -22,6 +22,8 @@ pub(crate) struct Session {
     id: u64,
     /// Whether its commit waits for an acknowledgement, or that of a group that it speaks for.
     pub(crate) waits: bool,
+    /// Whether it was ended already, and only has not noticed yet: its connection is cut.
+    pub(crate) is_ended: bool,
 }
 
 /// How a session is ended.
@@ -45,7 +47,8 @@ pub(crate) async fn of_clients(link: &Link, limit: Duration) -> Result<Vec<Sessi
         let user = row.text("User").unwrap_or_default();
         let waits = row.text("State").is_some_and(|state| state.to_ascii_lowercase().contains("semi-sync"));
         if let Some(id) = row.number("Id").filter(|_| is_client(&user)) {
-            sessions.push(Session { id, waits });
+            let is_ended = row.text("Command").as_deref() == Some("Killed");
+            sessions.push(Session { id, waits, is_ended });
         }
     }
     Ok(sessions)

@@ -15,6 +15,7 @@
 
 use crate::accounts::{self, READ_BINLOG, REPLICATION, RESERVED};
 use crate::cnf::Sizes;
+use crate::copy::unblock::{self, Patience};
 use crate::dialect::{Dialect, quote};
 use crate::grants::Grants;
 use crate::sessions::{self, Kill};
@@ -28,7 +29,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
 
 /// How often everything is looked at without a reason.
 const INTERVAL: Duration = Duration::from_secs(20);
@@ -75,11 +76,12 @@ pub(crate) struct Upkeep {
     stop: Arc<Mutex<Session>>,
     task: tokio::task::JoinHandle<()>,
     kill: Kill,
+    soon: Arc<Notify>,
 }
 
 /// Whether there may be a session, and which there is.
 #[derive(Debug, Default)]
-struct Session {
+pub(crate) struct Session {
     stopped: bool,
     id: Option<u64>,
 }
@@ -92,6 +94,7 @@ impl Upkeep {
         wanted: watch::Receiver<Wanted>,
     ) -> Self {
         let stop = Arc::new(Mutex::new(Session::default()));
+        let soon = Arc::new(Notify::new());
         let dialect = reader.dialect;
         let keeper = Keeper {
             config: config.clone(),
@@ -99,10 +102,11 @@ impl Upkeep {
             dialect,
             reader,
             session: Arc::clone(&stop),
+            soon: Arc::clone(&soon),
             in_vain: Mutex::default(),
         };
         let kill = if dialect.is_mariadb() { Kill::Soft } else { Kill::Hard };
-        Self { stop, task: tokio::spawn(keeper.run(wanted)), kill }
+        Self { stop, task: tokio::spawn(keeper.run(wanted)), kill, soon }
     }
 
     /// Makes sure that nothing is written for upkeep from now on. What is being committed is waited for by whoever makes
@@ -117,6 +121,16 @@ impl Upkeep {
             }
             None => Ok(()),
         }
+    }
+
+    /// Keeps what this does to the server's role away for as long as the guard lives.
+    pub(crate) async fn quiet(&self) -> OwnedMutexGuard<Session> {
+        Arc::clone(&self.stop).lock_owned().await
+    }
+
+    /// Commits wait, and nobody is there to acknowledge them: looks soon whether a clone is what they wait for.
+    pub(crate) fn look_soon(&self) {
+        self.soon.notify_one();
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -136,21 +150,30 @@ struct Keeper {
     dialect: Dialect,
     reader: Reader,
     session: Arc<Mutex<Session>>,
+    soon: Arc<Notify>,
     /// Accounts that setting a password did not let in, by the revision that had it.
     in_vain: Mutex<BTreeSet<(String, u64)>>,
 }
 
 impl Keeper {
     async fn run(self, mut wanted: watch::Receiver<Wanted>) {
-        let mut last_error = String::new();
+        let (mut last_error, mut patience) = (String::new(), Patience::default());
         loop {
             let now = wanted.borrow_and_update().clone();
-            let pause = match self.round(&now).await {
+            let round = self.round(&now).await;
+            if let Ok(Round::Cloned { sent }) = round {
+                if patience.is_over(sent) {
+                    self.let_go().await;
+                }
+            } else {
+                patience = Patience::default();
+            }
+            let pause = match round {
                 Ok(Round::Done) => {
                     last_error.clear();
                     INTERVAL
                 }
-                Ok(Round::Later) => RETRY,
+                Ok(Round::Later | Round::Cloned { .. }) => RETRY,
                 Err(error) if error.is_connection() => RETRY,
                 Ok(Round::Closed) => return,
                 Err(error) => {
@@ -164,12 +187,34 @@ impl Keeper {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
+                () = self.soon.notified(), if pause == INTERVAL => {}
                 changed = wanted.changed() => {
                     if changed.is_err() {
                         return;
                     }
                 }
             }
+        }
+    }
+
+    /// Ends what a clone and commits wait for; the server's role does not change meanwhile. Goes on even if this is dropped.
+    async fn let_go(&self) {
+        let session = Arc::clone(&self.session).lock_owned().await;
+        if session.stopped {
+            return;
+        }
+        let (link, limit) = (Link::new(self.address.clone()), self.config.timing.statement);
+        let letting_go = tokio::spawn(async move {
+            let done = unblock::let_go(&link, limit).await;
+            drop(session);
+            done
+        });
+        match letting_go.await {
+            Ok(Ok(())) => tracing::warn!(
+                "commits wait for an acknowledgement and a clone for them: clients were cut off, and are told nothing"
+            ),
+            Ok(Err(error)) => tracing::warn!(%error, "could not let go of commits that a clone waits for"),
+            Err(error) => tracing::warn!(%error, "letting go of commits failed"),
         }
     }
 
@@ -196,6 +241,10 @@ enum Round {
     Done,
     /// Nobody could acknowledge what would be written, or the server cannot be reached.
     Later,
+    /// The same, commits wait for that, and somebody is taking a clone. So many bytes were sent since the server began.
+    Cloned {
+        sent: u64,
+    },
     /// The server is not open any more.
     Closed,
 }
@@ -219,9 +268,11 @@ impl Work<'_> {
             return Ok(Round::Closed);
         }
         if facts.source_on == Some(true) {
-            let (replicas, _) = keeper.reader.counters(&self.link, true, self.limit).await?;
+            let (replicas, waiting) = keeper.reader.counters(&self.link, true, self.limit).await?;
             if replicas == 0 {
-                return Ok(Round::Later);
+                let has_clone = waiting > 0 && self.dialect().has_clone();
+                let sent = if has_clone { unblock::sent_with_a_clone(&self.link, self.limit).await? } else { None };
+                return Ok(sent.map_or(Round::Later, |sent| Round::Cloned { sent }));
             }
         }
         self.our_own().await?;
@@ -262,7 +313,7 @@ impl Work<'_> {
         let mut wanted = Grants::default();
         wanted.grant("*.*", [READ_BINLOG, accounts::see_binlog(self.dialect())]);
         if self.dialect().has_system_user() {
-            wanted.grant("*.*", ["BACKUP_ADMIN", "SHOW VIEW", "SYSTEM_USER"]);
+            wanted.grant("*.*", ["BACKUP_ADMIN", "SHOW VIEW", "CONNECTION_ADMIN", "SYSTEM_USER"]);
         }
         self.change(&account, &wanted, false).await
     }

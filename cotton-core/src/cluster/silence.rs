@@ -107,13 +107,21 @@ impl Cluster {
         self.blocked.map(|blocked| blocked.since)
     }
 
+    /// Whether commits have waited for longer than a moment because no replica is connected.
+    pub(super) fn is_left_alone(&self) -> bool {
+        self.blocked.is_some_and(|blocked| blocked.told) && !self.is_followed()
+    }
+
+    fn is_followed(&self) -> bool {
+        self.observed.values().any(|o| o.following(self.state.epoch) == Some(true))
+    }
+
     /// Why the primary, which is open, cannot have commits acknowledged, if it cannot.
     pub(super) fn why_blocked(&self) -> Option<String> {
-        let epoch = self.state.epoch;
         if self.state.spec.durability != Durability::SemiSync || !self.is_open() {
             return None;
         }
-        if !self.observed.values().any(|o| o.following(epoch) == Some(true)) {
+        if !self.is_followed() {
             let text = "commits wait: no replica is connected to acknowledge them; writes go on when one is back";
             return Some(text.to_owned());
         }

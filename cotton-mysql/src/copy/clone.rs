@@ -15,8 +15,9 @@ use std::time::Duration;
 const LOOK: Duration = Duration::from_secs(2);
 const FAILURES_MAX: u32 = 5;
 
-/// So many looks with commits that wait and without a replica: the clone waits for them, and MySQL lets go of neither.
-const STUCK_MAX: u32 = 5;
+/// So many looks with commits that wait and without a replica: the clone waits for them, and the donor did not let go of them
+/// (see `unblock`), as it does within a few seconds.
+const STUCK_MAX: u32 = 15;
 
 /// Makes a complete data directory of a donor's in `building`, which must not exist. `admin` is the own, running server,
 /// the link is to the donor with the replication account.

@@ -11,7 +11,7 @@
 mod clone;
 mod donor;
 mod recipient;
-mod unblock;
+pub(crate) mod unblock;
 mod wire;
 
 pub(crate) use clone::clone_from;

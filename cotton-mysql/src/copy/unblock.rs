@@ -4,19 +4,27 @@
 //! Then all sessions are ended that wait or may wait for them. Their clients are not told success, and the transactions
 //! stay: as if the connection had been lost after the commit.
 //!
-//! MariaDB only: MySQL does not let go of a session that waits. There a clone ends with an error that says so.
+//! MariaDB lets go of a session that waits when that is ended. MySQL goes on to wait (9.7), but cuts the client's connection
+//! at once. So there the commits are let go by switching semi-synchronous replication off for the few milliseconds in which
+//! no client is connected, and none can connect (`offline_mode`). Only then does the clone, which waits for them, go on.
 
-use crate::sessions;
+use crate::Error;
+use crate::sessions::{self, Kill};
 use crate::sql::{Link, Record};
 use crate::status;
 use std::convert::Infallible;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often a copy is looked at, and how often it must be found with waiting commits and without replicas.
 const LOOK: Duration = Duration::from_secs(1);
 const LOOKS: u32 = 3;
 
-/// Does so for as long as it is polled.
+/// How long MySQL may take to do what takes it milliseconds, and how often that is looked at.
+const MOMENT: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Does so on MariaDB for as long as it is polled.
 pub(super) async fn unblock(link: &Link, limit: Duration) -> Infallible {
     let status = "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_clients'";
     let mut looks = 0;
@@ -38,5 +46,117 @@ pub(super) async fn unblock(link: &Link, limit: Duration) -> Infallible {
             ),
             Err(error) => tracing::warn!(%error, "could not end sessions that a copy waits for"), // looked at again
         }
+    }
+}
+
+/// How long a MySQL has given a clone while commits waited for an acknowledgement that nobody could send.
+#[derive(Debug, Default)]
+pub(crate) struct Patience {
+    sent: Option<u64>,
+    used: u32,
+}
+
+impl Patience {
+    /// To be asked every second, with the bytes that the server has sent so far. A server that gives a clone and sends next
+    /// to nothing waits; the clone's stage is not to be seen without the performance schema. Where clients read much, the
+    /// bytes are theirs, and that cannot be told.
+    pub(crate) const fn is_over(&mut self, sent: u64) -> bool {
+        const LITTLE: u64 = 1024 * 1024;
+        const MAX: u32 = 60;
+        if let Some(before) = self.sent {
+            self.used += if sent.saturating_sub(before) < LITTLE { MAX / LOOKS } else { 1 };
+        }
+        self.sent = Some(sent);
+        let is_over = self.used >= MAX;
+        if is_over {
+            self.used = 0;
+        }
+        is_over
+    }
+}
+
+/// How many bytes a MySQL has sent since it began, if it gives a clone.
+pub(crate) async fn sent_with_a_clone(link: &Link, limit: Duration) -> Result<Option<u64>, Error> {
+    if !is_cloned(link, limit).await? {
+        return Ok(None);
+    }
+    let row = link.row("count what was sent", "SHOW GLOBAL STATUS LIKE 'Bytes_sent'", limit).await?;
+    Ok(row.at(1).and_then(|bytes| bytes.parse().ok()))
+}
+
+async fn is_cloned(link: &Link, limit: Duration) -> Result<bool, Error> {
+    let gives = |row: &Record| row.text("Command").is_some_and(|command| command.eq_ignore_ascii_case("clone"));
+    Ok(status::processes(link, limit).await?.iter().any(gives))
+}
+
+/// Lets go of all commits of a MySQL without replicas that wait, and cuts all clients off first. Must not be given up before
+/// it ends, nor meet a change of the server's role.
+///
+/// # Errors
+///
+/// If the server answers with one. It is as it was before then, but perhaps for sessions that were ended.
+pub(crate) async fn let_go(link: &Link, limit: Duration) -> Result<(), Error> {
+    // Nobody but our own accounts has the privilege to stay.
+    let done = match link.run("cut clients off", "SET GLOBAL offline_mode = ON", limit).await {
+        Ok(()) => without_clients(link, limit).await,
+        Err(error) => Err(error),
+    };
+    // Clients come back only where acknowledgements are wanted again.
+    restore(link, "want acknowledgements again", "SET GLOBAL rpl_semi_sync_source_enabled = ON", limit).await?;
+    if done.is_ok() {
+        // It ends soon, unless it had still more to send. The commits of those who come back wait again.
+        let until = Instant::now() + MOMENT;
+        while Instant::now() < until && is_cloned(link, limit).await.unwrap_or(false) {
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    restore(link, "let clients in again", "SET GLOBAL offline_mode = OFF", limit).await?;
+    done
+}
+
+async fn without_clients(link: &Link, limit: Duration) -> Result<(), Error> {
+    // A session that is ended can send nothing any more from the moment on at which it is listed so.
+    for session in sessions::of_clients(link, limit).await?.into_iter().filter(|session| !session.is_ended) {
+        session.end(link, Kill::Hard, limit).await?;
+    }
+    if sessions::of_clients(link, limit).await?.iter().any(|session| !session.is_ended) {
+        return Err(Error::NotYet("clients are connected although all were cut off".to_owned()));
+    }
+    link.run("let go of commits", "SET GLOBAL rpl_semi_sync_source_enabled = OFF", limit).await?;
+    let until = Instant::now() + MOMENT;
+    while !sessions::of_clients(link, limit).await?.is_empty() {
+        if Instant::now() >= until {
+            return Err(Error::Timeout { what: "the end of sessions", after: MOMENT });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
+/// Insists.
+async fn restore(link: &Link, what: &'static str, sql: &str, limit: Duration) -> Result<(), Error> {
+    const TRIES: u32 = 50;
+    let mut tries = 0;
+    loop {
+        match link.run(what, sql, limit).await {
+            Err(error) if tries == TRIES => return Err(error), // there is no server any more
+            Err(_) => tokio::time::sleep(5 * PAUSE).await,
+            Ok(()) => return Ok(()),
+        }
+        tries += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clone_is_waited_for_while_it_goes_on() {
+        let over = |step: u64| {
+            let mut patience = Patience::default();
+            (0..100).find(|second| patience.is_over(second * step))
+        };
+        assert_eq!((over(10_000), over(50_000_000)), (Some(3), Some(60)));
     }
 }
