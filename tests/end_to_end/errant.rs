@@ -4,6 +4,8 @@
 use crate::{Outcome, SOME, STEP, nothing_twice};
 use cotton_tests::{Api, Client, Cluster, Failure, Flavour, Options, RealCotton, Wanted, Writer};
 use mysql_async::prelude::Queryable;
+use rustix::process::Signal;
+use serde_json::json;
 
 /// Servers that write what fails, too. The applier of MariaDB stops at the number that such a statement has taken.
 const FLAVOURS: [Flavour; 2] = [Flavour::MySql97, Flavour::MariaDb118];
@@ -14,7 +16,7 @@ async fn start(flavour: Flavour, size: u32, agents: u32) -> Result<Option<(RealC
         return Ok(None);
     }
     let cotton = RealCotton::start(Options { flavour, agents, ..Options::default() }).await?;
-    let resources = serde_json::json!({ "cpus": 0.5, "mem": "400mb", "disk": "512mb" });
+    let resources = json!({ "cpus": 0.5, "mem": "400mb", "disk": "512mb" });
     let wanted = Wanted { resources, durability: Some("semi_sync"), ..Wanted::small(size) };
     let created = cotton.api().create("a", &wanted).await?;
     let seen = cotton.api().until_healthy("a", 3 * STEP).await?;
@@ -91,6 +93,38 @@ async fn replaced_after_a_failover(flavour: Flavour) -> Outcome {
     let seen = api.until("a", 3 * STEP, "whole again", |c| c.is_healthy() && c.epoch > 1).await?;
     let left = left(&api).await?;
     assert!(!left.is_empty(), "{seen:?}");
+    writer.progress(SOME, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
+    nothing_twice(&cotton, &api, &[&seen]).await
+}
+
+/// The former primary wins, since nobody else answers; the others acknowledge for it until they are replaced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_former_primary_wins_and_all_its_replicas_are_replaced() -> Outcome {
+    for flavour in FLAVOURS {
+        all_replaced_after_a_failover(flavour).await?;
+    }
+    Ok(())
+}
+
+async fn all_replaced_after_a_failover(flavour: Flavour) -> Outcome {
+    let Some((cotton, client, first)) = start(flavour, 3, 4).await? else { return Ok(()) };
+    let api = cotton.api();
+    let writer = Writer::start(&api, "a", client.clone(), 2).await?;
+    writer.progress(SOME, STEP).await?;
+    spoil(&client, first.replicas()).await?;
+    let primary = first.primary()?.clone();
+    let silent = first.replicas().map(|replica| cotton.executor(&replica.task)).collect::<Result<Vec<_>, _>>()?;
+    silent.iter().for_each(|executor| executor.signal(Signal::STOP));
+    cotton.server(&primary.task)?.kill();
+    let wins = |c: &Cluster| c.epoch == 2 && c.primary == Some(primary.id);
+    let won = api.until("a", STEP, "won by the former primary", wins).await;
+    silent.iter().for_each(|executor| executor.signal(Signal::CONT));
+    won?;
+    let old: Vec<u64> = first.replicas().map(|member| member.id).collect();
+    let rid = |c: &Cluster| c.is_healthy() && old.iter().all(|id| c.member(*id).is_none());
+    let seen = api.until("a", 2 * STEP, "rid of them", rid).await?;
+    assert_eq!((seen.epoch, seen.primary), (2, Some(primary.id)), "it has all that was acknowledged");
     writer.progress(SOME, STEP).await?;
     writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await
