@@ -353,6 +353,11 @@ pub enum Trouble {
         /// What stands in the way, in the server's words.
         detail: String,
     },
+    /// Its server is down, and its data directory is not there.
+    DataGone {
+        /// Where it should be.
+        detail: String,
+    },
     /// Its server was killed and does not end: the kernel waits for a disk, for example.
     Hung {
         /// Why it was killed.
@@ -383,6 +388,8 @@ codes! {
         Incomplete = "incomplete",
         /// [`Trouble::Stuck`]
         Stuck = "stuck",
+        /// [`Trouble::DataGone`]
+        DataGone = "data_gone",
         /// [`Trouble::Hung`]
         Hung = "hung",
         /// [`Trouble::Failing`]
@@ -401,6 +408,7 @@ impl Trouble {
             Self::Storage { .. } => TroubleCode::Storage,
             Self::Incomplete { .. } => TroubleCode::Incomplete,
             Self::Stuck { .. } => TroubleCode::Stuck,
+            Self::DataGone { .. } => TroubleCode::DataGone,
             Self::Hung { .. } => TroubleCode::Hung,
             Self::Failing { .. } => TroubleCode::Failing,
         }
@@ -531,6 +539,7 @@ impl std::fmt::Display for Trouble {
             Self::Incomplete { detail } => write!(f, "lacks data that it must have to be promoted: {detail}"),
             Self::Broken { detail } => write!(f, "cannot apply what its primary sends: {detail}"),
             Self::Stuck { detail } => write!(f, "cannot apply what it has received: {detail}"),
+            Self::DataGone { detail } => write!(f, "its data is gone: {detail}"),
             Self::Hung { detail } => write!(f, "its server was killed and does not end: {detail}"),
             Self::Unstable { detail } | Self::Failing { detail } => f.write_str(detail),
         }

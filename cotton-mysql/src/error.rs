@@ -169,7 +169,8 @@ impl Error {
 
     fn meaning(&self) -> (ErrorKind, ErrorStatus) {
         match self {
-            Self::ProgramMissing { .. } | Self::NotProvisioned(_) | Self::DataGone(_) => (NotFound, Permanent),
+            Self::NotProvisioned(_) | Self::DataGone(_) => (NotFound, Permanent),
+            Self::ProgramMissing { .. } => (Unsupported, Permanent),
             Self::Config(_) => (Invalid, Permanent),
             Self::Unsupported(_) => (Unsupported, Permanent),
             Self::File { source, .. } | Self::System { source, .. } => io_meaning(source),

@@ -125,16 +125,7 @@ async fn copies_for_which_there_is_no_room_are_tried_again_until_there_is() -> O
     for _ in 0..BIG_MIB / 8 {
         client.run(&primary, "insert into big.t (b) values (repeat(uuid(), 8 * 1024 * 1024 / 36))").await?;
     }
-    let mut admin = cotton_tests::admin::connect(&cotton, "a", &seen.primary()?.task).await?;
-    loop {
-        admin.query_drop("FLUSH BINARY LOGS").await?;
-        admin.query_drop("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await?; // replication alone does not do then
-        let logs: Vec<mysql_async::Row> = admin.query("SHOW BINARY LOGS").await?;
-        if logs.len() == 1 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await; // the replica may still read them
-    }
+    forget_history(&cotton, &seen).await?;
     api.scale("a", 3).await?;
     let copies = |c: &Cluster| c.retries.iter().any(|retry| retry.what == "copy" && retry.failures >= 3);
     let seen = api.until("a", 2 * STEP, "failing to copy", copies).await?;
@@ -153,6 +144,20 @@ async fn copies_for_which_there_is_no_room_are_tried_again_until_there_is() -> O
     let seen = api.until_healthy("a", 2 * STEP).await?;
     assert!(seen.retries.is_empty(), "{:?}", seen.retries);
     nothing_twice(&cotton, &api, &[&seen]).await
+}
+
+/// Removes the binary logs that reach back to the beginning: replication alone does not do then.
+async fn forget_history(cotton: &RealCotton, seen: &Cluster) -> Outcome {
+    let mut admin = cotton_tests::admin::connect(cotton, "a", &seen.primary()?.task).await?;
+    loop {
+        admin.query_drop("FLUSH BINARY LOGS").await?;
+        admin.query_drop("PURGE BINARY LOGS BEFORE NOW() + INTERVAL 1 DAY").await?;
+        let logs: Vec<mysql_async::Row> = admin.query("SHOW BINARY LOGS").await?;
+        if logs.len() == 1 {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await; // replicas may still read them
+    }
 }
 
 /// What an empty server takes, and a little more.
@@ -187,4 +192,41 @@ async fn a_primary_whose_data_was_removed_hands_over() -> Outcome {
     let seen = api.until("a", 2 * STEP, "healed", healed).await?;
     writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     Ok(())
+}
+
+/// Only the primary's data are left, its commits wait, and its binary logs do not reach back: a copy of it must be made, and
+/// waits for the same as the commits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_replicas_lose_their_data() -> Outcome {
+    for flavour in [Flavour::MariaDb, Flavour::MySql97] {
+        only_the_primary_is_left(flavour).await?;
+    }
+    Ok(())
+}
+
+async fn only_the_primary_is_left(flavour: Flavour) -> Outcome {
+    if flavour.programs().is_none() {
+        return Ok(());
+    }
+    let cotton = RealCotton::start(Options { flavour, agents: 3, ..Options::default() }).await?;
+    let api = cotton.api();
+    let resources = serde_json::json!({ "cpus": 0.5, "mem": "400mb", "disk": "512mb" });
+    let wanted = Wanted { resources, durability: Some("semi_sync"), ..Wanted::small(3) };
+    let created = api.create("a", &wanted).await?;
+    let first = api.until_healthy("a", STEP).await?;
+    let writer = Writer::start(&api, "a", Client::new(wanted.user, created.password), 2).await?;
+    writer.progress(SOME, STEP).await?;
+    forget_history(&cotton, &first).await?;
+    for replica in first.replicas() {
+        let volume = cotton.path().join(format!("agents/{}/volumes/mysos-a-{}", replica.agent, replica.id));
+        std::fs::rename(&volume, format!("{}.away", volume.display()))?;
+        cotton.server(&replica.task)?.kill();
+    }
+    let old: Vec<u64> = first.replicas().map(|member| member.id).collect();
+    let replaced = |c: &Cluster| c.is_healthy() && old.iter().all(|id| c.member(*id).is_none());
+    let seen = api.until("a", 2 * STEP, "whole again", replaced).await?;
+    assert_eq!((seen.epoch, seen.primary), (1, first.primary), "the primary was in good health");
+    writer.progress(SOME, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
+    nothing_twice(&cotton, &api, &[&seen]).await
 }

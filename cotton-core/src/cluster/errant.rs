@@ -116,7 +116,14 @@ impl Cluster {
             Some(Leaving::Broken) => {
                 self.may_be_second_copy(id, member, applies) || self.receives_alone(id) && self.has_successor(id)
             }
-            Some(Leaving::ScaleDown | Leaving::Unreachable | Leaving::Stuck | Leaving::Missing | Leaving::Deleted)
+            Some(
+                Leaving::ScaleDown
+                | Leaving::DataGone
+                | Leaving::Unreachable
+                | Leaving::Stuck
+                | Leaving::Missing
+                | Leaving::Deleted,
+            )
             | None => false,
         }
     }

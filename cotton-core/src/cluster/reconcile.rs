@@ -123,6 +123,8 @@ impl Cluster {
         let open = self.is_open_for_sure(now);
         let (mut errant, mut unstable) = (BTreeSet::new(), BTreeSet::new());
         let mut detached = BTreeSet::new();
+        // There is nothing that the others could still need: all at once.
+        let mut gone = BTreeSet::new();
         let (mut unreachable, mut stuck, mut hopeless) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         let mut wake = None;
         for (id, member) in self.state.staying().filter(|(id, m)| Some(*id) != primary && !m.resting) {
@@ -136,6 +138,8 @@ impl Cluster {
                 hopeless.push((id, why));
             } else if open && matches!(errant_now, Some(Trouble::Errant { .. })) {
                 errant.insert(id);
+            } else if open && matches!(observed.trouble(), Some(Trouble::DataGone { .. })) {
+                gone.insert(id);
             } else if open && matches!(observed.trouble(), Some(Trouble::Unstable { .. })) {
                 unstable.insert((id, Leaving::Unstable));
             } else if open && matches!(observed.trouble(), Some(Trouble::Broken { .. })) {
@@ -164,6 +168,7 @@ impl Cluster {
         }
         self.timeout = crate::time::earliest(self.timeout, wake);
         self.leave(now, &detached, Leaving::Unreachable);
+        self.leave(now, &gone, Leaving::DataGone);
         self.leave_errant(now, &errant);
         self.leave_one_by_one(now, &unstable);
         self.leave_unreachable(now, &unreachable);

@@ -174,6 +174,7 @@ impl Cluster {
         match &report.trouble {
             Some(Trouble::Unstable { .. }) => Some(Leaving::Unstable),
             Some(Trouble::Broken { .. }) => Some(Leaving::Broken),
+            Some(Trouble::DataGone { .. }) => Some(Leaving::DataGone),
             Some(Trouble::Errant { .. }) => Some(Leaving::Errant), // somebody wrote there before it followed
             _ => (report.failed_copies >= FAILED_COPIES_MAX).then_some(Leaving::Stuck),
         }
@@ -181,7 +182,8 @@ impl Cluster {
 
     /// A member is to leave because it does not get any further: that says the same as the end of its task.
     pub(super) fn note_hopeless(&mut self, now: Millis, id: MemberId, why: Leaving) {
-        let failed = matches!(why, Leaving::Stuck | Leaving::Unstable | Leaving::Broken | Leaving::Errant);
+        let failed =
+            matches!(why, Leaving::Stuck | Leaving::Unstable | Leaving::Broken | Leaving::DataGone | Leaving::Errant);
         let proven = self.observed.get(&id).is_some_and(|observed| observed.proven);
         if failed && !proven {
             let trouble = self.observed.get(&id).and_then(|observed| observed.trouble()).map(ToString::to_string);

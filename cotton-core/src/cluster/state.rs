@@ -263,6 +263,8 @@ pub enum Leaving {
     Unstable,
     /// It could not apply what the primary sends.
     Broken,
+    /// Its data directory is not there.
+    DataGone,
     /// Its agent could not be reached for too long.
     Unreachable,
     /// It did not start in time, or never got a copy of the data.
@@ -300,7 +302,12 @@ impl Member {
                 }
             }
             (
-                Leaving::ScaleDown | Leaving::Unreachable | Leaving::Stuck | Leaving::Missing | Leaving::Deleted,
+                Leaving::ScaleDown
+                | Leaving::DataGone
+                | Leaving::Unreachable
+                | Leaving::Stuck
+                | Leaving::Missing
+                | Leaving::Deleted,
                 true | false,
             ) => "",
         }
@@ -320,6 +327,8 @@ codes! {
         Unstable = "unstable",
         /// [`Leaving::Broken`]
         Broken = "broken",
+        /// [`Leaving::DataGone`]
+        DataGone = "data_gone",
         /// [`Leaving::Unreachable`]
         Unreachable = "unreachable",
         /// [`Leaving::Stuck`]
@@ -342,6 +351,7 @@ impl Leaving {
             Self::Damaged => LeavingCode::Damaged,
             Self::Unstable => LeavingCode::Unstable,
             Self::Broken => LeavingCode::Broken,
+            Self::DataGone => LeavingCode::DataGone,
             Self::Unreachable => LeavingCode::Unreachable,
             Self::Stuck => LeavingCode::Stuck,
             Self::Missing => LeavingCode::Missing,
@@ -358,6 +368,7 @@ impl Leaving {
             Self::Damaged => "no replica could read its binary log when it was primary",
             Self::Unstable => "its server failed too often",
             Self::Broken => "it cannot apply what the primary sends",
+            Self::DataGone => "its data is gone",
             Self::Unreachable => "it, or its agent, could not be reached for too long",
             Self::Missing => "its volume has not been offered for too long",
             Self::Rebuild => "a person asked for a fresh copy in its place",

@@ -88,7 +88,11 @@ impl Cluster {
     /// A member that had a volume is gone: releases that, or keeps it while it may hold what nobody else has.
     pub(super) fn let_go_of_volume(&mut self, id: MemberId, gone: &Member) {
         let suspicious = (gone.may_hold_data()
-            && matches!(gone.leaving, Some(Leaving::Errant | Leaving::Damaged | Leaving::Unstable | Leaving::Broken)))
+            && matches!(
+                gone.leaving,
+                // what was not found may be there again, as when a disk was not mounted
+                Some(Leaving::Errant | Leaving::Damaged | Leaving::Unstable | Leaving::Broken | Leaving::DataGone)
+            ))
             || self.state.paused;
         let left_behind = self.is_left_behind(gone);
         // One that probably holds nothing else does not push out one that certainly does.

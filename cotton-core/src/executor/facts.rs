@@ -254,7 +254,7 @@ impl Executor {
     }
 
     fn on_up(&mut self, boot: u64, kept: bool) {
-        self.unstable = None;
+        self.given_up = None;
         self.server.on_up(boot);
         let start = ServerStart { incarnation: self.state.incarnation, boot };
         self.change(|state| {
@@ -276,7 +276,9 @@ impl Executor {
         self.server.on_start_failed(failure.detail.clone());
         if failure.permanent {
             self.restarts.rest(self.now, &self.config);
-            self.give_up(failure.detail);
+            let detail = failure.detail;
+            let is_gone = failure.kind == ErrorKind::NotFound;
+            self.give_up(if is_gone { Trouble::DataGone { detail } } else { Trouble::Unstable { detail } });
         } else {
             self.take_restart(&failure.detail);
         }
@@ -286,16 +288,17 @@ impl Executor {
     fn take_restart(&mut self, reason: &str) {
         if !self.restarts.take(self.now, &self.config) {
             let (times, seconds) = (self.config.restarts_max, self.config.restart_window_ms / 1000);
-            self.give_up(format!("server failed more than {times} times within {seconds} s; last: {reason}"));
+            let detail = format!("server failed more than {times} times within {seconds} s; last: {reason}");
+            self.give_up(Trouble::Unstable { detail });
         }
     }
 
     /// Data is never given up here: only the scheduler knows whether others have it. A server that never ran has none.
-    fn give_up(&mut self, detail: String) {
+    fn give_up(&mut self, trouble: Trouble) {
         if self.server.boot == 0 && self.state.obeyed.is_none() {
-            self.fail(detail); // another agent may do better
+            self.fail(trouble.to_string()); // another agent may do better
         } else {
-            self.unstable = Some(detail);
+            self.given_up = Some(trouble);
         }
     }
 
@@ -379,6 +382,7 @@ impl Executor {
                 | Trouble::Broken { .. }
                 | Trouble::Storage { .. }
                 | Trouble::Stuck { .. }
+                | Trouble::DataGone { .. }
                 | Trouble::Hung { .. }
                 | Trouble::Failing { .. },
             ) => {

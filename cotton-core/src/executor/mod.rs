@@ -98,8 +98,8 @@ pub struct Executor {
     taken_back: Option<Rank>,
     /// What is wrong with the disk.
     storage: Option<String>,
-    /// How often the server failed, when that was too often and it rests.
-    unstable: Option<String>,
+    /// Why the server, which failed too often or cannot be started, rests.
+    given_up: Option<Trouble>,
     server: Server,
     lease: Lease,
     reports: Reports,
@@ -226,7 +226,7 @@ impl Executor {
             goal_trouble: None,
             taken_back: None,
             storage: None,
-            unstable: None,
+            given_up: None,
             lease: Lease::default(),
             reports: Reports::default(),
             nonce: 0,

@@ -182,8 +182,8 @@ impl Executor {
 
     /// The trouble that most needs somebody's attention.
     fn trouble(&self) -> Option<Trouble> {
-        if let Some(detail) = &self.unstable {
-            return Some(Trouble::Unstable { detail: detail.clone() }); // it is down: whatever else there was came before
+        if let Some(trouble) = &self.given_up {
+            return Some(trouble.clone()); // it is down: whatever else there was came before
         }
         let hung = |killing: &&super::Killing| self.now >= killing.since.after(self.config.hung_ms);
         if let Some(killing) = self.killing.as_ref().filter(hung) {
@@ -201,6 +201,7 @@ impl Executor {
                 | Trouble::Broken { .. }
                 | Trouble::Storage { .. }
                 | Trouble::Stuck { .. }
+                | Trouble::DataGone { .. }
                 | Trouble::Hung { .. }
                 | Trouble::Incomplete { .. },
             ) => self.goal_trouble.clone(),

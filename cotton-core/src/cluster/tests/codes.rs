@@ -365,6 +365,7 @@ fn every_trouble_is_told_with_its_code() {
             TroubleCode::Storage => Trouble::Storage { detail: detail() },
             TroubleCode::Incomplete => Trouble::Incomplete { detail: detail() },
             TroubleCode::Stuck => Trouble::Stuck { detail: detail() },
+            TroubleCode::DataGone => Trouble::DataGone { detail: detail() },
             TroubleCode::Hung => Trouble::Hung { detail: detail() },
             TroubleCode::Failing => Trouble::Failing { detail: detail() },
         };
@@ -388,6 +389,7 @@ fn leaving(code: LeavingCode) -> Option<World> {
         LeavingCode::Damaged => super::stalls::damaged(),
         LeavingCode::Unstable => troubled(3, 1, Trouble::Unstable { detail: detail() }),
         LeavingCode::Broken => troubled(3, 1, Trouble::Broken { detail: detail() }),
+        LeavingCode::DataGone => troubled(3, 1, Trouble::DataGone { detail: detail() }),
         LeavingCode::Unreachable => unreachable(),
         LeavingCode::Stuck => {
             let mut world = fourth_without_link();

@@ -1,6 +1,7 @@
 //! More members, fewer members, and members that must be replaced.
 
 use super::world::{World, status};
+use crate::cluster::Leaving;
 use crate::cluster::event::EventKind;
 use crate::ports::mesos::TaskState;
 use crate::protocol::{Stage, Trouble};
@@ -213,6 +214,33 @@ fn an_unstable_member_is_replaced_once_another_is_primary() {
     world.check_whole();
 }
 
+/// They take no place that others could have, and nobody waits for a copy that they cannot be.
+#[test]
+fn members_without_their_data_leave_at_once() {
+    let mut world = World::running(3);
+    for member in [1, 2] {
+        world.crash(member);
+        world.toy(member).trouble = Some(Trouble::DataGone { detail: "no directory".to_owned() });
+        world.say(MemberId(member));
+    }
+    world.hear_all();
+    let leaving = world.cluster.state().members.values().filter(|m| m.leaving == Some(Leaving::DataGone)).count();
+    assert_eq!(leaving, 2);
+    world.settle();
+    assert_eq!((ids(&world), world.cluster.state().epoch.0), (vec![0, 3, 4], 1));
+    world.check_whole();
+
+    // while nobody is primary, a person decides: it may be there again
+    let mut world = World::running(3);
+    world.crash(1);
+    world.toy(1).trouble = Some(Trouble::DataGone { detail: "no directory".to_owned() });
+    world.kill(0);
+    world.kill(2);
+    world.say(MemberId(1));
+    world.settle();
+    assert!(world.cluster.state().members[&MemberId(1)].leaving.is_none(), "{:?}", world.cluster.state());
+}
+
 #[test]
 fn members_that_cannot_apply_are_replaced_one_after_another() {
     let mut world = World::running(3);
@@ -294,7 +322,7 @@ fn one_that_is_back_before_another_took_its_place_stays() {
         world.hear(status(MemberId(1), TaskState::Unreachable));
         world.rounds(40);
         let gone = world.cluster.state().members[&MemberId(1)].leaving;
-        assert_eq!(gone, Some(crate::cluster::state::Leaving::Unreachable));
+        assert_eq!(gone, Some(Leaving::Unreachable));
         if begun {
             world.place();
             assert_eq!(ids(&world), [0, 1, 2]);

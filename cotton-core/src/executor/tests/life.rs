@@ -70,7 +70,7 @@ fn provisioning_is_tried_again_unless_it_cannot_work() {
     bench.pass(99);
     assert!(!bench.has("provision"));
     bench.pass(1);
-    bench.finish("provision", Outcome::Failed(failure(ErrorKind::NotFound, true)));
+    bench.finish("provision", Outcome::Failed(failure(ErrorKind::Unsupported, true)));
     assert_eq!(bench.updates(), [TaskState::Failed]);
     bench.pass(5_000);
     assert_eq!(bench.take("exit"), Effect::Exit(ExitReason::Failed("no luck".into())), "unacknowledged: ends anyway");
@@ -176,12 +176,20 @@ fn a_server_that_never_ran_is_given_up() {
 
 #[test]
 fn a_start_that_cannot_succeed_is_no_reason_to_give_up_data() {
+    let unstable = Trouble::Unstable { detail: "no luck".into() };
+    let gone = Trouble::DataGone { detail: "no luck".into() };
+    for (kind, trouble) in [(ErrorKind::Unsupported, unstable), (ErrorKind::NotFound, gone)] {
+        cannot_start(kind, trouble);
+    }
+}
+
+fn cannot_start(kind: ErrorKind, trouble: Trouble) {
     let mut bench = Bench::up();
     bench.feed(Input::Exited { boot: 1, exit: exit() });
     let Effect::Operate { id, .. } = bench.take("start") else { panic!("an operation") };
     bench.effects.clear();
-    bench.feed(Input::Finished { id, outcome: Outcome::Failed(failure(ErrorKind::NotFound, true)) });
-    assert_eq!(bench.report().trouble, Some(Trouble::Unstable { detail: "no luck".into() }));
+    bench.feed(Input::Finished { id, outcome: Outcome::Failed(failure(kind, true)) });
+    assert_eq!(bench.report().trouble, Some(trouble));
     bench.pass(59_999);
     assert!(!bench.has("start"));
     bench.pass(1);
