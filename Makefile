@@ -30,10 +30,10 @@ bench: ## measure, print a table, write target/bench/results.json
 	cargo build --release --locked -p cotton-bin -p cotton-tests --bins
 	@target/release/cotton-bench
 
-chaos: ## faults and hostile users by seed, after each round all is compared: MINUTES=3 [SEED=s] [SERVER=mysql] [ON=mesos]
+chaos: ## faults and hostile users by seed, after each round all is compared: MINUTES=3 [SEED=s] [SERVER=mysql] [ON=mesos] [AIM=primary]
 	@scripts/setup --all
 	cargo build --locked -p cotton-bin -p cotton-tests --bins
-	@target/debug/cotton-chaos --minutes $(or $(MINUTES),3) --seed "$(SEED)" --server $(or $(SERVER),mariadb) --on $(or $(ON),local)
+	@target/debug/cotton-chaos --minutes $(or $(MINUTES),3) --seed "$(SEED)" --server $(or $(SERVER),mariadb) --on $(or $(ON),local) --aim $(or $(AIM),any)
 
 dist: ## programs for delivery, stripped and with checksums, in dist/
 	@scripts/dist

@@ -1,9 +1,10 @@
 //! Chaos: a real cluster, faults and hostile users by seed, and after each round a look at whether anything was lost.
 //!
-//! `cotton-chaos [--minutes N] [--seed S] [--server mariadb|mysql] [--on local|mesos] [--rounds N] [--full-disks
-//! yes|no]`. The last line is `chaos: ok ...`, or what is wrong, with all that is needed to understand it. A round depends on
-//! the seed and on its number alone, as far as the world lets it. With `--spoil lose|differ|invent` the data is changed behind the cluster's back, which
-//! must be found.
+//! `cotton-chaos [--minutes N] [--seed S] [--server mariadb|mysql] [--on local|mesos] [--rounds N] [--full-disks yes|no]
+//! [--aim any|primary]`. The last line is `chaos: ok ...`, or what is wrong, with all that is needed to understand it. A
+//! round depends on the seed and on its number alone, as far as the world lets it. With `--aim primary` each round takes
+//! the primary, whatever else it does. With `--spoil lose|differ|invent` the data is changed behind the cluster's back,
+//! which must be found.
 #![allow(clippy::print_stdout, reason = "it is there to be read")]
 
 mod check;
@@ -46,6 +47,8 @@ pub(crate) struct Options {
     server: Flavour,
     on: On,
     full_disks: bool,
+    /// Whether each round takes the primary.
+    at_primary: bool,
     spoil: Option<Spoil>,
 }
 
@@ -92,6 +95,7 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, Failure> 
         server: Flavour::MariaDb,
         on: On::Local,
         full_disks: true,
+        at_primary: false,
         spoil: None,
     };
     let mut arguments = arguments;
@@ -110,6 +114,8 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, Failure> 
             ("--on", "mesos") => options.on = On::Mesos,
             ("--full-disks", "yes") => options.full_disks = true,
             ("--full-disks", "no") => options.full_disks = false,
+            ("--aim", "any") => options.at_primary = false,
+            ("--aim", "primary") => options.at_primary = true,
             ("--spoil", _) => options.spoil = Some(Spoil::named(&value).ok_or_else(wrong)?),
             _ => return Err(wrong()),
         }
@@ -184,6 +190,10 @@ impl Plan {
     fn of(options: &Options, round: u64) -> Self {
         let mut rng = Rng::of(options.seed, round);
         let (mut faults, mut users) = (Vec::new(), Vec::new());
+        if options.at_primary {
+            let takes: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| fault.takes_the_primary()).collect();
+            faults.extend(rng.pick(&takes));
+        }
         for _ in 0..=rng.below(3) {
             if rng.below(5) < 3 {
                 let wanted = |fault: &Fault| options.full_disks || !matches!(fault, Fault::FillDisk(_));
