@@ -127,6 +127,7 @@ fn open(task: MemberTask, sandbox: &Path, environment: &Environment) -> Result<I
     config.unseal = Some(Unseal(Arc::new(move |sealed: &Sealed| key.open(sealed).ok())));
     config.run_as = run_as::of(task.number, &config.root);
     config.semi_sync = task.durability == Durability::SemiSync;
+    config.has_data = task.has_data;
     config.programs = environment.get("COTTON_MYSQL_BIN_DIR").map(Into::into);
     if let Some(address) = environment.get("COTTON_BIND_ADDRESS") {
         config.bind_address.clone_from(address);
@@ -180,6 +181,7 @@ mod tests {
             secrets: Secrets { user: seal("u"), admin: seal("a"), replication: seal("r") },
             durability: Durability::SemiSync,
             backup_id: None,
+            has_data: false,
         }
     }
 

@@ -15,6 +15,8 @@ pub enum ErrorKind {
     Denied,
     /// What was asked about does not exist.
     NotFound,
+    /// The data directory that should be there is not.
+    DataGone,
     /// Something else changed it first, or it is in a state that does not allow this.
     Conflict,
     /// What we sent makes no sense to the other side.

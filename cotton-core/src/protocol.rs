@@ -105,6 +105,9 @@ pub struct MemberTask {
     /// Backup to start from instead of an empty data directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub backup_id: Option<String>,
+    /// Whether the member had data when it was launched: an empty directory would vouch for what it does not have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_data: bool,
 }
 
 /// Rank of a [`Directive`] within its epoch.

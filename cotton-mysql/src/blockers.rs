@@ -5,6 +5,10 @@
 //! long statement. Who holds a metadata lock is told by no server in all its configurations. So first those are ended who
 //! are in a transaction or run a statement, since most such locks are theirs, and a moment later everybody.
 //!
+//! On MySQL, locks also stay with transactions that a client has prepared (`XA PREPARE`) and left: nobody's session has them.
+//! One that has only read is in no binary log, and can be rolled back; the engine does not list it (9.7). Those that have
+//! written came by replication and stay.
+//!
 //! Our own sessions, those of replication and the server's own threads are never ended.
 
 use crate::Error;
@@ -39,11 +43,15 @@ struct Threads {
 /// The engine's transactions, at one moment.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Transactions {
+    /// Whether the server could list them.
+    is_known: bool,
     all: BTreeSet<u64>,
     /// Those that have locked rows.
     locking: BTreeSet<u64>,
     /// Those that wait for rows.
     waiting: BTreeSet<u64>,
+    /// Whether there is one that is prepared and has no session.
+    detached: bool,
 }
 
 impl Blockers {
@@ -64,6 +72,10 @@ impl Blockers {
         let ended = self.choose(&threads, &transactions);
         for id in &ended {
             sessions::end(link, *id, Kill::Hard, limit).await?;
+        }
+        let everybody_is_gone = self.waits > 2 && ended.is_empty();
+        if everybody_is_gone && threads.waits_for.is_some() && transactions.is_known && !transactions.detached {
+            roll_back_prepared(link, limit).await?;
         }
         if !ended.is_empty() {
             let waits_for = self.waits_for.as_deref().unwrap_or_default();
@@ -120,9 +132,12 @@ impl Threads {
 
 impl Transactions {
     fn read(rows: &[Record]) -> Self {
-        let mut transactions = Self::default();
+        let mut transactions = Self { is_known: true, ..Self::default() };
         for row in rows {
-            let Some(id) = row.number("id") else { continue };
+            let Some(id) = row.number("id").filter(|id| *id != 0) else {
+                transactions.detached = true;
+                continue;
+            };
             transactions.all.insert(id);
             if row.text("state").as_deref() == Some("LOCK WAIT") {
                 transactions.waiting.insert(id);
@@ -133,6 +148,30 @@ impl Transactions {
         }
         transactions
     }
+}
+
+/// Rolls back what clients have prepared and left, where none of that has written.
+async fn roll_back_prepared(link: &Link, limit: Duration) -> Result<(), Error> {
+    for row in link.query("list prepared transactions", "XA RECOVER CONVERT XID", limit).await? {
+        let (format, first, data) = (row.number("formatID"), row.number("gtrid_length"), row.text("data"));
+        let Some(xid) = data.and_then(|data| xid(format?, first?, &data)) else { continue };
+        let rolled_back = link.run("roll back a prepared transaction", &format!("XA ROLLBACK {xid}"), limit).await;
+        match rolled_back {
+            Ok(()) => {
+                tracing::warn!(xid, "rolled back a prepared transaction without writes, which held the applier up")
+            }
+            Err(error) => tracing::warn!(xid, %error, "could not roll back a prepared transaction"),
+        }
+    }
+    Ok(())
+}
+
+/// A name that `XA RECOVER` tells as one hexadecimal number, as a statement wants it.
+fn xid(format: u64, first: u64, data: &str) -> Option<String> {
+    let digits = data.strip_prefix("0x")?;
+    let (global, branch) = digits.split_at_checked(usize::try_from(first).ok()?.checked_mul(2)?)?;
+    let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    is_hex.then(|| format!("X'{global}',X'{branch}',{format}"))
 }
 
 /// Whether a thread in that state waits for a lock that others hold, or for others to close their tables.
@@ -185,10 +224,20 @@ mod tests {
             (2, "orders", "Sleep", ""),
             (3, "orders", "Sleep", ""),
         ]);
-        let mut transactions = Transactions { all: set(&[1, 2, 3]), locking: set(&[1, 2]), waiting: set(&[1]) };
+        let mut transactions =
+            Transactions { all: set(&[1, 2, 3]), locking: set(&[1, 2]), waiting: set(&[1]), ..Transactions::default() };
         assert_eq!(Blockers::default().choose(&threads, &transactions), set(&[2]));
         transactions.waiting = set(&[3]);
         assert_eq!(Blockers::default().choose(&threads, &transactions), set(&[]), "clients among themselves");
+    }
+
+    #[test]
+    fn names_of_prepared_transactions_are_written_as_statements_want_them() {
+        assert_eq!(xid(7, 1, "0x7862").as_deref(), Some("X'78',X'62',7"));
+        assert_eq!(xid(1, 2, "0x7862").as_deref(), Some("X'7862',X'',1"));
+        for (first, data) in [(3, "0x7862"), (1, "7862"), (1, "0x78'--"), (u64::MAX, "0x7862")] {
+            assert_eq!(xid(1, first, data), None, "{first} {data}");
+        }
     }
 
     #[test]
@@ -196,7 +245,7 @@ mod tests {
         for state in ["System lock", "Waiting for prior transaction to commit", "Waiting for work from SQL thread", ""]
         {
             let threads = threads(&[(1, "system user", "Slave_worker", state), (2, "orders", "Query", "Sending data")]);
-            let transactions = Transactions { all: set(&[1, 2]), locking: set(&[1, 2]), waiting: set(&[]) };
+            let transactions = Transactions { all: set(&[1, 2]), locking: set(&[1, 2]), ..Transactions::default() };
             assert_eq!(Blockers::default().choose(&threads, &transactions), set(&[]), "{state}");
         }
     }

@@ -124,6 +124,8 @@ pub struct InstanceConfig {
     pub administrator: Option<Administrator>,
     /// Who the server runs as when we are root; else it runs as we do.
     pub run_as: RunAs,
+    /// Whether there is data already: then an empty data directory is never made.
+    pub has_data: bool,
     /// Time limits.
     pub timing: Timing,
 }
@@ -151,6 +153,7 @@ impl InstanceConfig {
             unseal: None,
             administrator: None,
             run_as: RunAs::default(),
+            has_data: false,
             timing: Timing::default(),
         }
     }

@@ -44,20 +44,24 @@ pub(crate) async fn check_copy(dialect: Dialect, donor: &Link, limit: Duration) 
         check_sight(donor, limit).await?;
         (IN_A_CLONE, "a clone")
     };
-    let rows = donor.query(what, &select(complete), limit).await?;
+    let mut rows = donor.query(what, &select(&format!("ENGINE NOT IN ({complete})")), limit).await?;
+    if dialect.is_mariadb() {
+        // it takes their files for what an interrupted ALTER TABLE has left
+        rows.extend(donor.query(what, &select("TABLE_NAME LIKE '#mysql50##sql%'"), limit).await?);
+    }
     let Some(tables) = names(&rows) else { return Ok(()) };
     Err(Error::Unsupported(format!(
-        "{tool} would lack the rows of {tables}: change them on the primary (ALTER TABLE ... ENGINE = InnoDB) or drop \
-         them; the copy is tried again"
+        "{tool} would lack the rows of {tables}: change them on the primary (ALTER TABLE ... ENGINE = InnoDB, or \
+         another name where it begins with #mysql50##sql) or drop them; the copy is tried again"
     )))
 }
 
-/// Base tables of clients with other engines than these.
-fn select(engines: &str) -> String {
+/// Base tables of clients of which this is true.
+fn select(condition: &str) -> String {
     format!(
         "SELECT TABLE_SCHEMA AS s, TABLE_NAME AS t, ENGINE AS e FROM information_schema.tables WHERE TABLE_TYPE = 'BASE \
-         TABLE' AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema') AND ENGINE NOT IN \
-         ({engines}) ORDER BY 1, 2"
+         TABLE' AND TABLE_SCHEMA NOT IN ('mysql', 'sys', 'information_schema', 'performance_schema') AND {condition} \
+         ORDER BY 1, 2"
     )
 }
 

@@ -169,7 +169,7 @@ impl Error {
 
     fn meaning(&self) -> (ErrorKind, ErrorStatus) {
         match self {
-            Self::NotProvisioned(_) | Self::DataGone(_) => (NotFound, Permanent),
+            Self::NotProvisioned(_) | Self::DataGone(_) => (ErrorKind::DataGone, Permanent),
             Self::ProgramMissing { .. } => (Unsupported, Permanent),
             Self::Config(_) => (Invalid, Permanent),
             Self::Unsupported(_) => (Unsupported, Permanent),

@@ -27,7 +27,7 @@ pub(crate) async fn provision(
     if dirs.data().exists() {
         return Ok(());
     }
-    ensure_new(dirs)?;
+    ensure_new(config, dirs)?;
     dirs.prepare()?;
     dirs.sweep();
     let building = dirs.building();
@@ -45,8 +45,8 @@ pub(crate) async fn provision(
 }
 
 /// Refuses to make an empty directory where a server had its data: it would vouch for what it does not have.
-fn ensure_new(dirs: &Dirs) -> Result<(), Error> {
-    if dirs.last_start().exists() { Err(Error::DataGone(dirs.data())) } else { Ok(()) }
+fn ensure_new(config: &InstanceConfig, dirs: &Dirs) -> Result<(), Error> {
+    if config.has_data || dirs.last_start().exists() { Err(Error::DataGone(dirs.data())) } else { Ok(()) }
 }
 
 /// Finishes or takes back a replacement of the data directory that was interrupted.

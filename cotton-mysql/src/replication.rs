@@ -413,7 +413,7 @@ impl Control<'_> {
             let row = self.link.row("read positions", row, self.limit).await?;
             let slave_pos = row.text("slave_pos").unwrap_or_default();
             let wanted = newest(&[&slave_pos, &row.text("binlog_pos").unwrap_or_default()])?;
-            if newest(&[&slave_pos])? != wanted {
+            if newest(&[&slave_pos])? != wanted && !facts.overshot {
                 // a former primary's is empty or stale
                 switches.push(format!("GLOBAL gtid_slave_pos = {}", quote(&position_text(&wanted))?));
             }

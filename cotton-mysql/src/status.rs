@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::accounts::REPLICATION;
 use crate::dialect::Dialect;
+use crate::history::newest;
 use crate::process::applier_error;
 use crate::relay::Relays;
 use crate::sql::{Link, Record};
@@ -57,6 +58,8 @@ pub(crate) struct Facts {
     pub(crate) executed_text: String,
     /// The last GTID of each MariaDB domain that came by replication.
     pub(crate) applied_text: String,
+    /// Numbers of its primary's are in a MariaDB's binary log that its applier has not come to.
+    pub(crate) overshot: bool,
     /// What marks own transactions: MariaDB's `server_id`, MySQL's `server_uuid`.
     pub(crate) own_mark: String,
 }
@@ -238,7 +241,13 @@ impl Reader {
         let text = |column| row.text(column).unwrap_or_default().replace('\n', "");
         let received = replica.as_ref().map(|replica| replica.received.as_str());
         let bad = |error| Error::answer("read variables", error);
-        let executed_text = if self.dialect.is_mariadb() { text("binlog_state") } else { text("executed") };
+        let state = if self.dialect.is_mariadb() { text("binlog_state") } else { text("executed") };
+        let applies = |replica: &Replica| replica.applying || replica.apply_error.is_some();
+        let (executed_text, overshot) = if self.dialect.is_mariadb() && replica.as_ref().is_some_and(applies) {
+            without_overshot(&state, &text("slave_pos"), &text("own_mark"))?
+        } else {
+            (state, false)
+        };
         let writable = !row.is_on("read_only");
         let (executed, position) = if self.dialect.is_mariadb() {
             let slave_pos = text("slave_pos");
@@ -266,6 +275,7 @@ impl Reader {
             replica_on: switch("replica_on"),
             replica,
             executed_text,
+            overshot,
             applied_text: text("slave_pos"),
             own_mark: text("own_mark"),
         })
@@ -334,6 +344,26 @@ impl Reader {
         let replicas = processes(link, limit).await?.iter().filter(is_replica).count();
         Ok((u32::try_from(replicas).unwrap_or(u32::MAX), 0))
     }
+}
+
+/// The state of a MariaDB's binary log without what its applier has not come to, and whether there was such a thing.
+///
+/// A statement that does more on a replica than its primary told is written to the replica's log as two: with the number
+/// of the first, and with the next one, which is another transaction's. (Seen with 10.11 and 11.8: `ALTER TABLE ... DEFAULT
+/// NEXTVAL(s)`.) That other transaction is then refused (1950), and is not there, whatever the log's state says. While it is
+/// applying, a server writes to the log before it notes how far it is: then this is short by what is being committed.
+fn without_overshot(state: &str, slave_pos: &str, own: &str) -> Result<(String, bool), Error> {
+    let applied = newest(&[slave_pos])?;
+    let is_applied = |gtid: &&str| {
+        let Ok(parsed) = newest(&[gtid]) else { return true }; // said where it is used
+        parsed.iter().all(|(domain, (server, seq))| {
+            server.to_string() == own || applied.get(domain).is_some_and(|(_, last)| seq <= last)
+        })
+    };
+    let parts = || state.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let kept: Vec<&str> = parts().filter(is_applied).collect();
+    let overshot = kept.len() < parts().count();
+    Ok((kept.join(","), overshot))
 }
 
 /// A place in a binary log, as servers tell it.

@@ -204,8 +204,9 @@ impl Keeper {
             return;
         }
         let (link, limit) = (Link::new(self.address.clone()), self.config.timing.statement);
+        let dialect = self.dialect;
         let letting_go = tokio::spawn(async move {
-            let done = unblock::let_go(&link, limit).await;
+            let done = unblock::let_go(&link, dialect, limit).await;
             drop(session);
             done
         });

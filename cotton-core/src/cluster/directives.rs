@@ -2,7 +2,6 @@
 
 use super::Cluster;
 use super::observed::Observed;
-use super::state::Member;
 use crate::protocol::{Directive, MemberRole, Order, Stage, ToExecutor};
 use crate::{Durability, Endpoint, MemberId, Millis};
 
@@ -113,9 +112,7 @@ impl Cluster {
                 let primary_id = self.state.primary?;
                 let primary = self.state.members.get(&primary_id)?.endpoint.clone();
                 let semi_sync = self.state.spec.durability == Durability::SemiSync;
-                let begins = |member: &Member| member.late && !member.may_hold_data();
-                // It acknowledges as soon as it has received what waits; a copy may have to wait for that itself.
-                let copy = self.state.members.get(&id).is_some_and(begins) && !self.is_left_alone();
+                let copy = self.state.members.get(&id).is_some_and(|member| member.late && !member.may_hold_data());
                 Order::Follow { donors: self.donors(id, &primary), primary, primary_id, semi_sync, copy }
             }
         })

@@ -435,6 +435,7 @@ impl Cluster {
             secrets: spec.secrets.clone(),
             durability: spec.durability,
             backup_id: spec.backup_id.clone(),
+            has_data: member.may_hold_data(),
         }
     }
 

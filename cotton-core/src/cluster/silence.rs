@@ -107,11 +107,6 @@ impl Cluster {
         self.blocked.map(|blocked| blocked.since)
     }
 
-    /// Whether commits have waited for longer than a moment because no replica is connected.
-    pub(super) fn is_left_alone(&self) -> bool {
-        self.blocked.is_some_and(|blocked| blocked.told) && !self.is_followed()
-    }
-
     fn is_followed(&self) -> bool {
         self.observed.values().any(|o| o.following(self.state.epoch) == Some(true))
     }

@@ -88,15 +88,12 @@ impl Cluster {
     /// A member that had a volume is gone: releases that, or keeps it while it may hold what nobody else has.
     pub(super) fn let_go_of_volume(&mut self, id: MemberId, gone: &Member) {
         let suspicious = (gone.may_hold_data()
-            && matches!(
-                gone.leaving,
-                // what was not found may be there again, as when a disk was not mounted
-                Some(Leaving::Errant | Leaving::Damaged | Leaving::Unstable | Leaving::Broken | Leaving::DataGone)
-            ))
+            && matches!(gone.leaving, Some(Leaving::Errant | Leaving::Damaged | Leaving::Unstable | Leaving::Broken)))
             || self.state.paused;
         let left_behind = self.is_left_behind(gone);
         // One that probably holds nothing else does not push out one that certainly does.
-        let rebuilt = gone.may_hold_data() && gone.leaving == Some(Leaving::Rebuild);
+        // What was not found may be there again, as when a disk was not mounted.
+        let rebuilt = gone.may_hold_data() && matches!(gone.leaving, Some(Leaving::Rebuild | Leaving::DataGone));
         let others = self.state.kept.iter().filter(|other| !self.state.left_behind.contains(other)).count();
         let doubtful = others < KEPT_MAX && (rebuilt || self.is_uncompared(gone));
         if self.state.deleting || !(suspicious || doubtful || left_behind) {

@@ -277,7 +277,7 @@ impl Executor {
         if failure.permanent {
             self.restarts.rest(self.now, &self.config);
             let detail = failure.detail;
-            let is_gone = failure.kind == ErrorKind::NotFound;
+            let is_gone = failure.kind == ErrorKind::DataGone;
             self.give_up(if is_gone { Trouble::DataGone { detail } } else { Trouble::Unstable { detail } });
         } else {
             self.take_restart(&failure.detail);
@@ -295,7 +295,8 @@ impl Executor {
 
     /// Data is never given up here: only the scheduler knows whether others have it. A server that never ran has none.
     fn give_up(&mut self, trouble: Trouble) {
-        if self.server.boot == 0 && self.state.obeyed.is_none() {
+        let is_gone = matches!(trouble, Trouble::DataGone { .. });
+        if self.server.boot == 0 && self.state.obeyed.is_none() && !is_gone {
             self.fail(trouble.to_string()); // another agent may do better
         } else {
             self.given_up = Some(trouble);

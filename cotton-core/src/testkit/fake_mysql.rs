@@ -299,7 +299,7 @@ impl MySql for FakeMySql {
         self.called("start", false)?;
         self.with(|server| {
             if server.process == Process::NoData {
-                return Err(PortError::permanent(ErrorKind::NotFound, "start", "there is no data directory"));
+                return Err(PortError::permanent(ErrorKind::DataGone, "start", "there is no data directory"));
             }
             if !server.runs() {
                 server.begin();

@@ -9,6 +9,7 @@
 //! no client is connected, and none can connect (`offline_mode`). Only then does the clone, which waits for them, go on.
 
 use crate::Error;
+use crate::dialect::Dialect;
 use crate::sessions::{self, Kill};
 use crate::sql::{Link, Record};
 use crate::status;
@@ -94,15 +95,13 @@ async fn is_cloned(link: &Link, limit: Duration) -> Result<bool, Error> {
 ///
 /// # Errors
 ///
-/// If the server answers with one. It is as it was before then, but perhaps for sessions that were ended.
-pub(crate) async fn let_go(link: &Link, limit: Duration) -> Result<(), Error> {
-    // Nobody but our own accounts has the privilege to stay.
+/// If the server answers with one. Clients can connect all the same, and acknowledgements are wanted.
+pub(crate) async fn let_go(link: &Link, dialect: Dialect, limit: Duration) -> Result<(), Error> {
+    // Nobody but our own accounts and the administrator has the privilege to stay.
     let done = match link.run("cut clients off", "SET GLOBAL offline_mode = ON", limit).await {
-        Ok(()) => without_clients(link, limit).await,
+        Ok(()) => without_clients(link, dialect, limit).await,
         Err(error) => Err(error),
     };
-    // Clients come back only where acknowledgements are wanted again.
-    restore(link, "want acknowledgements again", "SET GLOBAL rpl_semi_sync_source_enabled = ON", limit).await?;
     if done.is_ok() {
         // It ends soon, unless it had still more to send. The commits of those who come back wait again.
         let until = Instant::now() + MOMENT;
@@ -114,7 +113,7 @@ pub(crate) async fn let_go(link: &Link, limit: Duration) -> Result<(), Error> {
     done
 }
 
-async fn without_clients(link: &Link, limit: Duration) -> Result<(), Error> {
+async fn without_clients(link: &Link, dialect: Dialect, limit: Duration) -> Result<(), Error> {
     // A session that is ended can send nothing any more from the moment on at which it is listed so.
     for session in sessions::of_clients(link, limit).await?.into_iter().filter(|session| !session.is_ended) {
         session.end(link, Kill::Hard, limit).await?;
@@ -122,15 +121,14 @@ async fn without_clients(link: &Link, limit: Duration) -> Result<(), Error> {
     if sessions::of_clients(link, limit).await?.iter().any(|session| !session.is_ended) {
         return Err(Error::NotYet("clients are connected although all were cut off".to_owned()));
     }
-    link.run("let go of commits", "SET GLOBAL rpl_semi_sync_source_enabled = OFF", limit).await?;
-    let until = Instant::now() + MOMENT;
-    while !sessions::of_clients(link, limit).await?.is_empty() {
-        if Instant::now() >= until {
-            return Err(Error::Timeout { what: "the end of sessions", after: MOMENT });
-        }
-        tokio::time::sleep(PAUSE).await;
+    // One statement: whoever waits is let go at once, and whoever commits after it waits.
+    let name = format!("rpl_semi_sync_{}_enabled", dialect.statements().semi_sync_source);
+    let (off_and_on, on) = (format!("SET GLOBAL {name} = OFF, GLOBAL {name} = ON"), format!("SET GLOBAL {name} = ON"));
+    let released = link.run("let go of commits", &off_and_on, limit).await;
+    if released.is_err() {
+        restore(link, "want acknowledgements", &on, limit).await?;
     }
-    Ok(())
+    released
 }
 
 /// Insists.

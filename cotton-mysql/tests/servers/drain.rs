@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 on_each_server!(
     a_long_change_is_waited_for,
     clients_hold_nothing_back,
+    prepared_transactions_of_nobody_hold_nothing_back,
     a_broken_applier_is_no_obstacle_to_a_freeze,
     nothing_received_is_passed_over_for_what_was_written_here,
 );
@@ -156,6 +157,30 @@ async fn clients_hold_nothing_back(servers: Servers) {
 }
 
 /// Also of two: what it received counts, and is applied as far as it goes.
+/// A client of a replica prepares a transaction that has only read, and goes.
+async fn prepared_transactions_of_nobody_hold_nothing_back(servers: Servers) {
+    let Some(members) = cluster(servers, 2, 0).await else { return };
+    let mut client = members[0].client().await;
+    client.query_drop("CREATE TABLE app.x (a INT PRIMARY KEY)").await.expect("a table");
+    until_received(&members[1], &members[0]).await;
+    members[1].until_caught_up(&members[0]).await;
+    let mut reader = members[1].client().await;
+    for sql in ["XA START 'x','b',7", "SELECT * FROM app.x", "XA END 'x','b',7", "XA PREPARE 'x','b',7"] {
+        reader.query_drop(sql).await.expect(sql);
+    }
+    reader.disconnect().await.expect("gone");
+    client.query_drop("ALTER TABLE app.x ADD b INT").await.expect("nobody reads here");
+    client.query_drop("INSERT INTO app.x VALUES (1, 2)").await.expect("a row");
+    until_received(&members[1], &members[0]).await;
+    members[0].instance.kill().await;
+    members[1].instance.freeze().await.expect("freeze");
+    let begun = Instant::now();
+    drain(&members[1]).await;
+    assert!(begun.elapsed() < DELAY_MAX, "{:?}", begun.elapsed());
+    let mut admin = members[1].admin().await;
+    assert_eq!(admin.query_first::<u64, _>("SELECT b FROM app.x").await.expect("applied"), Some(2));
+}
+
 async fn a_broken_applier_is_no_obstacle_to_a_freeze(servers: Servers) {
     let Some(members) = cluster(servers, 2, 0).await else { return };
     let (primary, replica) = (&members[0], &members[1]);

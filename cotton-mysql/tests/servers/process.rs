@@ -162,7 +162,7 @@ async fn failures_have_reasons(servers: Servers) {
     let Some(programs) = servers.programs() else { return };
     let nothing = Member::new(programs, |_| {});
     let error = nothing.instance.start().await.expect_err("not provisioned");
-    assert_eq!(error.kind, ErrorKind::NotFound, "{}", error.chain());
+    assert_eq!(error.kind, ErrorKind::DataGone, "{}", error.chain());
 
     let port = free_port();
     let taken = std::net::TcpListener::bind(("127.0.0.1", port)).expect("a port");

@@ -17,6 +17,7 @@ on_each_server!(
     relay_logs_that_are_gone_are_begun_anew,
     a_copy_that_lacks_something_replaces_nothing,
     what_recovery_cuts_off_is_kept,
+    a_number_that_the_applier_took_is_not_the_transaction,
 );
 
 /// A replica with transactions 0 to 49 received and not applied, and what its primary had. The primary is gone.
@@ -233,4 +234,42 @@ async fn what_recovery_cuts_off_is_kept(servers: Servers) {
     old.instance.kill().await;
     old.instance.start_replaced().await.expect("start");
     assert_eq!(std::fs::read_dir(old.root().join("tails")).expect("there").count(), 1);
+}
+
+/// `NEXTVAL` for the rows that are there: a replica of MariaDB does it once more, and gives it the number of the statement,
+/// and the statement the next number, which is that of an acknowledged row.
+async fn a_number_that_the_applier_took_is_not_the_transaction(servers: Servers) {
+    if !servers.is_mariadb() {
+        return;
+    }
+    let Some(members) = cluster(servers, 2, 1).await else { return };
+    let mut conn = members[0].client().await;
+    for sql in [
+        "CREATE SEQUENCE app.s",
+        "CREATE TABLE app.a (id INT PRIMARY KEY)",
+        "INSERT INTO app.a VALUES (1), (2)",
+        "CREATE TABLE app.w (i INT PRIMARY KEY)",
+    ] {
+        conn.query_drop(sql).await.expect(sql);
+    }
+    members[1].until_caught_up(&members[0]).await;
+    for sql in ["ALTER TABLE app.a ADD n BIGINT DEFAULT NEXTVAL(app.s)", "INSERT INTO app.w VALUES (1)"] {
+        conn.query_drop(sql).await.expect("acknowledged");
+    }
+    let wanted = until_received(&members[1], &members[0]).await;
+    let refuses = || async {
+        let replication = members[1].probe().await.replication.expect("it replicates");
+        replication.error.is_some_and(|error| error.contains("1950"))
+    };
+    until("it refuses the row", refuses).await;
+    members[0].instance.kill().await;
+    let frozen = members[1].instance.freeze().await.expect("freeze");
+    assert!(frozen.position.contains(&wanted) && frozen.unapplied > 0, "received, and not applied: {frozen:?}");
+    for _ in 0..3 {
+        let drained = members[1].instance.drain(1_000).await.expect("drain");
+        assert!(!drained.done && drained.obstacle.is_some_and(|text| text.contains("1950")), "it is not there");
+        let promotion = Promotion { must_contain: GtidSet::default(), acks: 0 };
+        let promoted = members[1].instance.promote(&promotion).await.expect("an answer");
+        assert!(matches!(promoted, Promoted::Applying { .. }), "an acknowledged row is missing: {promoted:?}");
+    }
 }

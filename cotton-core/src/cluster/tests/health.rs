@@ -67,22 +67,6 @@ fn who_comes_later_begins_with_a_copy() {
     assert!(!copies(&mut world, 3), "it has a copy");
 }
 
-/// What it receives without a copy is acknowledged; a copy may wait for that acknowledgement.
-#[test]
-fn who_comes_to_a_primary_without_replicas_begins_without_a_copy() {
-    let mut world = World::running(3);
-    (world.toy(1).linked, world.toy(2).linked) = (false, false);
-    world.rounds(10);
-    assert!(world.reasons().contains(&"waiting_for_ack"), "{:?}", world.reasons());
-    world.cluster.scale(world.now, &Limits::default(), 4).expect("room");
-    world.place();
-    world.mended(5);
-    match world.toy(3).order.clone() {
-        Some(Order::Follow { copy, .. }) => assert!(!copy),
-        other => panic!("it is told {other:?}"),
-    }
-}
-
 #[test]
 fn a_copy_is_complete_with_what_the_primary_has_when_it_is_asked() {
     let mut world = with_a_slow_fourth();

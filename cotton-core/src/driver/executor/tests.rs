@@ -92,6 +92,7 @@ fn payload(endpoint: Endpoint) -> Bytes {
         secrets: Secrets { user: seal(), admin: seal(), replication: seal() },
         durability: Durability::SemiSync,
         backup_id: None,
+        has_data: false,
     };
     protocol::encode(&member).into()
 }

@@ -178,7 +178,11 @@ fn a_server_that_never_ran_is_given_up() {
 fn a_start_that_cannot_succeed_is_no_reason_to_give_up_data() {
     let unstable = Trouble::Unstable { detail: "no luck".into() };
     let gone = Trouble::DataGone { detail: "no luck".into() };
-    for (kind, trouble) in [(ErrorKind::Unsupported, unstable), (ErrorKind::NotFound, gone)] {
+    for (kind, trouble) in [
+        (ErrorKind::Unsupported, unstable),
+        (ErrorKind::DataGone, gone),
+        (ErrorKind::NotFound, Trouble::Unstable { detail: "no luck".into() }),
+    ] {
         cannot_start(kind, trouble);
     }
 }

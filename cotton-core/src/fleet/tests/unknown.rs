@@ -183,6 +183,7 @@ fn identify(bench: &mut Bench, cluster: &str, member: u64) {
         secrets: spec.secrets,
         durability: spec.durability,
         backup_id: None,
+        has_data: false,
     };
     let told = || Accounts {
         revision: 3,
