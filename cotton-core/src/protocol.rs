@@ -356,9 +356,9 @@ pub enum Trouble {
         /// What stands in the way, in the server's words.
         detail: String,
     },
-    /// Its server is down, and its data directory is not there.
+    /// Its data directory is not there. A server that runs on with the files that it has open leaves nothing at its end.
     DataGone {
-        /// Where it should be.
+        /// Where it should be, or that the server runs on.
         detail: String,
     },
     /// Its server was killed and does not end: the kernel waits for a disk, for example.

@@ -165,7 +165,8 @@ const ROOM_FOR_A_SERVER_MIB: u32 = 140;
 /// More than that.
 const BIG_MIB: u32 = 200;
 
-/// Somebody removes the data of a server that runs. It goes on with the files that it has open, and nothing is left at its end.
+/// Somebody removes the data of servers that run: of the primary, and then of the primary and a replica at once. They go on
+/// with the files that they have open, and nothing is left at their end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_whose_data_was_removed_hands_over() -> Outcome {
     if Flavour::MariaDb.programs().is_none() {
@@ -186,8 +187,6 @@ async fn a_primary_whose_data_was_removed_hands_over() -> Outcome {
     let events = api.events("a", 0).await?;
     assert!(events.iter().any(|event| event.text.contains("its data directory was removed")), "{events:#?}");
     writer.progress(SOME, STEP).await?;
-    let path = format!("/api/v1/clusters/a/members/{}/rebuild", primary.id);
-    api.change::<Cluster>("a", reqwest::Method::POST, &path, serde_json::json!({})).await?;
     let healed = |c: &Cluster| c.is_healthy() && c.member(primary.id).is_none();
     let seen = api.until("a", 2 * STEP, "healed", healed).await?;
     writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
@@ -226,6 +225,32 @@ async fn only_the_primary_is_left(flavour: Flavour) -> Outcome {
     let replaced = |c: &Cluster| c.is_healthy() && old.iter().all(|id| c.member(*id).is_none());
     let seen = api.until("a", 2 * STEP, "whole again", replaced).await?;
     assert_eq!((seen.epoch, seen.primary), (1, first.primary), "the primary was in good health");
+    writer.progress(SOME, STEP).await?;
+    writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
+    nothing_twice(&cotton, &api, &[&seen]).await
+}
+
+/// Whoever takes over cannot be followed by the others, who have lost their replication's files: newcomers take their places.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_primary_and_a_replica_lose_their_data() -> Outcome {
+    if Flavour::MariaDb.programs().is_none() {
+        return Ok(());
+    }
+    let cotton = RealCotton::start(Options { agents: 4, ..Options::default() }).await?;
+    let api = cotton.api();
+    let wanted = Wanted { durability: Some("semi_sync"), ..Wanted::small(3) };
+    let created = api.create("a", &wanted).await?;
+    let first = api.until_healthy("a", STEP).await?;
+    let writer = Writer::start(&api, "a", Client::new(wanted.user, created.password), 2).await?;
+    writer.progress(SOME, STEP).await?;
+    let replica = first.replicas().next().expect("two");
+    let lost = [first.primary()?, replica];
+    for member in lost {
+        let data = cotton.path().join(format!("agents/{}/volumes/mysos-a-{}/data", member.agent, member.id));
+        std::fs::rename(&data, data.with_extension("away"))?;
+    }
+    let replaced = |c: &Cluster| c.is_healthy() && lost.iter().all(|member| c.member(member.id).is_none());
+    let seen = api.until("a", 2 * STEP, "whole again", replaced).await?;
     writer.progress(SOME, STEP).await?;
     writer.finish_and_compare(&seen.endpoints()?, STEP).await?;
     nothing_twice(&cotton, &api, &[&seen]).await

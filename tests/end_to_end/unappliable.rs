@@ -71,3 +71,46 @@ async fn all_replicas_are_replaced_by_copies() -> Outcome {
     }
     Ok(())
 }
+
+/// A replica of MariaDB that repeats `NEXTVAL` takes the number of the next transaction for it, and refuses that one. A
+/// switchover or a failover in that moment must not take it for applied.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_switchover_passes_over_no_acknowledged_row() -> Outcome {
+    let flavour = Flavour::MariaDb118;
+    if flavour.programs().is_none() {
+        return Ok(());
+    }
+    let cotton = RealCotton::start(Options { flavour, agents: 4, ..Options::default() }).await?;
+    let api = cotton.api();
+    let wanted = Wanted { durability: Some("semi_sync"), ..Wanted::small(3) };
+    let created = api.create("a", &wanted).await?;
+    let first = api.until_healthy("a", 3 * STEP).await?;
+    let client = Client::new(wanted.user, created.password);
+    let primary = first.primary()?.endpoint.clone();
+    let mut conn = client.connect(&primary).await?;
+    for statement in [
+        "CREATE DATABASE r",
+        "CREATE SEQUENCE r.s",
+        "CREATE TABLE r.a (id INT PRIMARY KEY)",
+        "INSERT INTO r.a VALUES (1), (2)",
+        "CREATE TABLE r.w (i INT PRIMARY KEY)",
+    ] {
+        conn.query_drop(statement).await?;
+    }
+    let mut events = api.stream("a", None).await?;
+    conn.query_drop("ALTER TABLE r.a ADD n BIGINT DEFAULT NEXTVAL(r.s)").await?;
+    conn.query_drop("INSERT INTO r.w VALUES (1)").await?;
+    let _refused = api.switchover("a", None).await; // or made, if that is seen in time
+    events.until(STEP, "a replica is replaced", |event| event.kind == "leaving").await?;
+    let old: Vec<u64> = first.replicas().map(|member| member.id).collect();
+    let rid =
+        |cluster: &cotton_tests::Cluster| cluster.is_healthy() && old.iter().all(|id| cluster.member(*id).is_none());
+    let seen = api.until("a", 4 * STEP, "rid of those that lack it", rid).await?;
+    for endpoint in seen.endpoints()? {
+        let mut conn = client.connect(&endpoint).await?;
+        let rows: Option<u64> = conn.query_first("SELECT COUNT(*) FROM r.w").await?;
+        let numbers: Vec<u64> = conn.query("SELECT n FROM r.a ORDER BY id").await?;
+        assert_eq!((rows, numbers), (Some(1), vec![1, 2]), "{endpoint}");
+    }
+    nothing_twice(&cotton, &api, &[&seen]).await
+}

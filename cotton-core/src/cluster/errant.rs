@@ -116,14 +116,14 @@ impl Cluster {
             Some(Leaving::Broken) => {
                 self.may_be_second_copy(id, member, applies) || self.receives_alone(id) && self.has_successor(id)
             }
-            Some(
-                Leaving::ScaleDown
-                | Leaving::DataGone
-                | Leaving::Unreachable
-                | Leaving::Stuck
-                | Leaving::Missing
-                | Leaving::Deleted,
-            )
+            // As long as its server runs, the files that it has open are a copy.
+            Some(Leaving::DataGone) => {
+                let runs = |o: &Observed| o.report.as_ref().is_some_and(|report| report.role.is_up());
+                self.observed.get(&id).is_some_and(|observed| runs(observed))
+                    && (self.acknowledges_alone(id)
+                        || self.may_be_second_copy(id, member, any) && self.has_successor(id))
+            }
+            Some(Leaving::ScaleDown | Leaving::Unreachable | Leaving::Stuck | Leaving::Missing | Leaving::Deleted)
             | None => false,
         }
     }

@@ -149,7 +149,8 @@ impl Cluster {
             if let Some(trouble @ Trouble::Hung { .. }) = report.trouble.as_ref().filter(|_| current) {
                 return Some(trouble.to_string());
             }
-            if let Some(trouble @ (Trouble::Storage { .. } | Trouble::Failing { .. })) = &report.trouble
+            if let Some(trouble @ (Trouble::Storage { .. } | Trouble::DataGone { .. } | Trouble::Failing { .. })) =
+                &report.trouble
                 && !opened
             {
                 let due = self.appointed_at.after(self.timing.election_ms);
@@ -217,7 +218,13 @@ impl Cluster {
         let fails_to_follow = |o: &Observed| {
             o.report_in(epoch).is_some_and(|r| {
                 let hinders = |t: &Trouble| {
-                    matches!(t, Trouble::Failing { .. } | Trouble::Storage { .. } | Trouble::Stuck { .. })
+                    matches!(
+                        t,
+                        Trouble::Failing { .. }
+                            | Trouble::Storage { .. }
+                            | Trouble::DataGone { .. }
+                            | Trouble::Stuck { .. }
+                    )
                 };
                 matches!(r.role, MemberRole::Idle | MemberRole::Frozen) && r.trouble.as_ref().is_some_and(hinders)
             })
@@ -581,7 +588,7 @@ impl Cluster {
                 joined: self.is_electable(*id),
                 leaving: member.leaving.is_some()
                     || member.damaged
-                    || matches!(report.trouble, Some(Trouble::Storage { .. }))
+                    || matches!(report.trouble, Some(Trouble::Storage { .. } | Trouble::DataGone { .. }))
                     || (self.is_about_to_go(*id) && preferred != Some(*id)), // it was asked for by name
                 preferred: preferred == Some(*id),
                 rule: member.rule,

@@ -123,7 +123,7 @@ impl Cluster {
         let open = self.is_open_for_sure(now);
         let (mut errant, mut unstable) = (BTreeSet::new(), BTreeSet::new());
         let mut detached = BTreeSet::new();
-        // There is nothing that the others could still need: all at once.
+        // At their end there is nothing that the others could need: all at once, and who runs on stays as long as it is needed.
         let mut gone = BTreeSet::new();
         let (mut unreachable, mut stuck, mut hopeless) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         let mut wake = None;
@@ -254,12 +254,13 @@ impl Cluster {
             return;
         }
         let held = self.state.members.iter().filter(|(id, m)| m.leaving.is_some() && self.is_held(**id, m));
-        let held: Vec<(MemberId, bool)> = held.map(|(id, m)| (*id, m.leaving == Some(Leaving::Broken))).collect();
-        for (id, is_broken) in held {
+        let held = held.map(|(id, m)| (*id, matches!(m.leaving, Some(Leaving::Broken | Leaving::DataGone))));
+        let held: Vec<(MemberId, bool)> = held.collect();
+        for (id, has_time) in held {
             let Some(observed) = self.observed.get_mut(&id) else { continue };
             observed.leaving_since = None; // its time to detach has not begun
             let due = observed.to_leave_since.get_or_insert(now).after(self.timing.unreachable_ms);
-            if is_broken && now < due {
+            if has_time && now < due {
                 self.wake_at(due);
             }
         }

@@ -110,11 +110,14 @@ impl Cluster {
             Some((Why::Asked, "its agent wants it to end".to_owned(), self.timing.leave_retry_ms))
         } else if self.vacate.contains_key(agent) {
             Some((Why::Vacates, format!("its agent {agent} is to be taken down"), self.timing.vacate_retry_ms))
-        } else if let Some(trouble @ Trouble::Storage { .. }) = &report.trouble
+        } else if let Some(trouble @ (Trouble::Storage { .. } | Trouble::DataGone { .. })) = &report.trouble
             && !report.waits_for_room
         {
             // One whose commits wait for room cannot step down: it would have to break them off.
-            Some((Why::Storage, trouble.to_string(), self.timing.storage_retry_ms))
+            // A disk may be given room; what is gone is gone, and nobody knows for how long the server still runs.
+            let is_gone = matches!(trouble, Trouble::DataGone { .. });
+            let retry_ms = if is_gone { self.timing.leave_retry_ms } else { self.timing.storage_retry_ms };
+            Some((Why::Storage, trouble.to_string(), retry_ms))
         } else if self.is_ruled_out(primary) {
             let reason = format!("the promotion rule of member {primary} is 'never'");
             Some((Why::Rule, reason, self.timing.vacate_retry_ms))

@@ -100,6 +100,8 @@ pub struct Executor {
     storage: Option<String>,
     /// Why the server, which failed too often or cannot be started, rests.
     given_up: Option<Trouble>,
+    /// The server runs, and its data directory is not there.
+    data_gone: bool,
     server: Server,
     lease: Lease,
     reports: Reports,
@@ -227,6 +229,7 @@ impl Executor {
             taken_back: None,
             storage: None,
             given_up: None,
+            data_gone: false,
             lease: Lease::default(),
             reports: Reports::default(),
             nonce: 0,

@@ -189,6 +189,10 @@ impl Executor {
         if let Some(killing) = self.killing.as_ref().filter(hung) {
             return Some(Trouble::Hung { detail: killing.reason.clone() });
         }
+        if self.data_gone {
+            let detail = "the server runs on, but its data directory was removed";
+            return Some(Trouble::DataGone { detail: detail.to_owned() });
+        }
         let storage = || self.storage.clone().map(|detail| Trouble::Storage { detail });
         match &self.goal_trouble {
             // Why a copy failed says more than that the disk it was made on is full.
