@@ -156,11 +156,10 @@ async fn roll_back_prepared(link: &Link, limit: Duration) -> Result<(), Error> {
         let (format, first, data) = (row.number("formatID"), row.number("gtrid_length"), row.text("data"));
         let Some(xid) = data.and_then(|data| xid(format?, first?, &data)) else { continue };
         let rolled_back = link.run("roll back a prepared transaction", &format!("XA ROLLBACK {xid}"), limit).await;
-        match rolled_back {
-            Ok(()) => {
-                tracing::warn!(xid, "rolled back a prepared transaction without writes, which held the applier up")
-            }
-            Err(error) => tracing::warn!(xid, %error, "could not roll back a prepared transaction"),
+        if let Err(error) = rolled_back {
+            tracing::warn!(xid, %error, "could not roll back a prepared transaction");
+        } else {
+            tracing::warn!(xid, "rolled back a prepared transaction without writes, which held the applier up");
         }
     }
     Ok(())

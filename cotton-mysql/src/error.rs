@@ -170,9 +170,8 @@ impl Error {
     fn meaning(&self) -> (ErrorKind, ErrorStatus) {
         match self {
             Self::NotProvisioned(_) | Self::DataGone(_) => (ErrorKind::DataGone, Permanent),
-            Self::ProgramMissing { .. } => (Unsupported, Permanent),
             Self::Config(_) => (Invalid, Permanent),
-            Self::Unsupported(_) => (Unsupported, Permanent),
+            Self::Unsupported(_) | Self::ProgramMissing { .. } => (Unsupported, Permanent),
             Self::File { source, .. } | Self::System { source, .. } => io_meaning(source),
             Self::Ended { .. } => (Other, Temporary),
             Self::NotRunning => (Unreachable, Temporary),

@@ -253,9 +253,13 @@ mod tests {
     fn data_that_is_gone_is_not_made_anew() {
         let root = tempfile::tempdir().expect("a directory");
         let dirs = Dirs::new(root.path(), RunAs::default());
-        ensure_new(&dirs).expect("no server was here");
+        let mut config = crate::config::tests::example();
+        ensure_new(&config, &dirs).expect("no server was here");
+        config.has_data = true;
+        ensure_new(&config, &dirs).expect_err("whoever launched it knows of data");
+        config.has_data = false;
         started::anew(&dirs).expect("noted");
-        let refused = ensure_new(&dirs).expect_err("a server was here").to_string();
+        let refused = ensure_new(&config, &dirs).expect_err("a server was here").to_string();
         assert!(refused.contains("is missing") && refused.contains("cotton rebuild"), "{refused}");
     }
 

@@ -115,11 +115,15 @@ async fn all_replaced_after_a_failover(flavour: Flavour) -> Outcome {
     spoil(&client, first.replicas()).await?;
     let primary = first.primary()?.clone();
     let silent = first.replicas().map(|replica| cotton.executor(&replica.task)).collect::<Result<Vec<_>, _>>()?;
-    silent.iter().for_each(|executor| executor.signal(Signal::STOP));
+    for executor in &silent {
+        executor.signal(Signal::STOP);
+    }
     cotton.server(&primary.task)?.kill();
     let wins = |c: &Cluster| c.epoch == 2 && c.primary == Some(primary.id);
     let won = api.until("a", STEP, "won by the former primary", wins).await;
-    silent.iter().for_each(|executor| executor.signal(Signal::CONT));
+    for executor in &silent {
+        executor.signal(Signal::CONT);
+    }
     won?;
     let old: Vec<u64> = first.replicas().map(|member| member.id).collect();
     let rid = |c: &Cluster| c.is_healthy() && old.iter().all(|id| c.member(*id).is_none());

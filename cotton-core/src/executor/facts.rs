@@ -254,7 +254,7 @@ impl Executor {
     }
 
     fn on_up(&mut self, boot: u64, kept: bool) {
-        (self.given_up, self.data_gone) = (None, false);
+        (self.given_up, self.data_gone) = (None, None);
         self.server.on_up(boot);
         let start = ServerStart { incarnation: self.state.incarnation, boot };
         self.change(|state| {
@@ -446,7 +446,10 @@ impl Executor {
             let scarce = free < self.config.disk_free_bytes_min;
             self.storage = scarce.then(|| format!("only {} MiB left for data", free / crate::resources::MIB));
         }
-        self.data_gone = status.data_gone;
+        self.data_gone = status.data_gone.then(|| {
+            let detail = "the server runs on, but its data directory was removed".to_owned();
+            Trouble::DataGone { detail }
+        });
         if status.waits_for_room {
             let left = status.disk_free_bytes.unwrap_or_default() / crate::resources::MIB;
             self.storage = Some(format!("commits wait for room on the disk, {left} MiB are left"));

@@ -101,7 +101,7 @@ pub struct Executor {
     /// Why the server, which failed too often or cannot be started, rests.
     given_up: Option<Trouble>,
     /// The server runs, and its data directory is not there.
-    data_gone: bool,
+    data_gone: Option<Trouble>,
     server: Server,
     lease: Lease,
     reports: Reports,
@@ -229,7 +229,7 @@ impl Executor {
             taken_back: None,
             storage: None,
             given_up: None,
-            data_gone: false,
+            data_gone: None,
             lease: Lease::default(),
             reports: Reports::default(),
             nonce: 0,

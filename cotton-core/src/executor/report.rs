@@ -189,9 +189,8 @@ impl Executor {
         if let Some(killing) = self.killing.as_ref().filter(hung) {
             return Some(Trouble::Hung { detail: killing.reason.clone() });
         }
-        if self.data_gone {
-            let detail = "the server runs on, but its data directory was removed";
-            return Some(Trouble::DataGone { detail: detail.to_owned() });
+        if let Some(trouble) = &self.data_gone {
+            return Some(trouble.clone());
         }
         let storage = || self.storage.clone().map(|detail| Trouble::Storage { detail });
         match &self.goal_trouble {
