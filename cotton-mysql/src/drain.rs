@@ -7,7 +7,7 @@
 
 use crate::Error;
 use crate::blockers::Blockers;
-use crate::history::newest_of_servers;
+use crate::history::{newest, newest_of_servers, position_text};
 use crate::replication::Control;
 use crate::status::{Facts, Replica};
 use cotton_core::ports::mysql::Drained;
@@ -129,6 +129,7 @@ impl Control<'_> {
         let is_receiving = facts.replica.as_ref().is_some_and(|replica| replica.receiving);
         if self.dialect().is_mariadb() && !is_receiving {
             let Some(place) = self.first_unapplied(facts).await? else { return Ok(()) };
+            self.note_what_is_logged(facts).await?;
             let (file, offset) = (crate::dialect::quote(&place.file)?, place.offset);
             let change = format!(
                 "CHANGE MASTER TO MASTER_USE_GTID = no, RELAY_LOG_FILE = {file}, RELAY_LOG_POS = {offset}, \
@@ -137,6 +138,18 @@ impl Control<'_> {
             self.run("go on with old relay logs", &change).await?;
         }
         self.run("start applying", self.dialect().statements().start_applier).await
+    }
+
+    /// A MariaDB that was killed between a statement of DDL and the note of its number has it in its log only: what is noted
+    /// follows, since that decides what counts as applied while the applier runs.
+    async fn note_what_is_logged(&self, facts: &Facts) -> Result<(), Error> {
+        let is_new = |replica: &Replica| !replica.applying && replica.apply_error.is_none();
+        let logged = newest(&[&facts.applied_text, &facts.executed_text])?;
+        if facts.replica.as_ref().is_some_and(is_new) && newest(&[&facts.applied_text])? != logged {
+            let position = crate::dialect::quote(&position_text(&logged))?;
+            self.run("note what is logged", &format!("SET GLOBAL gtid_slave_pos = {position}")).await?;
+        }
+        Ok(())
     }
 
     async fn first_unapplied(&self, facts: &Facts) -> Result<Option<crate::relay::Place>, Error> {
