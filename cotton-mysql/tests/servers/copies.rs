@@ -178,7 +178,9 @@ async fn a_copy_that_breaks_changes_nothing(servers: Servers) {
     members[1].instance.provision().await.expect("nothing to do");
     members[1].instance.start().await.expect("with its old data");
     members[1].until_has(&[1].into()).await;
-    assert_eq!(members[1].probe().await.position, position);
+    // what was only received then may be applied now
+    let now = members[1].probe().await.position;
+    assert!(now.contains(&position) && position.contains(&now), "{now:?} {position:?}");
     let error = members[1].instance.copy_from(&members[0].endpoint).await.expect_err("nobody there");
     assert!(error.is_temporary(), "{}", error.chain());
 }

@@ -76,6 +76,21 @@ fn provisioning_is_tried_again_unless_it_cannot_work() {
     assert_eq!(bench.take("exit"), Effect::Exit(ExitReason::Failed("no luck".into())), "unacknowledged: ends anyway");
 }
 
+/// It is not launched anew somewhere else: whoever finds nothing where there was data tells that, and is replaced.
+#[test]
+fn data_that_is_gone_is_told_and_ends_nothing() {
+    let mut bench = Bench::new();
+    bench.feed(Input::Connected);
+    bench.feed(Input::Launch { task: task() });
+    bench.finish("provision", Outcome::Failed(failure(ErrorKind::DataGone, true)));
+    assert!(!bench.updates().contains(&TaskState::Failed), "{:?}", bench.updates());
+    assert_eq!(bench.report().trouble, Some(Trouble::DataGone { detail: "no luck".into() }));
+    bench.pass(59_999);
+    assert!(!bench.has("provision"));
+    bench.pass(1);
+    assert!(bench.has("provision"), "a disk may have been mounted");
+}
+
 #[test]
 fn a_crash_is_reported_first_and_restarted_at_once() {
     let mut bench = Bench::up();
