@@ -401,6 +401,11 @@ codes! {
 }
 
 impl Trouble {
+    /// Whether it is about what the data lies on.
+    pub(crate) const fn is_of_storage(&self) -> bool {
+        matches!(self, Self::Storage { .. } | Self::DataGone { .. })
+    }
+
     /// For programs.
     pub const fn code(&self) -> TroubleCode {
         match self {

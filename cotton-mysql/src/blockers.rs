@@ -12,6 +12,7 @@
 //! Our own sessions, those of replication and the server's own threads are never ended.
 
 use crate::Error;
+use crate::dialect::Dialect;
 use crate::sessions::{self, Kill};
 use crate::sql::{Link, Record};
 use std::collections::BTreeSet;
@@ -56,7 +57,7 @@ struct Transactions {
 
 impl Blockers {
     /// Ends sessions that hold the applier back, if it is held back. Gives how many.
-    pub(crate) async fn end(&mut self, link: &Link, limit: Duration) -> Result<usize, Error> {
+    pub(crate) async fn end(&mut self, link: &Link, dialect: Dialect, limit: Duration) -> Result<usize, Error> {
         let threads = Threads::read(&link.query("list sessions", "SHOW FULL PROCESSLIST", limit).await?);
         let sql = "SELECT trx_mysql_thread_id AS id, trx_state AS state, trx_lock_structs AS locks FROM \
                    information_schema.innodb_trx";
@@ -73,8 +74,10 @@ impl Blockers {
         for id in &ended {
             sessions::end(link, *id, Kill::Hard, limit).await?;
         }
-        let everybody_is_gone = self.waits > 2 && ended.is_empty();
-        if everybody_is_gone && threads.waits_for.is_some() && transactions.is_known && !transactions.detached {
+        let everybody_is_gone = self.waits > 2 && ended.is_empty() && threads.waits_for.is_some();
+        // MariaDB and earlier versions of MySQL roll back what a client has prepared and left.
+        let may_be_left = dialect.is_mysql_from((5, 7, 7)) && transactions.is_known && !transactions.detached;
+        if everybody_is_gone && may_be_left {
             roll_back_prepared(link, limit).await?;
         }
         if !ended.is_empty() {

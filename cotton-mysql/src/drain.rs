@@ -74,7 +74,7 @@ impl Control<'_> {
                 self.wait_for_applier(replica, left.min(Duration::from_millis(LOOK_MS))).await?;
                 facts = self.facts().await?;
                 if !facts.is_applied() && Instant::now() >= next_look {
-                    blockers.end(self.link, self.limit).await?;
+                    blockers.end(self.link, self.dialect(), self.limit).await?;
                     next_look = Instant::now() + Duration::from_millis(LOOK_MS);
                 }
                 continue;
@@ -101,7 +101,7 @@ impl Control<'_> {
         let Some(replica) = facts.replica.as_ref().filter(|replica| replica.applying) else { return Ok(()) };
         let mut blockers = Blockers::default();
         for _ in 0..2 {
-            blockers.end(self.link, self.limit).await?;
+            blockers.end(self.link, self.dialect(), self.limit).await?;
             if blockers.waits_for.is_none() {
                 break;
             }

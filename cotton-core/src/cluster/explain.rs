@@ -418,9 +418,7 @@ impl Cluster {
                 match (self.state.members.get(&id).and_then(|member| member.leaving), trouble) {
                     (Some(leaving), _) => (NotPromoted::Leaving, format!("it is leaving: {}", leaving.reason())),
                     (None, _) if self.is_damaged(id) => why_not_damaged(),
-                    (None, Some(trouble @ (Trouble::Storage { .. } | Trouble::DataGone { .. }))) => {
-                        (NotPromoted::Storage, trouble.to_string())
-                    }
+                    (None, Some(trouble)) if trouble.is_of_storage() => (NotPromoted::Storage, trouble.to_string()),
                     (None, _) => {
                         (NotPromoted::AgentGoes, "its agent wants it to end, or is to be taken down".to_owned())
                     }
@@ -480,8 +478,7 @@ impl Cluster {
             },
             ReasonCode::Promotion => {
                 let fails = self.state.primary.and_then(|id| self.observed.get(&id)).and_then(|o| o.trouble());
-                let fails =
-                    matches!(fails, Some(Trouble::Storage { .. } | Trouble::DataGone { .. } | Trouble::Failing { .. }));
+                let fails = fails.is_some_and(|t| t.is_of_storage() || matches!(t, Trouble::Failing { .. }));
                 let until = self.appointed_at.after(timing.election_ms);
                 (Some(self.appointed_at), Some(until).filter(|_| fails))
             }

@@ -149,8 +149,8 @@ impl Cluster {
             if let Some(trouble @ Trouble::Hung { .. }) = report.trouble.as_ref().filter(|_| current) {
                 return Some(trouble.to_string());
             }
-            if let Some(trouble @ (Trouble::Storage { .. } | Trouble::DataGone { .. } | Trouble::Failing { .. })) =
-                &report.trouble
+            let hinders = |t: &&Trouble| t.is_of_storage() || matches!(t, Trouble::Failing { .. });
+            if let Some(trouble) = report.trouble.as_ref().filter(hinders)
                 && !opened
             {
                 let due = self.appointed_at.after(self.timing.election_ms);
@@ -217,15 +217,8 @@ impl Cluster {
         // One that does not follow, and cannot, has lost it as well: its server was started again, or it never reached it.
         let fails_to_follow = |o: &Observed| {
             o.report_in(epoch).is_some_and(|r| {
-                let hinders = |t: &Trouble| {
-                    matches!(
-                        t,
-                        Trouble::Failing { .. }
-                            | Trouble::Storage { .. }
-                            | Trouble::DataGone { .. }
-                            | Trouble::Stuck { .. }
-                    )
-                };
+                let hinders =
+                    |t: &Trouble| t.is_of_storage() || matches!(t, Trouble::Failing { .. } | Trouble::Stuck { .. });
                 matches!(r.role, MemberRole::Idle | MemberRole::Frozen) && r.trouble.as_ref().is_some_and(hinders)
             })
         };
@@ -588,7 +581,7 @@ impl Cluster {
                 joined: self.is_electable(*id),
                 leaving: member.leaving.is_some()
                     || member.damaged
-                    || matches!(report.trouble, Some(Trouble::Storage { .. } | Trouble::DataGone { .. }))
+                    || report.trouble.as_ref().is_some_and(Trouble::is_of_storage)
                     || (self.is_about_to_go(*id) && preferred != Some(*id)), // it was asked for by name
                 preferred: preferred == Some(*id),
                 rule: member.rule,

@@ -123,7 +123,7 @@ impl Cluster {
         let open = self.is_open_for_sure(now);
         let (mut errant, mut unstable) = (BTreeSet::new(), BTreeSet::new());
         let mut detached = BTreeSet::new();
-        // At their end there is nothing that the others could need: all at once, and who runs on stays as long as it is needed.
+        // At their end there is nothing that the others could need: all at once. Who runs on stays as long as it is needed.
         let mut gone = BTreeSet::new();
         let (mut unreachable, mut stuck, mut hopeless) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
         let mut wake = None;

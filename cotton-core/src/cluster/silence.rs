@@ -107,16 +107,13 @@ impl Cluster {
         self.blocked.map(|blocked| blocked.since)
     }
 
-    fn is_followed(&self) -> bool {
-        self.observed.values().any(|o| o.following(self.state.epoch) == Some(true))
-    }
-
     /// Why the primary, which is open, cannot have commits acknowledged, if it cannot.
     pub(super) fn why_blocked(&self) -> Option<String> {
+        let epoch = self.state.epoch;
         if self.state.spec.durability != Durability::SemiSync || !self.is_open() {
             return None;
         }
-        if !self.is_followed() {
+        if !self.observed.values().any(|o| o.following(epoch) == Some(true)) {
             let text = "commits wait: no replica is connected to acknowledge them; writes go on when one is back";
             return Some(text.to_owned());
         }

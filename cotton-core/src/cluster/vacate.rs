@@ -110,7 +110,7 @@ impl Cluster {
             Some((Why::Asked, "its agent wants it to end".to_owned(), self.timing.leave_retry_ms))
         } else if self.vacate.contains_key(agent) {
             Some((Why::Vacates, format!("its agent {agent} is to be taken down"), self.timing.vacate_retry_ms))
-        } else if let Some(trouble @ (Trouble::Storage { .. } | Trouble::DataGone { .. })) = &report.trouble
+        } else if let Some(trouble) = report.trouble.as_ref().filter(|trouble| trouble.is_of_storage())
             && !report.waits_for_room
         {
             // One whose commits wait for room cannot step down: it would have to break them off.

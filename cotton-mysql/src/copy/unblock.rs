@@ -94,14 +94,16 @@ async fn is_cloned(link: &Link, limit: Duration) -> Result<bool, Error> {
 /// it ends, nor meet a change of the server's role.
 ///
 /// # Errors
-///
-/// If the server answers with one. Clients can connect all the same, and acknowledgements are wanted.
+/// If the server answers with one. Clients stay cut off where acknowledgements could not be switched on again: nobody must be
+/// told of a commit that no replica has.
 pub(crate) async fn let_go(link: &Link, dialect: Dialect, limit: Duration) -> Result<(), Error> {
     // Nobody but our own accounts and the administrator has the privilege to stay.
     let done = match link.run("cut clients off", "SET GLOBAL offline_mode = ON", limit).await {
         Ok(()) => without_clients(link, dialect, limit).await,
         Err(error) => Err(error),
     };
+    let wanted = format!("SET GLOBAL {} = ON", switch(dialect));
+    insist(link, "want acknowledgements", &wanted, limit).await?;
     if done.is_ok() {
         // It ends soon, unless it had still more to send. The commits of those who come back wait again.
         let until = Instant::now() + MOMENT;
@@ -109,7 +111,7 @@ pub(crate) async fn let_go(link: &Link, dialect: Dialect, limit: Duration) -> Re
             tokio::time::sleep(PAUSE).await;
         }
     }
-    restore(link, "let clients in again", "SET GLOBAL offline_mode = OFF", limit).await?;
+    insist(link, "let clients in again", "SET GLOBAL offline_mode = OFF", limit).await?;
     done
 }
 
@@ -122,17 +124,17 @@ async fn without_clients(link: &Link, dialect: Dialect, limit: Duration) -> Resu
         return Err(Error::NotYet("clients are connected although all were cut off".to_owned()));
     }
     // One statement: whoever waits is let go at once, and whoever commits after it waits.
-    let name = format!("rpl_semi_sync_{}_enabled", dialect.statements().semi_sync_source);
-    let (off_and_on, on) = (format!("SET GLOBAL {name} = OFF, GLOBAL {name} = ON"), format!("SET GLOBAL {name} = ON"));
-    let released = link.run("let go of commits", &off_and_on, limit).await;
-    if released.is_err() {
-        restore(link, "want acknowledgements", &on, limit).await?;
-    }
-    released
+    let name = switch(dialect);
+    link.run("let go of commits", &format!("SET GLOBAL {name} = OFF, GLOBAL {name} = ON"), limit).await
 }
 
-/// Insists.
-async fn restore(link: &Link, what: &'static str, sql: &str, limit: Duration) -> Result<(), Error> {
+/// The variable that says whether commits wait for acknowledgements.
+fn switch(dialect: Dialect) -> String {
+    format!("rpl_semi_sync_{}_enabled", dialect.statements().semi_sync_source)
+}
+
+/// Says it until the server has done it, or has not for seconds.
+async fn insist(link: &Link, what: &'static str, sql: &str, limit: Duration) -> Result<(), Error> {
     const TRIES: u32 = 50;
     let mut tries = 0;
     loop {
