@@ -7,7 +7,7 @@
 
 use crate::Error;
 use crate::blockers::Blockers;
-use crate::history::{newest, newest_of_servers, position_text};
+use crate::history::{newest_of_servers, unnoted};
 use crate::replication::Control;
 use crate::status::{Facts, Replica};
 use cotton_core::ports::mysql::Drained;
@@ -144,12 +144,10 @@ impl Control<'_> {
     /// follows, since that decides what counts as applied while the applier runs.
     async fn note_what_is_logged(&self, facts: &Facts) -> Result<(), Error> {
         let is_new = |replica: &Replica| !replica.applying && replica.apply_error.is_none();
-        let logged = newest(&[&facts.applied_text, &facts.executed_text])?;
-        if facts.replica.as_ref().is_some_and(is_new) && newest(&[&facts.applied_text])? != logged {
-            let position = crate::dialect::quote(&position_text(&logged))?;
-            self.run("note what is logged", &format!("SET GLOBAL gtid_slave_pos = {position}")).await?;
-        }
-        Ok(())
+        let position = unnoted(&facts.applied_text, &facts.executed_text)?;
+        let Some(position) = position.filter(|_| facts.replica.as_ref().is_some_and(is_new)) else { return Ok(()) };
+        let position = crate::dialect::quote(&position)?;
+        self.run("note what is logged", &format!("SET GLOBAL gtid_slave_pos = {position}")).await
     }
 
     async fn first_unapplied(&self, facts: &Facts) -> Result<Option<crate::relay::Place>, Error> {

@@ -107,6 +107,13 @@ pub(crate) fn newest(lists: &[&str]) -> Result<Position, Error> {
     Ok(newest)
 }
 
+/// What a MariaDB must be told that it has applied, where its log has more than it has noted: that of a former primary, or a
+/// statement of DDL after which it was killed.
+pub(crate) fn unnoted(noted: &str, logged: &str) -> Result<Option<String>, Error> {
+    let wanted = newest(&[noted, logged])?;
+    Ok((newest(&[noted])? != wanted).then(|| position_text(&wanted)))
+}
+
 /// The newest GTIDs of each server in MariaDB's lists.
 pub(crate) fn newest_of_servers(lists: &[&str]) -> Result<LastOfServers, Error> {
     let mut newest = LastOfServers::new();

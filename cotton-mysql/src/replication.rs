@@ -9,7 +9,7 @@ use crate::Error;
 use crate::cnf::{ACK_TIMEOUT_MS, CONNECT_RETRIES, NET_TIMEOUT_S};
 use crate::dialect::{Dialect, quote};
 use crate::drain::Applied;
-use crate::history::{Primary, Verdict, newest, position_text};
+use crate::history::{Primary, Verdict, unnoted};
 use crate::process::applier_error;
 use crate::sessions::{self, Kill};
 use crate::sql::Link;
@@ -412,10 +412,9 @@ impl Control<'_> {
             let row = "SELECT @@GLOBAL.gtid_slave_pos AS slave_pos, @@GLOBAL.gtid_binlog_pos AS binlog_pos";
             let row = self.link.row("read positions", row, self.limit).await?;
             let slave_pos = row.text("slave_pos").unwrap_or_default();
-            let wanted = newest(&[&slave_pos, &row.text("binlog_pos").unwrap_or_default()])?;
-            if newest(&[&slave_pos])? != wanted && !facts.overshot {
-                // a former primary's is empty or stale
-                switches.push(format!("GLOBAL gtid_slave_pos = {}", quote(&position_text(&wanted))?));
+            let position = unnoted(&slave_pos, &row.text("binlog_pos").unwrap_or_default())?;
+            if let Some(position) = position.filter(|_| !facts.overshot) {
+                switches.push(format!("GLOBAL gtid_slave_pos = {}", quote(&position)?));
             }
         }
         if !switches.is_empty() {

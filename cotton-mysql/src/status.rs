@@ -397,6 +397,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn numbers_that_an_applier_took_are_not_what_it_has_executed() {
+        let left = |state: &str, slave_pos: &str| without_overshot(state, slave_pos, "9").expect("positions");
+        assert_eq!(left("0-17-7", "0-17-7"), ("0-17-7".to_owned(), false));
+        assert_eq!(left("0-17-8", "0-17-7"), (String::new(), true), "what is noted counts beside it");
+        assert_eq!(left("0-9-20,0-17-7", "0-17-7"), ("0-9-20,0-17-7".to_owned(), false), "it was primary itself");
+        assert_eq!(left("0-16-5,0-17-8", "0-17-7"), ("0-16-5".to_owned(), true));
+        assert_eq!(left("", ""), (String::new(), false));
+        assert!(without_overshot("0-17-8", "no position", "9").is_err());
+    }
+
+    #[test]
     fn places_in_binary_logs() {
         let told = |file, offset| place(Some(file), Some(offset)).map(|LogPlace { file, offset }| (file, offset));
         assert_eq!(told("binlog.000012", "345"), Some((12, 345)));

@@ -5,7 +5,6 @@ use crate::{Outcome, SOME, STEP, nothing_twice};
 use cotton_tests::{Api, Client, Cluster, Failure, Flavour, Options, RealCotton, Wanted, Writer};
 use mysql_async::prelude::Queryable;
 use rustix::process::Signal;
-use serde_json::json;
 
 /// Servers that write what fails, too. The applier of MariaDB stops at the number that such a statement has taken.
 const FLAVOURS: [Flavour; 2] = [Flavour::MySql97, Flavour::MariaDb118];
@@ -16,7 +15,7 @@ async fn start(flavour: Flavour, size: u32, agents: u32) -> Result<Option<(RealC
         return Ok(None);
     }
     let cotton = RealCotton::start(Options { flavour, agents, ..Options::default() }).await?;
-    let resources = json!({ "cpus": 0.5, "mem": "400mb", "disk": "512mb" });
+    let resources = serde_json::json!({ "cpus": 0.5, "mem": "400mb", "disk": "512mb" });
     let wanted = Wanted { resources, durability: Some("semi_sync"), ..Wanted::small(size) };
     let created = cotton.api().create("a", &wanted).await?;
     let seen = cotton.api().until_healthy("a", 3 * STEP).await?;

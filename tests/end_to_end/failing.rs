@@ -165,8 +165,8 @@ const ROOM_FOR_A_SERVER_MIB: u32 = 140;
 /// More than that.
 const BIG_MIB: u32 = 200;
 
-/// Somebody removes the data of servers that run: of the primary, and then of the primary and a replica at once. They go on
-/// with the files that they have open, and nothing is left at their end.
+/// Somebody removes the data of a server that runs. It goes on with the files that it has open, and nothing is left at its
+/// end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_whose_data_was_removed_hands_over() -> Outcome {
     if Flavour::MariaDb.programs().is_none() {

@@ -25,6 +25,10 @@ const LOOKS: u32 = 3;
 const MOMENT: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// How long acknowledgements are off at the first attempt to let go of commits; twice as long at each further one.
+const PULSE: Duration = Duration::from_millis(20);
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// Does so on MariaDB for as long as it is polled.
 pub(super) async fn unblock(link: &Link, limit: Duration) -> Infallible {
     let status = "SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_master_clients'";
@@ -123,9 +127,32 @@ async fn without_clients(link: &Link, dialect: Dialect, limit: Duration) -> Resu
     if sessions::of_clients(link, limit).await?.iter().any(|session| !session.is_ended) {
         return Err(Error::NotYet("clients are connected although all were cut off".to_owned()));
     }
-    // One statement: whoever waits is let go at once, and whoever commits after it waits.
-    let name = switch(dialect);
-    link.run("let go of commits", &format!("SET GLOBAL {name} = OFF, GLOBAL {name} = ON"), limit).await
+    // Off for as short a time as it takes: the administrator can connect all the same. Who waits looks again when it is told
+    // that acknowledgements are off, and must find them so; off and on in one statement lets nobody go.
+    let (off, on) = (format!("SET GLOBAL {} = OFF", switch(dialect)), format!("SET GLOBAL {} = ON", switch(dialect)));
+    let (mut gap, until) = (PULSE, Instant::now() + MOMENT);
+    while Instant::now() < until {
+        link.run("let go of commits", &off, limit).await?;
+        let are_gone = are_ended_gone(link, Instant::now() + gap, limit).await?;
+        link.run("want acknowledgements again", &on, limit).await?;
+        if are_gone {
+            return Ok(());
+        }
+        gap *= 2;
+    }
+    Err(Error::Timeout { what: "the end of sessions", after: MOMENT })
+}
+
+/// Whether the last session that was ended is gone before that time. No statement is given up: its connection would be lost.
+async fn are_ended_gone(link: &Link, until: Instant, limit: Duration) -> Result<bool, Error> {
+    loop {
+        let sessions = sessions::of_clients(link, limit).await?;
+        let are_gone = !sessions.iter().any(|session| session.is_ended);
+        if are_gone || Instant::now() >= until {
+            return Ok(are_gone);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// The variable that says whether commits wait for acknowledgements.

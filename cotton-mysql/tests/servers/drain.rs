@@ -11,6 +11,7 @@ on_each_server!(
     a_long_change_is_waited_for,
     clients_hold_nothing_back,
     prepared_transactions_of_nobody_hold_nothing_back,
+    locks_of_our_own_are_waited_for,
     a_broken_applier_is_no_obstacle_to_a_freeze,
     nothing_received_is_passed_over_for_what_was_written_here,
 );
@@ -179,6 +180,26 @@ async fn prepared_transactions_of_nobody_hold_nothing_back(servers: Servers) {
     assert!(begun.elapsed() < DELAY_MAX, "{:?}", begun.elapsed());
     let mut admin = members[1].admin().await;
     assert_eq!(admin.query_first::<u64, _>("SELECT b FROM app.x").await.expect("applied"), Some(2));
+}
+
+/// An administrator's lock is nobody's to end; the applier goes on once it is gone.
+async fn locks_of_our_own_are_waited_for(servers: Servers) {
+    let Some(members) = cluster(servers, 2, 0).await else { return };
+    let mut client = members[0].client().await;
+    insert(&mut client, 1).await.expect("insert");
+    members[1].until_caught_up(&members[0]).await;
+    let mut blocker = members[1].admin().await;
+    blocker.query_drop("FLUSH TABLES WITH READ LOCK").await.expect("a lock");
+    client.query_drop("CREATE TABLE app.later (a INT PRIMARY KEY)").await.expect("nobody holds it up here");
+    until_received(&members[1], &members[0]).await;
+    members[0].instance.kill().await;
+    members[1].instance.freeze().await.expect("freeze");
+    for _ in 0..3 {
+        let drained = members[1].instance.drain(BUDGET_MS).await.expect("to wait is no failure");
+        assert!(!drained.done && drained.unapplied > 0, "{drained:?}");
+    }
+    blocker.query_drop("UNLOCK TABLES").await.expect("unlock");
+    drain(&members[1]).await;
 }
 
 async fn a_broken_applier_is_no_obstacle_to_a_freeze(servers: Servers) {
