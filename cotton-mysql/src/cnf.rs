@@ -149,6 +149,11 @@ pub(crate) fn render(server: &Server, config: &InstanceConfig, dirs: &crate::dir
     set("event_scheduler", &"OFF"); // on at a promotion only
     set("character_set_server", &"utf8mb4");
 
+    // what an administrator made lasting with SET PERSIST would stand above all that is here
+    if dialect.is_mysql_from((8, 0, 0)) {
+        set("persisted_globals_load", &"OFF");
+    }
+
     // nobody writes and nothing is replicated before we say so
     set("read_only", &"ON");
     if dialect.has_super_read_only() {

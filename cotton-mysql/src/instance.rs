@@ -342,17 +342,22 @@ impl Instance {
 
     async fn try_promote(&self, promotion: &Promotion) -> Result<Promoted, Error> {
         let running = self.running()?;
-        let quiet = match running.upkeep.lock().await.as_ref() {
+        let mut quiet = match running.upkeep.lock().await.as_ref() {
             Some(upkeep) => Some(upkeep.quiet().await),
             None => None,
         };
         let promoted = self.control(&running).promote(promotion).await?;
+        let is_open = matches!(promoted, Promoted::Writable(_));
+        if let Some(upkeep) = quiet.as_mut().filter(|_| is_open) {
+            upkeep.promoted(promotion.acks);
+        }
         drop(quiet);
-        if matches!(promoted, Promoted::Writable(_)) {
+        if is_open {
             let mut upkeep = running.upkeep.lock().await;
             if upkeep.as_ref().is_none_or(|upkeep| !upkeep.is_running()) {
                 let admin = Address::socket(&running.socket.socket(), accounts::ADMIN, &self.config.passwords.admin);
-                *upkeep = Some(Upkeep::start(&self.config, admin, running.reader.clone(), self.accounts.subscribe()));
+                let (reader, accounts) = (running.reader.clone(), self.accounts.subscribe());
+                *upkeep = Some(Upkeep::start(&self.config, admin, reader, accounts, promotion.acks));
             }
         }
         Ok(promoted)

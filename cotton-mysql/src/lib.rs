@@ -56,6 +56,7 @@ mod readers;
 mod relay;
 mod replication;
 mod sessions;
+mod settings;
 mod sql;
 mod started;
 mod status;

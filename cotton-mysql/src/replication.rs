@@ -6,12 +6,13 @@
 //! GTIDs. A relay log is given up only after the new primary was seen to have all of it.
 
 use crate::Error;
-use crate::cnf::{ACK_TIMEOUT_MS, CONNECT_RETRIES, NET_TIMEOUT_S};
+use crate::cnf::{CONNECT_RETRIES, NET_TIMEOUT_S};
 use crate::dialect::{Dialect, quote};
 use crate::drain::Applied;
 use crate::history::{Primary, Verdict, unnoted};
 use crate::process::applier_error;
 use crate::sessions::{self, Kill};
+use crate::settings;
 use crate::sql::Link;
 use crate::status::{self, Facts, Reader, Replica};
 use cotton_core::ports::mysql::{Followed, Following, Frozen, LinkState, Promoted, Promotion};
@@ -174,7 +175,6 @@ impl Control<'_> {
         }
         if facts.replica.is_some() {
             self.run("stop replication", self.dialect().statements().stop).await?;
-            self.run("forget the old primary", self.dialect().statements().forget).await?;
         }
         if promotion.acks > 0 {
             self.shut_out_readers(facts.writable).await?;
@@ -182,6 +182,10 @@ impl Control<'_> {
         self.set_acks(promotion.acks, facts.source_on).await?;
         if !facts.writable {
             self.run("open for writes", "SET GLOBAL read_only = OFF").await?;
+        }
+        if facts.replica.is_some() {
+            // Files are removed for that, and clients wait. If it comes to nothing, the next promotion does it.
+            self.run("forget the old primary", self.dialect().statements().forget).await?;
         }
         self.run_events(true).await;
         Ok(Promoted::Writable(facts.position))
@@ -211,31 +215,14 @@ impl Control<'_> {
     }
 
     async fn set_acks(&self, acks: u32, source_on: Option<bool>) -> Result<(), Error> {
-        let words = self.dialect().statements();
-        let name = format!("rpl_semi_sync_{}", words.semi_sync_source);
         if acks == 0 {
+            let off = format!("SET GLOBAL rpl_semi_sync_{}_enabled = OFF", self.dialect().statements().semi_sync_source);
             return match source_on {
-                Some(true) => self.run("switch semi-sync off", &format!("SET GLOBAL {name}_enabled = OFF")).await,
+                Some(true) => self.run("switch semi-sync off", &off).await,
                 Some(false) | None => Ok(()),
             };
         }
-        let (timeout, none) = (ACK_TIMEOUT_MS, words.semi_sync_replica);
-        let mut sql = format!("SET GLOBAL {name}_timeout = {timeout}, GLOBAL {name}_wait_no_{none} = ON");
-        if !self.dialect().is_mysql_before((5, 7, 2)) {
-            let _ = write!(sql, ", GLOBAL {name}_wait_point = 'AFTER_SYNC'");
-        }
-        if let Some(count) = words.wait_acks {
-            let _ = write!(sql, ", GLOBAL {name}_{count} = {acks}");
-        }
-        let _ = write!(sql, ", GLOBAL {name}_enabled = ON");
-        self.run("switch semi-sync on", &sql).await?;
-        let sql = format!("SHOW GLOBAL STATUS LIKE '{name}_status'");
-        let row = self.link.row("check semi-sync", &sql, self.limit).await?;
-        if row.at(1).as_deref() == Some("ON") {
-            Ok(())
-        } else {
-            Err(Error::NotYet("semi-sync does not work although it was switched on".to_owned()))
-        }
+        settings::want_acks(self.link, self.dialect(), acks, self.limit).await
     }
 
     /// Replicates from a primary that has all that this server has.

@@ -1,5 +1,5 @@
-//! What is kept in order on an open primary, and reaches the replicas by replication: our own accounts, the cluster's user,
-//! the further accounts that were asked for, how many connections each may have, and events.
+//! What is kept in order on an open primary: the [settings] that keep commits; and, reaching the replicas by replication, our
+//! own accounts, the cluster's user, the further accounts that were asked for, how many connections each may have, and events.
 //!
 //! It is looked at after each promotion, whenever other accounts are wanted, and every now and then; what is right is
 //! left alone, so that nothing is written for it. Accounts other than our own are left alone until somebody has said in this
@@ -21,7 +21,7 @@ use crate::grants::Grants;
 use crate::sessions::{self, Kill};
 use crate::sql::{Address, Link};
 use crate::status::Reader;
-use crate::{Error, InstanceConfig, events};
+use crate::{Error, InstanceConfig, events, settings};
 use cotton_core::Sealed;
 use cotton_core::account::{Account, AccountKind, Accounts};
 use mysql_async::DriverError;
@@ -84,6 +84,15 @@ pub(crate) struct Upkeep {
 pub(crate) struct Session {
     stopped: bool,
     id: Option<u64>,
+    /// How many acknowledgements commits wait for.
+    acks: u32,
+}
+
+impl Session {
+    /// Commits wait for so many acknowledgements from now on.
+    pub(crate) const fn promoted(&mut self, acks: u32) {
+        self.acks = acks;
+    }
 }
 
 impl Upkeep {
@@ -92,8 +101,9 @@ impl Upkeep {
         address: Address,
         reader: Reader,
         wanted: watch::Receiver<Wanted>,
+        acks: u32,
     ) -> Self {
-        let stop = Arc::new(Mutex::new(Session::default()));
+        let stop = Arc::new(Mutex::new(Session { acks, ..Session::default() }));
         let soon = Arc::new(Notify::new());
         let dialect = reader.dialect;
         let keeper = Keeper {
@@ -219,6 +229,11 @@ impl Keeper {
         }
     }
 
+    /// With the session's lock held: nobody promotes the server meanwhile, makes it step down, or lets go of commits.
+    async fn keep_settings(&self, link: &Link, session: &Session, limit: Duration) -> Result<(), Error> {
+        settings::keep(link, self.dialect, session.acks, limit).await
+    }
+
     async fn round(&self, wanted: &Wanted) -> Result<Round, Error> {
         let link = Link::new(self.address.clone());
         let limit = self.config.timing.statement;
@@ -229,6 +244,7 @@ impl Keeper {
             }
             let row = link.row("connect for upkeep", "SELECT CONNECTION_ID() AS id", limit).await?;
             session.id = row.number("id");
+            self.keep_settings(&link, &session, limit).await?;
         }
         let work = Work { keeper: self, link: link.once(), limit };
         let done = work.round(wanted).await;

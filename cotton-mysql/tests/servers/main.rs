@@ -50,5 +50,6 @@ mod local_writes;
 mod process;
 mod received;
 mod replication;
+mod settings;
 mod step_down;
 mod users;
