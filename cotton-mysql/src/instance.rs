@@ -24,6 +24,7 @@ use cotton_core::ports::mysql::{
 use cotton_core::{Endpoint, GtidSet, PortError};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OnceCell, mpsc, watch};
@@ -69,6 +70,8 @@ struct Running {
     socket: SocketDir,
     /// Whether all that the process before had is still here.
     kept: bool,
+    /// Whether it has given up something that it had received.
+    gave_up: AtomicBool,
     /// While it is primary.
     upkeep: tokio::sync::Mutex<Option<Upkeep>>,
     /// On MariaDB.
@@ -187,6 +190,7 @@ impl Instance {
             },
             socket: socket_dir,
             kept,
+            gave_up: AtomicBool::new(false),
             upkeep: tokio::sync::Mutex::default(),
             _copy_server: copy_server,
         };
@@ -295,6 +299,7 @@ impl Instance {
         Control {
             link: &running.control,
             reader: running.reader.clone(),
+            gave_up: &running.gave_up,
             user: &self.config.user,
             limit: self.config.timing.statement,
             error_log: self.dirs.error_log(),
@@ -380,8 +385,9 @@ impl Instance {
         error.at_port("start the server", format!("log {}", self.dirs.error_log().display()))
     }
 
-    /// The old data stays until the copy is complete; whatever happens, the old server ends.
-    async fn try_copy_from(&self, donor: &Endpoint) -> Result<(), Error> {
+    /// The old data stays until the copy is complete; whatever happens, the old server ends. Gives whether the copy has all
+    /// that the process before it had.
+    async fn try_copy_from(&self, donor: &Endpoint) -> Result<bool, Error> {
         let found = self.found().await?;
         let server = &found.server;
         if !server.dialect.is_mariadb() && !server.clone {
@@ -400,7 +406,8 @@ impl Instance {
             }
             old.mysqld.kill().await;
         }
-        if let Some(received) = made? {
+        let (received, kept) = made?;
+        if let Some(received) = received {
             let recipient = self.recipient(found);
             copy::make_ready(&recipient, received, &building.0).await?;
         }
@@ -409,7 +416,8 @@ impl Instance {
         // a clone brings the donor's replication along
         let running = self.running()?;
         let forget = server.dialect.statements().forget;
-        running.control.run("forget the donor's primary", forget, self.config.timing.statement).await
+        running.control.run("forget the donor's primary", forget, self.config.timing.statement).await?;
+        Ok(kept)
     }
 
     /// What another server has executed.
@@ -424,16 +432,19 @@ impl Instance {
         Link::new(Address::tcp(&other.host, other.port, accounts::REPLICATION, password))
     }
 
-    /// A copy that has all that the data has which it is to replace.
+    /// A copy that has all that the data has which it is to replace; and whether that is all that the process before it had.
     async fn make_checked_copy(
         &self,
         found: &Found,
         donor: &Endpoint,
         place: &Path,
-    ) -> Result<Option<Received>, Error> {
+    ) -> Result<(Option<Received>, bool), Error> {
         let has_data = self.dirs.data().exists();
+        let mut kept = has_data;
         if has_data {
-            self.try_start(false).await?; // to see what it has
+            let was_running = self.running().is_ok();
+            kept = self.try_start(false).await? || was_running; // to see what it has
+            kept &= !self.running()?.gave_up.load(Ordering::SeqCst);
             let replicates = |replica: &Replica| replica.receiving || replica.applying;
             if self.facts().await?.replica.as_ref().is_some_and(replicates) {
                 let running = self.running()?;
@@ -444,7 +455,7 @@ impl Instance {
         let donor_had = self.position_of(donor, &found.server).await?;
         let received = self.make_copy(found, donor, place).await?;
         if !has_data {
-            return Ok(received);
+            return Ok((received, kept));
         }
         let own = self.facts().await?.position;
         let copied = received.as_ref().map(Received::position).transpose()?;
@@ -452,7 +463,7 @@ impl Instance {
             Some(missing) if copied.is_none_or(|copied| !copied.contains(&own)) => Err(Error::NotYet(format!(
                 "the copy lacks {missing}, which the data has that it would replace: nothing was replaced"
             ))),
-            Some(_) | None => Ok(received),
+            Some(_) | None => Ok((received, kept)),
         }
     }
 
@@ -601,9 +612,10 @@ impl MySql for Instance {
         self.try_follow(following).await.map_err(|error| error.at_port("follow the primary", context()))
     }
 
-    async fn copy_from(&self, donor: &Endpoint) -> Result<(), PortError> {
+    async fn copy_from(&self, donor: &Endpoint) -> Result<Started, PortError> {
         let context = || format!("donor {donor}");
-        self.try_copy_from(donor).await.map_err(|error| error.at_port("copy the donor's data", context()))
+        let copied = self.try_copy_from(donor).await.map(|kept| Started { kept });
+        copied.map_err(|error| error.at_port("copy the donor's data", context()))
     }
 
     fn set_accounts(&self, accounts: Accounts) {

@@ -20,6 +20,7 @@ use cotton_core::{Endpoint, GtidSet};
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -51,6 +52,8 @@ const APPLIER_TRIAL: Duration = Duration::from_millis(300);
 pub(crate) struct Control<'a> {
     pub(crate) link: &'a Link,
     pub(crate) reader: Reader,
+    /// Whether this process has given up something that it had received and not applied.
+    pub(crate) gave_up: &'a AtomicBool,
     /// The cluster's user.
     pub(crate) user: &'a str,
     pub(crate) limit: Duration,
@@ -382,6 +385,9 @@ impl Control<'_> {
     ) -> Result<(), Error> {
         let (dialect, words) = (self.dialect(), self.dialect().statements());
         let keeps = judged.contains(&facts.position) && self.keeps_relay_logs(facts).await?;
+        if !keeps && !facts.is_applied() {
+            self.gave_up.store(true, Ordering::SeqCst);
+        }
         if !keeps && facts.replica.as_ref().is_some_and(|r| r.receiving || r.applying) {
             self.run("stop replication", words.stop).await?;
         }

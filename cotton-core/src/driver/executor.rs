@@ -420,7 +420,7 @@ async fn perform(server: &dyn MySql, operation: &Operation) -> Result<Outcome, P
         Operation::Promote { promotion, .. } => Outcome::Promoted(server.promote(promotion).await?),
         Operation::Follow { following, .. } => Outcome::Followed(server.follow(following).await?),
         Operation::CopyFrom { donor, .. } => match server.copy_from(donor).await {
-            Ok(()) => Outcome::Done,
+            Ok(started) => Outcome::Started(started),
             Err(error) => {
                 server.kill().await; // an adapter that could not even begin may have left it running
                 return Err(error);

@@ -217,10 +217,10 @@ impl Executor {
             (Operation::Start { boot, .. }, Outcome::Started(Started { kept })) => self.on_up(*boot, kept),
             (Operation::Provision, Outcome::Failed(failure)) => self.on_start_failed(failure, false),
             (Operation::Start { replaced, .. }, Outcome::Failed(failure)) => self.on_start_failed(failure, *replaced),
-            (Operation::CopyFrom { boot, donor, .. }, Outcome::Done) => {
+            (Operation::CopyFrom { boot, donor, .. }, Outcome::Started(Started { kept })) => {
                 self.copies.made(donor);
                 self.history_missing = None;
-                self.on_up(*boot, false);
+                self.on_up(*boot, kept);
             }
             (Operation::CopyFrom { donor, .. }, Outcome::Failed(failure)) => {
                 self.copies.failed(self.now, donor, &failure.detail, &self.config);

@@ -370,6 +370,9 @@ impl Executor {
             }
             Operation::CopyFrom { .. } => {
                 assert!(gate == Gate::Closed, "a writable server's data is never replaced");
+                if self.server.forgotten.is_any() {
+                    self.change(|state| state.kept_since = None); // the copy has what is here, not what was
+                }
                 self.server.on_copying();
             }
             Operation::Drain { .. } => assert!(gate == Gate::Closed, "what is open has applied all"),

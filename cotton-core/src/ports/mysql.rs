@@ -96,8 +96,9 @@ pub struct Drained {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Started {
     /// Whether all that the process before it had received or executed is still here: it was stopped cleanly, or what
-    /// it had received has survived, too, and counts in the position. Also true of the first start on new data. False
-    /// in doubt, such as after a crash of the machine, in which relay logs are not durable.
+    /// it had received has survived, too, and counts in the position. Also true of the first start on new data, and of a
+    /// copy that has all that the data had which it replaced. False in doubt, such as after a crash of the machine, in
+    /// which relay logs are not durable.
     pub kept: bool,
 }
 
@@ -236,11 +237,12 @@ pub trait MySql: Send + Sync {
     async fn follow(&self, following: &Following) -> Result<Followed, PortError>;
 
     /// Replaces this server's data by a copy of a donor's, taken while the donor works. The server is stopped before
-    /// and started after, read-only and not replicating.
+    /// and started after, read-only and not replicating. What it had is kept if the copy has all of it.
     ///
     /// # Errors
-    /// When no complete copy was made; the server then has no data directory and must be provisioned again.
-    async fn copy_from(&self, donor: &Endpoint) -> Result<(), PortError>;
+    /// When no complete copy was made. The server is stopped then, and must be provisioned again where its data directory
+    /// is gone.
+    async fn copy_from(&self, donor: &Endpoint) -> Result<Started, PortError>;
 
     /// Says which accounts the cluster shall have. Returns at once: they are made and changed while, and as soon as, this
     /// server is primary and was told in this term. Lower revisions than one that was seen change nothing.

@@ -441,23 +441,28 @@ impl MySql for FakeMySql {
         Ok(Followed::Attached)
     }
 
-    async fn copy_from(&self, donor: &Endpoint) -> Result<(), PortError> {
+    async fn copy_from(&self, donor: &Endpoint) -> Result<Started, PortError> {
         let wanted = self.called("copy_from", false);
         let mut shared = self.network.shared();
         let copy = shared.servers.get(donor).filter(|donor| donor.process == Process::Up);
         let copy = copy.map(|donor| (donor.executed.clone(), donor.purged.clone()));
         let server = shared.servers.get_mut(&self.endpoint).expect("a handle is of a server");
         server.end("status 0", true);
+        let had_data = server.process != Process::NoData;
+        let had = std::mem::take(&mut server.executed);
         server.process = Process::NoData;
-        server.executed = MySqlGtids::default();
         wanted?;
         let Some((executed, purged)) = copy else {
             return Err(PortError::temporary(ErrorKind::Unreachable, "copy from", donor.to_string()));
         };
+        if !executed.contains(&had) {
+            (server.process, server.executed) = (Process::Down, had);
+            return Err(PortError::temporary(ErrorKind::Other, "copy from", "it lacks what is here"));
+        }
         // A copy has no binary logs of its own: it can give nothing that is older.
         server.purged = purged.union(&executed);
         server.executed = executed;
         server.begin();
-        Ok(())
+        Ok(Started { kept: had_data })
     }
 }

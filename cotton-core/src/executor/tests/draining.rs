@@ -200,6 +200,32 @@ fn what_is_received_again_is_answered_for_again() {
     assert_eq!(kept_since(&bench), Some((1, 2)), "it never got it again");
 }
 
+/// A copy in place of what a start had acknowledged from.
+fn copied(bench: &mut Bench, kept: bool) {
+    bench.feed(directive(2, follow_from(1, &[7])));
+    bench.finish("follow", Outcome::Followed(Followed::HistoryMissing("purged".into())));
+    bench.finish("copy", started(kept));
+    bench.feed(Input::Exited { boot: 1, exit: exit() });
+    bench.probe(status());
+}
+
+#[test]
+fn a_copy_that_has_all_that_it_replaced_answers_for_it() {
+    for (kept, since) in [(true, 1), (false, 2)] {
+        let mut bench = Bench::up();
+        followed_again(&mut bench, 1, "0-1-5", "0-1-5");
+        copied(&mut bench, kept);
+        assert_eq!((bench.report().boot, kept_since(&bench)), (2, Some((1, since))));
+    }
+    let mut bench = Bench::up();
+    followed_again(&mut bench, 1, "0-1-5", "0-1-9");
+    bench.feed(heard(1, 1, 1, true));
+    bench.probe(ServerStatus { position: gtids("0-1-7"), ..following_status(LinkState::Stopped) });
+    assert_eq!(kept_since(&bench), Some((1, 2)), "something that was received is gone");
+    copied(&mut bench, true);
+    assert_eq!(kept_since(&bench), Some((1, 2)), "and the copy has only what was left");
+}
+
 /// How the server's end becomes known to an executor that is ending.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum End {

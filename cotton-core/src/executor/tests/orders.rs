@@ -311,7 +311,7 @@ fn missing_history_is_copied_from_one_donor_after_the_other() {
     bench.pass(2_000);
     bench.finish("follow", missing());
     bench.pass(2_000);
-    let operation = bench.finish("copy", Outcome::Done);
+    let operation = bench.finish("copy", started(false));
     assert_eq!(operation, Operation::CopyFrom { epoch: Epoch(2), donor: endpoint(8), boot: 3 });
     bench.feed(Input::Exited { boot: 2, exit: exit() });
     bench.pass(2_000);
@@ -350,7 +350,7 @@ fn without_data() -> Bench {
 #[test]
 fn who_has_nothing_yet_begins_with_a_copy_where_it_is_told_to() {
     let mut bench = without_data();
-    let operation = bench.finish("copy", Outcome::Done);
+    let operation = bench.finish("copy", started(false));
     assert_eq!(operation, Operation::CopyFrom { epoch: Epoch(2), donor: endpoint(7), boot: 2 });
     bench.feed(Input::Exited { boot: 1, exit: exit() });
     bench.pass(2_000);
@@ -442,7 +442,7 @@ fn copies_that_do_not_help_count_as_failed_and_success_is_the_connection() {
         while !bench.has("copy") {
             bench.pass(10);
         }
-        bench.finish("copy", Outcome::Done);
+        bench.finish("copy", started(false));
         while !bench.has("follow") {
             bench.pass(10);
         }
@@ -450,7 +450,7 @@ fn copies_that_do_not_help_count_as_failed_and_success_is_the_connection() {
         assert_eq!(bench.report().failed_copies, round, "at {}", bench.now);
     }
     bench.pass(4_000);
-    bench.finish("copy", Outcome::Done);
+    bench.finish("copy", started(false));
     bench.pass(2_000);
     attached(&mut bench);
     bench.probe(status()); // began before that, and is not believed
@@ -510,7 +510,7 @@ fn a_start_is_not_called_unattached_while_a_later_one_may_replicate_unseen() {
     let mut bench = Bench::up();
     bench.feed(directive(2, follow_from(1, &[7])));
     bench.finish("follow", Outcome::Followed(Followed::HistoryMissing("purged".into())));
-    bench.finish("copy", Outcome::Done);
+    bench.finish("copy", started(false));
     assert!(bench.has("follow"), "by itself, before anything was read of the new start");
     bench.feed(directive(3, freeze()));
     bench.pass(2_000);

@@ -216,8 +216,10 @@ impl World {
                 Outcome::Followed(Followed::HistoryMissing("x".into()))
             }
             Operation::Follow { .. } => Outcome::Followed(Followed::Attached),
-            Operation::Start { .. } => Outcome::Started(Started { kept: !how.is_multiple_of(3) }),
-            Operation::Provision | Operation::CopyFrom { .. } | Operation::Stop { .. } => Outcome::Done,
+            Operation::Start { .. } | Operation::CopyFrom { .. } => {
+                Outcome::Started(Started { kept: !how.is_multiple_of(3) })
+            }
+            Operation::Provision | Operation::Stop { .. } => Outcome::Done,
         };
         let before = self.process;
         match &operation {

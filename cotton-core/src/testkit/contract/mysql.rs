@@ -181,6 +181,10 @@ async fn errant(outside: &impl Outside) {
     let status = old.server.probe().await.expect("it answers");
     let receives = status.replication.is_some_and(|replication| replication.link != LinkState::Stopped);
     assert!(!receives && !status.writable, "nothing was changed");
+    if outside.can_copy() {
+        let copied = old.server.copy_from(&new.endpoint).await;
+        assert!(copied.is_err_and(|error| error.is_temporary()), "a copy never replaces what it lacks");
+    }
     stop(&[&old, &new]).await;
 }
 
@@ -189,7 +193,8 @@ async fn copy(outside: &impl Outside) {
     promote(&*donor.server, GtidSet::Empty).await;
     assert!(outside.write(&donor.endpoint).await);
     let written = donor.server.probe().await.expect("it answers").position;
-    copy.server.copy_from(&donor.endpoint).await.expect("a copy is made");
+    let copied = copy.server.copy_from(&donor.endpoint).await.expect("a copy is made");
+    assert!(copied.kept, "the server that it replaces ran, and had nothing else");
     copy.server.exited().await; // of the start before
     let status = copy.server.probe().await.expect("a copy runs");
     assert!(status.position.contains(&written), "a copy has all that the donor had");

@@ -1,6 +1,7 @@
 //! A member: the real executor machine as a process on an agent, its disk, and its server.
 
 use super::Mutation;
+use super::history::{Data, Txn};
 use super::plan::Plan;
 use super::server::{Link, Server};
 use super::watch::Ends;
@@ -58,6 +59,16 @@ struct Underway {
     operation: Operation,
     boot: u64,
     give_up: Millis,
+    replaces: Option<Replaced>,
+}
+
+/// What a copy takes the place of.
+#[derive(Clone, Debug)]
+struct Replaced {
+    data: Data,
+    relay: VecDeque<Txn>,
+    /// Whether its server ran, and had given nothing up that it had received.
+    kept: bool,
 }
 
 impl Member {
@@ -327,13 +338,16 @@ impl World {
         trace!(self, "{}: begins {operation:?}", self.members[task].task);
         self.hold(verdict);
         let mut delay = self.delay(self.plan.operation_ms);
+        let mut replaces = None;
         match &operation {
             Operation::Drain { budget_ms, .. } => delay += budget_ms,
             Operation::CopyFrom { .. } => {
                 self.judge_ending(task, "a copy takes the place of the data of", Ends::All);
+                let kept = self.members[task].server.up && !self.members[task].server.gave_up;
                 self.end_server(task, true);
-                self.members[task].server.data = None;
-                self.members[task].server.relay.clear();
+                let server = &mut self.members[task].server;
+                let relay = std::mem::take(&mut server.relay);
+                replaces = server.data.take().map(|data| Replaced { data, relay, kept });
                 delay += self.random.within(100, 2_000);
             }
             Operation::Provision | Operation::Start { .. } => delay += self.random.within(10, 1_000),
@@ -355,7 +369,7 @@ impl World {
             }
         }
         let give_up = self.now.after(OPERATION_MS_MAX);
-        self.members[task].operation = Some(Underway { id, operation, boot, give_up });
+        self.members[task].operation = Some(Underway { id, operation, boot, give_up, replaces });
         self.after(delay, Event::OperationWorks { task, id });
     }
 
@@ -479,7 +493,7 @@ impl World {
                 let (primary, semi_sync) = (following.primary.clone(), following.semi_sync);
                 self.follow(task, primary, semi_sync)
             }
-            Operation::CopyFrom { donor, boot, .. } => self.copy(task, donor, *boot),
+            Operation::CopyFrom { donor, boot, .. } => self.copy(task, donor, *boot, underway.replaces.clone()),
             Operation::Stop { .. } => {
                 self.answer_all(task);
                 self.end_server(task, true);
@@ -592,6 +606,7 @@ impl World {
             member.began_with = Some((primary.clone(), theirs));
         }
         let server = &mut member.server;
+        server.gave_up |= !server.relay.is_empty();
         server.relay.clear(); // a new source: what was received from the old one and not applied is thrown away
         server.acks = 0;
         server.link = Some(Link {
@@ -620,7 +635,7 @@ impl World {
         }
     }
 
-    fn copy(&mut self, task: Task, donor: &Endpoint, boot: u64) -> Outcome {
+    fn copy(&mut self, task: Task, donor: &Endpoint, boot: u64, replaces: Option<Replaced>) -> Outcome {
         let source = self.listening(task, donor);
         let member = &mut self.members[task];
         member.server.provision();
@@ -631,11 +646,19 @@ impl World {
         };
         let copy = mine.copied_from(theirs);
         let server = &mut self.members[task].server;
+        let kept = replaces.as_ref().is_some_and(|replaced| replaced.kept);
+        if let Some(Replaced { data, relay, .. }) = replaces
+            && data.log.iter().chain(&relay).any(|txn| !copy.has_id(txn.id))
+        {
+            (server.data, server.relay) = (Some(data), relay);
+            let detail = "the copy lacks something that the data has which it would replace".to_owned();
+            return Outcome::Failed(Failure { kind: ErrorKind::Other, permanent: false, detail });
+        }
         server.data = Some(copy);
         server.clean = true;
         server.relay.clear();
         let _ = server.start(boot, false);
-        Outcome::Done
+        Outcome::Started(Started { kept })
     }
 
     /// Which member listens there and can be reached from `from`.

@@ -243,6 +243,16 @@ impl World {
         data.committed = data.log.len();
         trace!(self, "{}: transaction {id} is {:?}, and errant", self.members[task].task, txn.gtid);
         self.ship(task, &[txn]);
+        // On MariaDB it ends the applier: what nobody else has then waits for a person.
+        let server = &self.members[task].server;
+        let has = |id: u64| {
+            let mut others = self.members.iter().filter(|other| !other.ended && other.task != self.members[task].task);
+            others.any(|other| other.server.data.as_ref().is_some_and(|data| data.has_id(id)))
+        };
+        if server.received().any(|id| !has(id)) {
+            let life = self.members[task].life;
+            self.lives[life].bereft = true;
+        }
     }
 
     pub(super) fn write_at(&mut self, task: Task) {

@@ -34,6 +34,8 @@ pub(super) struct Server {
     pub(super) keeps_relay: bool,
     /// Whether something that was received is lost since the last start.
     relay_lost: bool,
+    /// Whether this start gave up something that it had received.
+    pub(super) gave_up: bool,
     /// Received and not applied.
     pub(super) relay: VecDeque<Txn>,
     pub(super) applying: bool,
@@ -75,6 +77,7 @@ impl Server {
         Self {
             keeps_relay,
             relay_lost: false,
+            gave_up: false,
             dialect,
             mark,
             generation: 0,
@@ -113,7 +116,7 @@ impl Server {
                 data.recover(cut);
             }
             kept = !cut && !self.relay_lost;
-            self.relay_lost = false;
+            (self.relay_lost, self.gave_up) = (false, false);
             (self.up, self.hung, self.clean, self.boot) = (true, false, false, boot);
         }
         Some(kept)
