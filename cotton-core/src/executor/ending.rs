@@ -1,10 +1,11 @@
 //! How an executor ends: the server first, then the last word, then itself. Each step is bounded in time.
 
-use super::server::{Gate, Process};
+use super::server::{Gate, Process, Standing};
 use super::state::Rank;
 use super::{Executor, ExitReason, Goal, Operation};
 use crate::Millis;
 use crate::ports::mesos::TaskState;
+use crate::ports::mysql::Following;
 use crate::protocol::{Order, Stage};
 
 /// How long a killed process may take to vanish before the executor ends without it (the process dies with it).
@@ -16,12 +17,18 @@ const NOTE_MS_MAX: u64 = 1_000;
 /// How long an operation that is under way is waited for at most.
 const PATIENCE_MS_MAX: u64 = 5_000;
 
+/// How long a replica goes on to acknowledge commits when it is shut down, at most. Often its primary is shut down in the same
+/// moment: what that has in its log and nobody acknowledged would keep it from following another one.
+const LINGER_MS_MAX: u64 = 1_000;
+
 /// An end that was begun.
 #[derive(Debug)]
 pub(super) struct Ending {
     reason: ExitReason,
     /// When an operation that is still under way is not waited for any more.
     patience: Millis,
+    /// Until when a replica goes on to acknowledge.
+    linger: Millis,
     /// When the server must be gone.
     stop_by: Millis,
     /// Whether the process was killed because an operation or a stop took too long.
@@ -35,13 +42,18 @@ pub(super) struct Ending {
 impl Ending {
     pub(super) fn new(reason: ExitReason, now: Millis, stop_by: Millis) -> Self {
         let patience = now.after((stop_by.since(now) / 2).min(PATIENCE_MS_MAX));
-        Self { reason, patience, stop_by, forced: false, closing: false, told_at: None, acknowledged: false }
+        let linger = match reason {
+            ExitReason::Shutdown => now.after((stop_by.since(now) / 4).min(LINGER_MS_MAX)),
+            ExitReason::Killed | ExitReason::Failed(_) => now,
+        };
+        Self { reason, patience, linger, stop_by, forced: false, closing: false, told_at: None, acknowledged: false }
     }
 
     /// A repeated order can only shorten the time.
     pub(super) fn hurry(&mut self, stop_by: Millis) {
         self.stop_by = self.stop_by.min(stop_by);
         self.patience = self.patience.min(self.stop_by);
+        self.linger = self.linger.min(self.stop_by);
     }
 
     pub(super) fn on_acknowledged(&mut self, state: TaskState) {
@@ -125,11 +137,14 @@ impl Executor {
     /// Ends the server; true when nothing runs any more, or all that could be done was done.
     fn bring_down(&mut self) -> bool {
         let ending = self.ending.as_mut().expect("checked by the caller");
-        let (patience, stop_by) = (ending.patience, ending.stop_by);
+        let (patience, linger, stop_by) = (ending.patience, ending.linger, ending.stop_by);
         if self.killing.is_some() || ending.forced {
             // A kill was answered when nothing of it is left; an operation that it interrupted ends soon.
             let gone = self.killing.is_none() && !self.server.is_up() && self.running.is_none();
             return gone || self.has_come(stop_by.after(KILL_MS_MAX));
+        }
+        if self.running.is_none() && self.acknowledges() && !self.has_come(linger) {
+            return false;
         }
         match self.running.as_ref().map(|running| &running.operation) {
             Some(Operation::Provision) => true, // no server runs, and a half-made directory is never used
@@ -172,6 +187,12 @@ impl Executor {
     /// done, which it may not be for anybody else. Killed, they learn nothing, and their commits are found again.
     fn deceives_when_stopped(&self) -> bool {
         self.server.gate != Gate::Closed && self.server.acks > 0 && self.goal.as_ref().is_some_and(Goal::is_primary)
+    }
+
+    /// Whether commits of a primary may wait for this server.
+    fn acknowledges(&self) -> bool {
+        let follows = |following: &Following| self.server.is_up() && following.semi_sync;
+        matches!(&self.server.standing, Standing::Following { following, connected: true, .. } if follows(following))
     }
 
     /// What makes a primary safe to be stopped cleanly, once: then nobody commits any more, and nobody waits. Not worth

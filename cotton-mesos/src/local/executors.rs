@@ -143,7 +143,9 @@ impl World {
         let health = agent.health;
         let Some(task) = agent.tasks.get_mut(task) else { return Verdict::Kill };
         task.process = Process::Running(pid);
-        task.register_by = Some(now + REGISTER_TIMEOUT);
+        if task.link.is_none() {
+            task.register_by = Some(now + REGISTER_TIMEOUT); // else it subscribed before this was known here
+        }
         match health {
             _ if !is_open || task.record.kill_requested => Verdict::Kill,
             Health::Up => Verdict::Keep,

@@ -1,6 +1,7 @@
 //! Ending in time, whatever is under way.
 
 use super::*;
+use crate::ports::mysql::Followed;
 
 fn kill(grace_ms: u64) -> Input {
     Input::Kill { task: task(), grace_ms }
@@ -31,6 +32,32 @@ fn a_shutdown_is_the_same_without_a_task_of_its_own() {
     let mut bench = Bench::new();
     bench.feed(Input::Shutdown { grace_ms: 3_000 });
     assert_eq!(bench.names(), ["exit"]);
+}
+
+/// Its primary may be shut down in the same moment.
+#[test]
+fn a_replica_that_is_shut_down_acknowledges_for_a_moment() {
+    let following = |connected| {
+        let mut bench = Bench::up();
+        bench.feed(directive(1, follow()));
+        bench.finish("follow", Outcome::Followed(Followed::Attached));
+        bench.probe(following_status(connected));
+        bench
+    };
+    for (grace, moment) in [(2_000, 500), (60_000, 1_000)] {
+        let mut bench = following(LinkState::Connected);
+        bench.feed(Input::Shutdown { grace_ms: grace });
+        bench.pass(moment - 1);
+        assert!(!bench.has("stop"));
+        bench.pass(1);
+        assert!(bench.has("stop"));
+    }
+    let mut alone = following(LinkState::Connecting);
+    alone.feed(Input::Shutdown { grace_ms: 2_000 });
+    assert!(alone.has("stop"), "it has no primary");
+    let mut killed = following(LinkState::Connected);
+    killed.feed(kill(2_000));
+    assert!(killed.has("stop"), "it alone");
 }
 
 #[test]
