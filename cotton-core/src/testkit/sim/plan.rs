@@ -194,14 +194,16 @@ impl Plan {
         let clusters = usize::try_from(r.pick(&[1, 1, 1, 2, 2, 3]).unwrap_or(1)).unwrap_or(1);
         let slow = r.chance(100 * rough);
         let agents = usize::try_from(r.within(5, 9)).unwrap_or(5);
+        let ports_min = if agents == 6 { 5 } else { 3 };
         let scale = |range: (u64, u64)| if slow { (range.0, range.1 * 10) } else { range };
         Self {
             dialect,
             cut_tail: dialect == Dialect::MariaDb && r.chance(800),
             agents,
             zones: usize::try_from(r.within(1, 3)).unwrap_or(1),
-            // Volumes that are kept hold their ports, too, and the largest clusters need every one of five agents.
-            ports: u16::try_from(r.within(if agents == 5 { 8 } else { 3 }, 10)).unwrap_or(8),
+            // Volumes that are kept hold their ports, too, and the largest clusters need every one of five agents, and
+            // all but one of six.
+            ports: u16::try_from(r.within(if agents == 5 { 8 } else { 3 }, 10)).unwrap_or(8).max(ports_min),
             keeps_relay: seed % 4 < 2,
             volumes: seed % 2 == 1,
             timing: Timing {
