@@ -142,7 +142,7 @@ impl Control<'_> {
 
     /// A MariaDB that was killed between a statement of DDL and the note of its number has it in its log only: what is noted
     /// follows, since that decides what counts as applied while the applier runs.
-    async fn note_what_is_logged(&self, facts: &Facts) -> Result<(), Error> {
+    pub(crate) async fn note_what_is_logged(&self, facts: &Facts) -> Result<(), Error> {
         let is_new = |replica: &Replica| !replica.applying && replica.apply_error.is_none();
         let position = unnoted(&facts.applied_text, &facts.executed_text)?;
         let Some(position) = position.filter(|_| facts.replica.as_ref().is_some_and(is_new)) else { return Ok(()) };

@@ -125,7 +125,7 @@ pub(crate) fn newest_of_servers(lists: &[&str]) -> Result<LastOfServers, Error> 
 }
 
 /// Domain, server and sequence number of each GTID in MariaDB's lists.
-fn gtids(lists: &[&str]) -> Result<Vec<(u64, u64, u64)>, Error> {
+pub(crate) fn gtids(lists: &[&str]) -> Result<Vec<(u64, u64, u64)>, Error> {
     let parts = lists.iter().flat_map(|list| list.split(',')).map(str::trim).filter(|part| !part.is_empty());
     let gtid = |part: &str| {
         let numbers: Vec<u64> = part.split('-').map_while(|number| number.parse().ok()).collect();

@@ -406,7 +406,7 @@ impl Instance {
             }
             old.mysqld.kill().await;
         }
-        let (received, kept) = made?;
+        let (received, own) = made?;
         if let Some(received) = received {
             let recipient = self.recipient(found);
             copy::make_ready(&recipient, received, &building.0).await?;
@@ -417,7 +417,8 @@ impl Instance {
         let running = self.running()?;
         let forget = server.dialect.statements().forget;
         running.control.run("forget the donor's primary", forget, self.config.timing.statement).await?;
-        Ok(kept)
+        let copied = self.facts().await?.executed;
+        Ok(own.is_some_and(|own| copied.contains(&own)))
     }
 
     /// What another server has executed.
@@ -432,19 +433,20 @@ impl Instance {
         Link::new(Address::tcp(&other.host, other.port, accounts::REPLICATION, password))
     }
 
-    /// A copy that has all that the data has which it is to replace; and whether that is all that the process before it had.
+    /// A copy that has all that the data has which it is to replace. Gives that position, too, if it is all that the server
+    /// ever received or executed.
     async fn make_checked_copy(
         &self,
         found: &Found,
         donor: &Endpoint,
         place: &Path,
-    ) -> Result<(Option<Received>, bool), Error> {
+    ) -> Result<(Option<Received>, Option<GtidSet>), Error> {
         let has_data = self.dirs.data().exists();
         let mut kept = has_data;
         if has_data {
-            let was_running = self.running().is_ok();
-            kept = self.try_start(false).await? || was_running; // to see what it has
-            kept &= !self.running()?.gave_up.load(Ordering::SeqCst);
+            let gave_up = |running: &Arc<Running>| running.gave_up.load(Ordering::SeqCst);
+            let (was_running, gave_up) = (self.running().is_ok(), self.slot().as_ref().is_some_and(gave_up));
+            kept = (self.try_start(false).await? || was_running) && !gave_up; // to see what it has
             let replicates = |replica: &Replica| replica.receiving || replica.applying;
             if self.facts().await?.replica.as_ref().is_some_and(replicates) {
                 let running = self.running()?;
@@ -455,7 +457,7 @@ impl Instance {
         let donor_had = self.position_of(donor, &found.server).await?;
         let received = self.make_copy(found, donor, place).await?;
         if !has_data {
-            return Ok((received, kept));
+            return Ok((received, None));
         }
         let own = self.facts().await?.position;
         let copied = received.as_ref().map(Received::position).transpose()?;
@@ -463,7 +465,7 @@ impl Instance {
             Some(missing) if copied.is_none_or(|copied| !copied.contains(&own)) => Err(Error::NotYet(format!(
                 "the copy lacks {missing}, which the data has that it would replace: nothing was replaced"
             ))),
-            Some(_) | None => Ok((received, kept)),
+            Some(_) | None => Ok((received, kept.then_some(own))),
         }
     }
 

@@ -132,6 +132,38 @@ impl Relays {
         Ok(first)
     }
 
+    /// Whether the binary log has a statement under the same name as the relay logs (MariaDB): what commits by itself and is in
+    /// the log is executed. Another statement under that name is not the one that was received.
+    pub(crate) fn has_logged(&self, domain: u64, server: u64, seq: u64) -> Result<bool, Error> {
+        let wanted = Gtid::MariaDb { domain, server, seq };
+        let received = self.statement(&self.files()?, wanted)?;
+        if received.is_none() {
+            return Ok(false);
+        }
+        // The newest first: it is one of the last in the log.
+        for file in self.files_of("binlog.index")?.into_iter().rev() {
+            if let Some(logged) = self.statement(&[file], wanted)? {
+                return Ok(received == Some(logged));
+            }
+        }
+        Ok(false)
+    }
+
+    /// The statement of a transaction that is one, with its database.
+    fn statement(&self, files: &[Identity], wanted: Gtid) -> Result<Option<Statement>, Error> {
+        let mut found = None;
+        self.walk(files, &mut |gtid, place| {
+            if gtid == wanted {
+                found = Some(place);
+            }
+            found.is_none()
+        })?;
+        let Some(Place { file, offset }) = found else { return Ok(None) };
+        let path = self.data.join(file);
+        let read = File::open(&path).and_then(|log| Statement::read(&mut BufReader::new(log), offset));
+        read.map_err(|e| Error::file("read", path, e))
+    }
+
     /// Whether all that they ever had can be read; `known` by a server that replicates. Another one has none, but for an
     /// empty file.
     pub(crate) fn are_sound(&self, known: bool) -> Result<bool, Error> {
@@ -159,7 +191,11 @@ impl Relays {
 
     /// The files of the index, in order.
     fn files(&self) -> Result<Vec<Identity>, Error> {
-        let index = self.data.join("relay.index");
+        self.files_of("relay.index")
+    }
+
+    fn files_of(&self, index: &str) -> Result<Vec<Identity>, Error> {
+        let index = self.data.join(index);
         let text = match fs::read_to_string(&index) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()), // it never was a replica
             other => other.map_err(|e| Error::file("read", &index, e))?,
@@ -202,6 +238,51 @@ impl Relays {
             }
         }
         Ok(damaged)
+    }
+}
+
+/// A statement that commits by itself.
+#[derive(Debug, PartialEq, Eq)]
+struct Statement {
+    database: Vec<u8>,
+    text: Vec<u8>,
+}
+
+impl Statement {
+    /// The one that follows the name of a transaction at that place (MariaDB); none if that is made of something else.
+    fn read(log: &mut (impl Read + Seek), offset: u64) -> io::Result<Option<Self>> {
+        /// Thread, duration, lengths of the database and of the variables, and an error in between.
+        const FIXED_BYTES: usize = 13;
+        log.seek(io::SeekFrom::Start(MAGIC.len() as u64))?;
+        let (_, description) = Self::event(log)?;
+        // its last bytes are the kind of checksums, and its own
+        let kind = description.len().checked_sub(CHECKSUM_BYTES + 1).and_then(|at| description.get(at));
+        let has_checksums = kind.is_some_and(|kind| *kind == 1);
+        log.seek(io::SeekFrom::Start(offset))?;
+        let (_, _) = Self::event(log)?;
+        let (kind, mut body) = Self::event(log)?;
+        if has_checksums {
+            body.truncate(body.len().saturating_sub(CHECKSUM_BYTES));
+        }
+        if !matches!(kind, event::QUERY | event::QUERY_COMPRESSED) || body.len() < FIXED_BYTES {
+            return Ok(None);
+        }
+        let (database, variables) = (usize::from(body[8]), usize::from(u16::from_le_bytes([body[11], body[12]])));
+        let begin = FIXED_BYTES + variables;
+        let (Some(name), Some(text)) = (body.get(begin..begin + database), body.get(begin + database + 1..)) else {
+            return Ok(None);
+        };
+        Ok(Some(Self { database: name.to_owned(), text: text.to_owned() }))
+    }
+
+    /// The kind of the next event, and what follows its header.
+    fn event(log: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
+        let mut header = [0; HEADER_BYTES];
+        log.read_exact(&mut header)?;
+        let bytes = (number::<4>(&header, 9) as usize).saturating_sub(HEADER_BYTES);
+        let mut body = Vec::new();
+        log.take(bytes as u64).read_to_end(&mut body)?;
+        Ok((header[4], body))
     }
 }
 

@@ -178,6 +178,8 @@ impl Control<'_> {
         }
         if facts.replica.is_some() {
             self.run("stop replication", self.dialect().statements().stop).await?;
+            self.note_what_is_logged(&facts).await?;
+            self.run("forget the old primary", self.dialect().statements().forget).await?;
         }
         if promotion.acks > 0 {
             self.shut_out_readers(facts.writable).await?;
@@ -185,10 +187,6 @@ impl Control<'_> {
         self.set_acks(promotion.acks, facts.source_on).await?;
         if !facts.writable {
             self.run("open for writes", "SET GLOBAL read_only = OFF").await?;
-        }
-        if facts.replica.is_some() {
-            // Files are removed for that, and clients wait. If it comes to nothing, the next promotion does it.
-            self.run("forget the old primary", self.dialect().statements().forget).await?;
         }
         self.run_events(true).await;
         Ok(Promoted::Writable(facts.position))
@@ -424,6 +422,7 @@ impl Control<'_> {
                     self.keep_relay_logs("unknown: the server cannot read them")?;
                 }
                 tracing::warn!("the server does not find its relay logs: they are begun anew");
+                self.gave_up.store(true, Ordering::SeqCst);
                 self.run("forget the relay logs", words.forget).await?;
                 self.point_and_start(following, password, keeps).await
             }

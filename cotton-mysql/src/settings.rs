@@ -26,14 +26,19 @@ impl Setting {
 /// Makes commits wait for that many acknowledgements.
 pub(crate) async fn want_acks(link: &Link, dialect: Dialect, acks: u32, limit: Duration) -> Result<(), Error> {
     set(link, "switch semi-sync on", &of_acks(dialect, acks), limit).await?;
-    let word = dialect.statements().semi_sync_source;
-    let sql = format!("SHOW GLOBAL STATUS LIKE 'rpl_semi_sync_{word}_status'");
-    let row = link.row("check semi-sync", &sql, limit).await?;
-    if row.at(1).as_deref() == Some("ON") {
+    if do_commits_wait(link, dialect, limit).await? {
         Ok(())
     } else {
         Err(Error::NotYet("semi-sync does not work although it was switched on".to_owned()))
     }
+}
+
+/// Whether the server waits for acknowledgements. One that waited in vain for as long as it was told to does not any more,
+/// although that is switched on.
+async fn do_commits_wait(link: &Link, dialect: Dialect, limit: Duration) -> Result<bool, Error> {
+    let word = dialect.statements().semi_sync_source;
+    let sql = format!("SHOW GLOBAL STATUS LIKE 'rpl_semi_sync_{word}_status'");
+    Ok(link.row("check semi-sync", &sql, limit).await?.at(1).as_deref() == Some("ON"))
 }
 
 /// Puts right what was changed on an open primary whose commits wait for that many acknowledgements, perhaps none.
@@ -45,7 +50,18 @@ pub(crate) async fn keep(link: &Link, dialect: Dialect, acks: u32, limit: Durati
     }
     let row = link.row("read what keeps commits", &sql, limit).await?;
     let changed = differing(&row, wanted);
-    if row.is_on("read_only") || changed.is_empty() {
+    if row.is_on("read_only") {
+        return Ok(());
+    }
+    let waits = acks == 0 || do_commits_wait(link, dialect, limit).await?;
+    if !waits {
+        // it begins to wait again when that is switched on, but not when it is on already
+        let off = format!("SET GLOBAL rpl_semi_sync_{}_enabled = 0", dialect.statements().semi_sync_source);
+        link.run("switch semi-sync off and on", &off, limit).await?;
+        tracing::warn!("commits did not wait for acknowledgements any more: they do again");
+        want_acks(link, dialect, acks, limit).await?;
+    }
+    if changed.is_empty() {
         return Ok(());
     }
     let names: Vec<&str> = changed.iter().map(|setting| setting.name.as_str()).collect();

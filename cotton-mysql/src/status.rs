@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::accounts::REPLICATION;
 use crate::dialect::Dialect;
-use crate::history::newest;
+use crate::history::{gtids, newest};
 use crate::process::applier_error;
 use crate::relay::Relays;
 use crate::sql::{Link, Record};
@@ -224,7 +224,33 @@ impl Reader {
     async fn with_variables(&self, replica: Option<Replica>, link: &Link, limit: Duration) -> Result<Facts, Error> {
         let committing = self.committing(link, limit).await?;
         let row = link.row("read variables", &self.variables(), limit).await?;
-        self.combine(replica, &committing, &row)
+        let is_sure = self.is_logged_what_was_received(replica.as_ref(), &row).await?;
+        self.combine(replica, &committing, &row, is_sure)
+    }
+
+    /// Whether what a MariaDB replica has in its binary log and not noted is what it received under those numbers. While it
+    /// applies that cannot be told, and what is not noted does not count.
+    async fn is_logged_what_was_received(&self, replica: Option<&Replica>, row: &Record) -> Result<bool, Error> {
+        if !self.dialect.is_mariadb() {
+            return Ok(true);
+        }
+        let Some(replica) = replica else { return Ok(true) };
+        if replica.applying || replica.apply_error.is_some() {
+            return Ok(false);
+        }
+        let text = |column| row.text(column).unwrap_or_default().replace('\n', "");
+        let beyond = beyond(&text("binlog_state"), &text("slave_pos"), &text("own_mark"))?;
+        let Some(relays) = self.relays.clone().filter(|_| !beyond.is_empty()) else { return Ok(true) };
+        let compare = move || {
+            for (domain, server, seq) in beyond {
+                if !relays.has_logged(domain, server, seq)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        let failed = |error| Error::System { what: "compare logs", source: std::io::Error::other(error) };
+        tokio::task::spawn_blocking(compare).await.map_err(failed)?
     }
 
     /// What is in the binary log and not yet executed: a commit that waits for an acknowledgement, perhaps one that was
@@ -237,17 +263,19 @@ impl Reader {
         Ok(without_owners(&row.text("owned").unwrap_or_default()))
     }
 
-    fn combine(&self, replica: Option<Replica>, committing: &str, row: &Record) -> Result<Facts, Error> {
+    fn combine(
+        &self,
+        replica: Option<Replica>,
+        committing: &str,
+        row: &Record,
+        is_sure: bool,
+    ) -> Result<Facts, Error> {
         let text = |column| row.text(column).unwrap_or_default().replace('\n', "");
         let received = replica.as_ref().map(|replica| replica.received.as_str());
         let bad = |error| Error::answer("read variables", error);
         let state = if self.dialect.is_mariadb() { text("binlog_state") } else { text("executed") };
-        let applies = |replica: &Replica| replica.applying || replica.apply_error.is_some();
-        let (executed_text, overshot) = if self.dialect.is_mariadb() && replica.as_ref().is_some_and(applies) {
-            without_overshot(&state, &text("slave_pos"), &text("own_mark"))?
-        } else {
-            (state, false)
-        };
+        let (executed_text, overshot) =
+            if is_sure { (state, false) } else { without_overshot(&state, &text("slave_pos"), &text("own_mark"))? };
         let writable = !row.is_on("read_only");
         let (executed, position) = if self.dialect.is_mariadb() {
             let slave_pos = text("slave_pos");
@@ -353,17 +381,21 @@ impl Reader {
 /// NEXTVAL(s)`.) That other transaction is then refused (1950), and is not there, whatever the log's state says. While it is
 /// applying, a server writes to the log before it notes how far it is: then this is short by what is being committed.
 fn without_overshot(state: &str, slave_pos: &str, own: &str) -> Result<(String, bool), Error> {
-    let applied = newest(&[slave_pos])?;
-    let is_applied = |gtid: &&str| {
-        let Ok(parsed) = newest(&[gtid]) else { return true }; // said where it is used
-        parsed.iter().all(|(domain, (server, seq))| {
-            server.to_string() == own || applied.get(domain).is_some_and(|(_, last)| seq <= last)
-        })
+    let beyond = beyond(state, slave_pos, own)?;
+    let parts = state.split(',').map(str::trim).filter(|part| !part.is_empty());
+    let names: Vec<String> = beyond.iter().map(|(domain, server, seq)| format!("{domain}-{server}-{seq}")).collect();
+    let kept: Vec<&str> = parts.filter(|part| names.iter().all(|name| name != part)).collect();
+    Ok((kept.join(","), !beyond.is_empty()))
+}
+
+/// The GTIDs of others in the state of a MariaDB's binary log that are beyond what it has noted as applied: domain, server
+/// and number of each.
+fn beyond(state: &str, slave_pos: &str, own: &str) -> Result<Vec<(u64, u64, u64)>, Error> {
+    let noted = newest(&[slave_pos])?;
+    let is_beyond = |(domain, server, seq): &(u64, u64, u64)| {
+        server.to_string() != own && noted.get(domain).is_none_or(|(_, last)| seq > last)
     };
-    let parts = || state.split(',').map(str::trim).filter(|part| !part.is_empty());
-    let kept: Vec<&str> = parts().filter(is_applied).collect();
-    let overshot = kept.len() < parts().count();
-    Ok((kept.join(","), overshot))
+    Ok(gtids(&[state])?.into_iter().filter(is_beyond).collect())
 }
 
 /// A place in a binary log, as servers tell it.

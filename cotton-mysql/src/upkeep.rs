@@ -33,6 +33,8 @@ use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
 
 /// How often everything is looked at without a reason.
 const INTERVAL: Duration = Duration::from_secs(20);
+/// How long a look at settings may take: somebody may wait to change the server's role.
+const SETTINGS_WITHIN: Duration = Duration::from_secs(2);
 /// How soon it is tried again what could not be done.
 const RETRY: Duration = Duration::from_secs(1);
 /// How a server says that somebody is not let in because of what is kept of the account.
@@ -231,7 +233,14 @@ impl Keeper {
 
     /// With the session's lock held: nobody promotes the server meanwhile, makes it step down, or lets go of commits.
     async fn keep_settings(&self, link: &Link, session: &Session, limit: Duration) -> Result<(), Error> {
-        settings::keep(link, self.dialect, session.acks, limit).await
+        match settings::keep(link, self.dialect, session.acks, limit).await {
+            Err(error) if !error.is_connection() => {
+                let text = error.at_port("keep settings", "").chain();
+                tracing::warn!(error = %text, "what keeps commits could not be looked after");
+                Ok(()) // the rest shall be, all the same
+            }
+            kept => kept,
+        }
     }
 
     async fn round(&self, wanted: &Wanted) -> Result<Round, Error> {
@@ -244,7 +253,7 @@ impl Keeper {
             }
             let row = link.row("connect for upkeep", "SELECT CONNECTION_ID() AS id", limit).await?;
             session.id = row.number("id");
-            self.keep_settings(&link, &session, limit).await?;
+            self.keep_settings(&link, &session, limit.min(SETTINGS_WITHIN)).await?;
         }
         let work = Work { keeper: self, link: link.once(), limit };
         let done = work.round(wanted).await;

@@ -6,7 +6,7 @@ use super::wire::Wire;
 use crate::cnf::{COPY_PORT_PREFIX, Sizes};
 use crate::dialect::{Dialect, quote};
 use crate::dirs::Dirs;
-use crate::history::{Position, newest};
+use crate::history::{Position, newest, position_text};
 use crate::programs::Programs;
 use crate::sql::{Address, Link};
 use crate::{Error, InstanceConfig, config::Timing, files, process, provision};
@@ -17,8 +17,12 @@ use std::fmt::Write;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+
+/// How long a donor's applier may take to note what is in its log, once nothing holds its commits up any more.
+const NOTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// What is needed to receive.
 #[derive(Debug)]
@@ -65,7 +69,11 @@ pub(crate) async fn receive(
     // later versions have another name for it
     let info = read("mariadb_backup_binlog_info").or_else(|_| read("xtrabackup_binlog_info"))?;
     // anew: a connection that rested for hours may be gone without a word
-    let position = logged(&Link::new(donor.clone()), &Info::read(&info)?, timing).await?;
+    let donor = Link::new(donor.clone());
+    let position = logged(&donor, &Info::read(&info)?, timing).await?;
+    if side.applies && !position.is_empty() {
+        ensure_noted(&donor, &position, timing).await?;
+    }
     Ok(Received { state: state_at(&position, &states)?, donor_applies: side.applies, preparer })
 }
 
@@ -119,6 +127,20 @@ async fn logged(donor: &Link, info: &Info<'_>, timing: Timing) -> Result<Positio
     let sql = format!("SELECT BINLOG_GTID_POS({}, {}) AS position", quote(info.file)?, info.offset);
     let row = donor.row("read the position of the copy", &sql, timing.copy_stall).await?;
     info.confirmed(&row.text("position").unwrap_or_default())
+}
+
+/// Refuses a copy of a replica whose log has numbers of its primary's that its applier never comes to: what has those numbers
+/// at the primary would count as copied.
+async fn ensure_noted(donor: &Link, position: &Position, timing: Timing) -> Result<(), Error> {
+    let position = position_text(position);
+    let sql = format!("SELECT MASTER_GTID_WAIT({}, {}) AS late", quote(&position)?, NOTED_WITHIN.as_secs());
+    let row = donor.row("see what the donor has applied", &sql, timing.statement + NOTED_WITHIN).await?;
+    if row.text("late").as_deref() == Some("0") {
+        return Ok(());
+    }
+    Err(Error::CopyIncomplete(format!(
+        "the donor has {position} in its log, and has not noted within {NOTED_WITHIN:?} that it has applied it"
+    )))
 }
 
 impl Recipient<'_> {

@@ -18,6 +18,7 @@ on_each_server!(
     a_copy_that_lacks_something_replaces_nothing,
     what_recovery_cuts_off_is_kept,
     a_number_that_the_applier_took_is_not_the_transaction,
+    a_number_that_was_taken_before_is_not_the_transaction,
 );
 
 /// A replica with transactions 0 to 49 received and not applied, and what its primary had. The primary is gone.
@@ -242,7 +243,26 @@ async fn a_number_that_the_applier_took_is_not_the_transaction(servers: Servers)
     if !servers.is_mariadb() {
         return;
     }
-    let Some(members) = cluster(servers, 2, 1).await else { return };
+    let Some(members) = with_a_sequence(servers).await else { return };
+    let mut conn = members[0].client().await;
+    for sql in [ALTER, ROW] {
+        conn.query_drop(sql).await.expect("acknowledged");
+    }
+    until_refused(&members).await;
+    let wanted = until_received(&members[1], &members[0]).await;
+    members[0].instance.kill().await;
+    it_is_not_there(&members[1], &wanted).await;
+    // a start clears what the server says of it
+    members[1].instance.kill().await;
+    members[1].instance.start().await.expect("start");
+    it_is_not_there(&members[1], &wanted).await;
+}
+
+const ALTER: &str = "ALTER TABLE app.a ADD n BIGINT DEFAULT NEXTVAL(app.s)";
+const ROW: &str = "INSERT INTO app.w VALUES (1)";
+
+async fn with_a_sequence(servers: Servers) -> Option<Vec<Member>> {
+    let members = cluster(servers, 2, 1).await?;
     let mut conn = members[0].client().await;
     for sql in [
         "CREATE SEQUENCE app.s",
@@ -253,23 +273,50 @@ async fn a_number_that_the_applier_took_is_not_the_transaction(servers: Servers)
         conn.query_drop(sql).await.expect(sql);
     }
     members[1].until_caught_up(&members[0]).await;
-    for sql in ["ALTER TABLE app.a ADD n BIGINT DEFAULT NEXTVAL(app.s)", "INSERT INTO app.w VALUES (1)"] {
-        conn.query_drop(sql).await.expect("acknowledged");
-    }
-    let wanted = until_received(&members[1], &members[0]).await;
+    Some(members)
+}
+
+async fn until_refused(members: &[Member]) {
     let refuses = || async {
         let replication = members[1].probe().await.replication.expect("it replicates");
         replication.error.is_some_and(|error| error.contains("1950"))
     };
     until("it refuses the row", refuses).await;
-    members[0].instance.kill().await;
-    let frozen = members[1].instance.freeze().await.expect("freeze");
-    assert!(frozen.position.contains(&wanted) && frozen.unapplied > 0, "received, and not applied: {frozen:?}");
+}
+
+async fn it_is_not_there(replica: &Member, wanted: &GtidSet) {
+    let frozen = replica.instance.freeze().await.expect("freeze");
+    assert!(frozen.position.contains(wanted) && frozen.unapplied > 0, "received, and not applied: {frozen:?}");
     for _ in 0..3 {
-        let drained = members[1].instance.drain(1_000).await.expect("drain");
+        let drained = replica.instance.drain(1_000).await.expect("drain");
         assert!(!drained.done && drained.obstacle.is_some_and(|text| text.contains("1950")), "it is not there");
         let promotion = Promotion { must_contain: GtidSet::default(), acks: 0 };
-        let promoted = members[1].instance.promote(&promotion).await.expect("an answer");
+        let promoted = replica.instance.promote(&promotion).await.expect("an answer");
         assert!(matches!(promoted, Promoted::Applying { .. }), "an acknowledged row is missing: {promoted:?}");
     }
+}
+
+/// The number is taken, and the transaction to which it belongs comes only later: nothing is passed over by a restart, nor by
+/// a copy.
+async fn a_number_that_was_taken_before_is_not_the_transaction(servers: Servers) {
+    if !servers.is_mariadb() {
+        return;
+    }
+    let Some(members) = with_a_sequence(servers).await else { return };
+    members[0].client().await.query_drop(ALTER).await.expect("alter");
+    members[1].until_caught_up(&members[0]).await;
+    let fresh = Member::running(servers).await.expect("as the others");
+    let refused = fresh.instance.copy_from(&members[1].endpoint).await.expect_err("the copy would pass the row over");
+    assert!(refused.is_temporary() && refused.chain().contains("has not noted"), "{}", refused.chain());
+    members[1].instance.kill().await;
+    members[1].instance.start().await.expect("start");
+    members[1].attach(&members[0], true).await;
+    let mut conn = members[0].client().await;
+    let row = tokio::spawn(async move { conn.query_drop(ROW).await });
+    until_refused(&members).await;
+    row.await.expect("no panic").expect("acknowledged: it is received");
+    fresh.instance.start().await.expect("start");
+    fresh.instance.copy_from(&members[0].endpoint).await.expect("the primary's copy has it");
+    let there: Option<u64> = fresh.admin().await.query_first("SELECT i FROM app.w").await.expect("answer");
+    assert_eq!(there, Some(1));
 }

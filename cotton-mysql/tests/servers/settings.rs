@@ -1,13 +1,13 @@
 //! What an administrator on a bad day changes of the settings that keep commits.
 
-use crate::support::{Member, PATIENCE, Servers, cluster};
+use crate::support::{Member, PATIENCE, Servers, cluster, insert};
 use cotton_core::account::Accounts;
 use cotton_core::ports::mysql::MySql;
 use mysql_async::Row;
 use mysql_async::prelude::Queryable;
 use std::time::Duration;
 
-on_each_server!(what_keeps_commits_is_put_right);
+on_each_server!(what_keeps_commits_is_put_right, commits_that_did_not_wait_any_more_wait_again);
 
 /// A variable, what it shall be, and what somebody makes of it.
 type Change = (String, &'static str, &'static str);
@@ -52,12 +52,48 @@ async fn what_keeps_commits_is_put_right(servers: Servers) {
         // and by that commits wait again, which another promotion may want otherwise
         let off = format!("SELECT @@GLOBAL.{}", changes[2].0);
         primary.promote(0).await;
-        primary.instance.set_accounts(Accounts { revision: 3, ..Accounts::default() });
         let name = &changes[0].0;
         admin.query_drop(format!("SET GLOBAL {name} = 0")).await.expect("set");
+        primary.instance.set_accounts(Accounts { revision: 3, ..Accounts::default() });
         until_is(&mut admin, name, "1").await;
         assert_eq!(admin.query_first::<String, _>(off).await.expect("answer").as_deref(), Some("0"), "as was wanted");
     }
+}
+
+/// A server that waited in vain for as long as it was told to does not wait any more, though that is switched on.
+async fn commits_that_did_not_wait_any_more_wait_again(servers: Servers) {
+    if !servers.has_semi_sync() {
+        return;
+    }
+    let Some(members) = cluster(servers, 2, 1).await else { return };
+    let (primary, replica) = (&members[0], &members[1]);
+    let source = if servers.is_mariadb() { "master" } else { "source" };
+    let mut admin = primary.admin().await;
+    admin.query_drop(format!("SET GLOBAL rpl_semi_sync_{source}_timeout = 100")).await.expect("set");
+    replica.instance.freeze().await.expect("freeze");
+    insert(&mut primary.client().await, 1).await.expect("answered without a replica");
+    let status = format!("SHOW GLOBAL STATUS LIKE 'rpl_semi_sync_{source}_status'");
+    let waits = async |admin: &mut mysql_async::Conn| {
+        let row: Option<(String, String)> = admin.query_first(&status).await.expect("answer");
+        row.is_some_and(|(_, value)| value == "ON")
+    };
+    assert!(!waits(&mut admin).await, "it gave up");
+    primary.instance.set_accounts(Accounts { revision: 1, ..Accounts::default() });
+    let start = std::time::Instant::now();
+    while !waits(&mut admin).await {
+        assert!(start.elapsed() < PATIENCE, "it never waits again");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut client = primary.client().await;
+    let commit = tokio::spawn(async move { insert(&mut client, 2).await });
+    let sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE LIKE '%semi-sync ACK%'";
+    while admin.query_first::<u64, _>(sql).await.expect("answer") == Some(0) {
+        assert!(start.elapsed() < PATIENCE && !commit.is_finished(), "nobody has acknowledged it");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    replica.attach(primary, true).await;
+    commit.await.expect("no panic").expect("acknowledged");
+    replica.until_has(&[1, 2].into()).await;
 }
 
 async fn until_is(admin: &mut mysql_async::Conn, name: &str, right: &str) {
