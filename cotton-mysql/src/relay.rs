@@ -272,7 +272,7 @@ impl Statement {
         let (Some(name), Some(text)) = (body.get(begin..begin + database), body.get(begin + database + 1..)) else {
             return Ok(None);
         };
-        Ok(Some(Self { database: name.to_owned(), text: text.to_owned() }))
+        Ok(Some(Self { database: name.to_owned(), text: as_received(text) }))
     }
 
     /// The kind of the next event, and what follows its header.
@@ -283,6 +283,16 @@ impl Statement {
         let mut body = Vec::new();
         log.take(bytes as u64).read_to_end(&mut body)?;
         Ok((header[4], body))
+    }
+}
+
+/// A replica adds `IF EXISTS` to what drops something.
+fn as_received(text: &[u8]) -> Vec<u8> {
+    const ADDED: &[u8] = b" IF EXISTS";
+    let at = text.windows(ADDED.len()).position(|part| part == ADDED);
+    match at.filter(|_| text.starts_with(b"DROP ")) {
+        Some(at) => [&text[..at], &text[at + ADDED.len()..]].concat(),
+        None => text.to_owned(),
     }
 }
 

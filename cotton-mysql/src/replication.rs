@@ -217,7 +217,8 @@ impl Control<'_> {
 
     async fn set_acks(&self, acks: u32, source_on: Option<bool>) -> Result<(), Error> {
         if acks == 0 {
-            let off = format!("SET GLOBAL rpl_semi_sync_{}_enabled = OFF", self.dialect().statements().semi_sync_source);
+            let off =
+                format!("SET GLOBAL rpl_semi_sync_{}_enabled = OFF", self.dialect().statements().semi_sync_source);
             return match source_on {
                 Some(true) => self.run("switch semi-sync off", &off).await,
                 Some(false) | None => Ok(()),

@@ -263,13 +263,7 @@ impl Reader {
         Ok(without_owners(&row.text("owned").unwrap_or_default()))
     }
 
-    fn combine(
-        &self,
-        replica: Option<Replica>,
-        committing: &str,
-        row: &Record,
-        is_sure: bool,
-    ) -> Result<Facts, Error> {
+    fn combine(&self, replica: Option<Replica>, committing: &str, row: &Record, is_sure: bool) -> Result<Facts, Error> {
         let text = |column| row.text(column).unwrap_or_default().replace('\n', "");
         let received = replica.as_ref().map(|replica| replica.received.as_str());
         let bad = |error| Error::answer("read variables", error);

@@ -18,7 +18,7 @@ const NOTE_MS_MAX: u64 = 1_000;
 const PATIENCE_MS_MAX: u64 = 5_000;
 
 /// How long a replica goes on to acknowledge commits when it is shut down, at most. Often its primary is shut down in the same
-/// moment: what that has in its log and nobody acknowledged would keep it from following another one.
+/// moment. A commit that no replica acknowledged would keep that primary from following another one.
 const LINGER_MS_MAX: u64 = 1_000;
 
 /// An end that was begun.

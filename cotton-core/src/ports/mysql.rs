@@ -237,7 +237,7 @@ pub trait MySql: Send + Sync {
     async fn follow(&self, following: &Following) -> Result<Followed, PortError>;
 
     /// Replaces this server's data by a copy of a donor's, taken while the donor works. The server is stopped before
-    /// and started after, read-only and not replicating. What it had is kept if the copy has all of it.
+    /// and started after, read-only and not replicating. A copy that lacks something of what the data had is refused.
     ///
     /// # Errors
     /// When no complete copy was made. The server is stopped then, and must be provisioned again where its data directory

@@ -144,7 +144,7 @@ impl World {
         let Some(task) = agent.tasks.get_mut(task) else { return Verdict::Kill };
         task.process = Process::Running(pid);
         if task.link.is_none() {
-            task.register_by = Some(now + REGISTER_TIMEOUT); // else it subscribed before this was known here
+            task.register_by = Some(now + REGISTER_TIMEOUT); // unless it has subscribed already
         }
         match health {
             _ if !is_open || task.record.kill_requested => Verdict::Kill,

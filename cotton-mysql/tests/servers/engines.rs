@@ -4,6 +4,8 @@ use crate::support::{Member, Servers, cluster, code, rows};
 use cotton_core::ErrorKind;
 use cotton_core::ports::mysql::MySql;
 use mysql_async::prelude::Queryable;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 
 on_each_server!(
     tables_without_transactions_are_refused,
@@ -123,6 +125,25 @@ async fn a_session_makes_no_table_in_memory_that_is_too_large_for_others(servers
     assert!(limits.is_some_and(|(own, applier)| own <= applier), "{limits:?}");
 }
 
+/// Executes a statement with a MySQL server that has none of our settings.
+fn by_another_server(member: &Member, statement: &str) {
+    let data = member.root().join("data");
+    let owner = std::fs::metadata(&data).expect("there is data");
+    let script = member.dir.path().join("script.sql");
+    std::fs::write(&script, format!("{statement}\nSHUTDOWN;\n")).expect("ours");
+    let programs = member.config.programs.clone().expect("MySQL is not the system's");
+    let mut server = std::process::Command::new(programs.join("mysqld"));
+    server.args(["--no-defaults", "--skip-networking", "--skip-log-bin", "--mysqlx=OFF", "--secure-file-priv=NULL"]);
+    server.arg(format!("--datadir={}", data.display())).arg(format!("--init-file={}", script.display()));
+    server
+        .arg(format!("--socket={}", data.join("s").display()))
+        .arg(format!("--log-error={}", data.join("said.err").display()));
+    let ended = server.uid(owner.uid()).gid(owner.gid()).status().expect("it runs");
+    let said = std::fs::read_to_string(data.join("said.err")).unwrap_or_default();
+    assert!(ended.success(), "{said}");
+    std::fs::remove_file(data.join("said.err")).expect("its log");
+}
+
 /// As a server of old may have them, or one that overlooks them: a table of this engine with three rows.
 async fn make_kept(servers: Servers, primary: &Member, engine_name: &str) {
     let mut admin = primary.admin().await;
@@ -134,12 +155,11 @@ async fn make_kept(servers: Servers, primary: &Member, engine_name: &str) {
             client.query_drop(format!("CREATE TABLE app.kept (a INT NOT NULL) {parts}")).await.expect("overlooked");
         }
         Servers::MySql97 => {
-            admin.query_drop("SET PERSIST_ONLY disabled_storage_engines = ''").await.expect("as an administrator");
-            primary.instance.kill().await;
+            // what is disabled is said in the file that is written at each start: so by another server, without that
+            primary.instance.stop(20_000).await;
+            by_another_server(primary, &format!("CREATE TABLE app.kept (a INT) ENGINE = {engine_name};"));
             primary.instance.start().await.expect("start");
             primary.promote(0).await;
-            admin = primary.admin().await;
-            admin.query_drop(format!("CREATE TABLE app.kept (a INT) ENGINE = {engine_name}")).await.expect("made");
         }
         Servers::MySql56 => {
             admin.query_drop(format!("CREATE TABLE app.kept (a INT) ENGINE = {engine_name}")).await.expect("made");

@@ -19,6 +19,7 @@ on_each_server!(
     what_recovery_cuts_off_is_kept,
     a_number_that_the_applier_took_is_not_the_transaction,
     a_number_that_was_taken_before_is_not_the_transaction,
+    a_statement_that_only_the_log_knows_is_executed,
 );
 
 /// A replica with transactions 0 to 49 received and not applied, and what its primary had. The primary is gone.
@@ -293,6 +294,49 @@ async fn it_is_not_there(replica: &Member, wanted: &GtidSet) {
         let promotion = Promotion { must_contain: GtidSet::default(), acks: 0 };
         let promoted = replica.instance.promote(&promotion).await.expect("an answer");
         assert!(matches!(promoted, Promoted::Applying { .. }), "an acknowledged row is missing: {promoted:?}");
+    }
+}
+
+/// A MariaDB that was killed between a statement and the note of its number has executed it.
+async fn a_statement_that_only_the_log_knows_is_executed(servers: Servers) {
+    if !servers.is_mariadb() {
+        return;
+    }
+    let Some(members) = cluster(servers, 2, 0).await else { return };
+    let (primary, replica) = (&members[0], &members[1]);
+    let mut admin = replica.admin().await;
+    for sql in [
+        "CREATE TABLE app.d (i INT PRIMARY KEY, j INT)",
+        "ALTER TABLE app.d ADD k INT",
+        "CREATE INDEX x ON app.d (j)",
+        "RENAME TABLE app.d TO app.e",
+        "TRUNCATE TABLE app.e",
+        "CREATE VIEW app.v AS SELECT i FROM app.e",
+        "CREATE TRIGGER app.g BEFORE INSERT ON app.e FOR EACH ROW SET NEW.j = 1",
+        "CREATE PROCEDURE app.p() SELECT 1",
+        "CREATE SEQUENCE app.q",
+        "ANALYZE TABLE app.e",
+        "DROP VIEW app.v",
+        "DROP TABLE app.e, app.q",
+        "CREATE DATABASE appx",
+        "DROP DATABASE appx",
+    ] {
+        replica.until_caught_up(primary).await;
+        let noted = async |admin: &mut mysql_async::Conn| {
+            let noted: Option<String> = admin.query_first("SELECT @@GLOBAL.gtid_slave_pos").await.expect("answer");
+            noted.expect("a position")
+        };
+        let before = noted(&mut admin).await;
+        primary.client().await.query_drop(sql).await.expect(sql);
+        replica.until_caught_up(primary).await;
+        until("it is noted", async || noted(&mut replica.admin().await).await != before).await;
+        admin.query_drop("STOP SLAVE").await.expect("stop");
+        admin.query_drop(format!("SET GLOBAL gtid_slave_pos = '{before}'")).await.expect("as if it were not noted");
+        let frozen = replica.instance.freeze().await.expect("freeze");
+        assert_eq!((frozen.unapplied, &frozen.obstacle), (0, &None), "{sql}: {frozen:?}");
+        assert!(frozen.position.contains(&primary.probe().await.position), "{sql}: {frozen:?}");
+        replica.attach(primary, false).await;
+        assert_ne!(noted(&mut admin).await, before, "{sql}: or it would be executed twice");
     }
 }
 

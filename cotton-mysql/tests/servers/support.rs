@@ -132,7 +132,7 @@ pub(crate) fn free_port() -> u16 {
 /// One server with its directory.
 pub(crate) struct Member {
     pub(crate) instance: Arc<Instance>,
-    config: InstanceConfig,
+    pub(crate) config: InstanceConfig,
     pub(crate) endpoint: Endpoint,
     pub(crate) dir: tempfile::TempDir,
 }

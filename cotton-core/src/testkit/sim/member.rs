@@ -343,10 +343,11 @@ impl World {
             Operation::Drain { budget_ms, .. } => delay += budget_ms,
             Operation::CopyFrom { .. } => {
                 self.judge_ending(task, "a copy takes the place of the data of", Ends::All);
-                let kept = self.members[task].server.up && !self.members[task].server.gave_up;
+                let server = &self.members[task].server;
+                let (kept, relay) = (server.up && !server.gave_up, server.relay.clone());
                 self.end_server(task, true);
                 let server = &mut self.members[task].server;
-                let relay = std::mem::take(&mut server.relay);
+                server.relay.clear();
                 replaces = server.data.take().map(|data| Replaced { data, relay, kept });
                 delay += self.random.within(100, 2_000);
             }
@@ -641,6 +642,10 @@ impl World {
         member.server.provision();
         let mine = member.server.data.take().expect("provisioned above");
         let Some(theirs) = source.and_then(|s| self.members[s].server.data.as_ref()) else {
+            if let Some(Replaced { data, relay, .. }) = replaces {
+                let server = &mut self.members[task].server;
+                (server.data, server.relay) = (Some(data), relay);
+            }
             let detail = format!("{donor} cannot be reached");
             return Outcome::Failed(Failure { kind: ErrorKind::Unreachable, permanent: false, detail });
         };

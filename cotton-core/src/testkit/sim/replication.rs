@@ -1,7 +1,7 @@
 //! Links between servers, and the clients that write to them.
 
 use super::Mutation;
-use super::history::Txn;
+use super::history::{Data, Txn};
 use super::server::Dump;
 use super::world::{Event, World, trace};
 use crate::Durability;
@@ -243,13 +243,12 @@ impl World {
         data.committed = data.log.len();
         trace!(self, "{}: transaction {id} is {:?}, and errant", self.members[task].task, txn.gtid);
         self.ship(task, &[txn]);
-        // On MariaDB it ends the applier: what nobody else has then waits for a person.
+        // Where that ends the applier, what nobody else has waits for a person.
         let server = &self.members[task].server;
-        let has = |id: u64| {
-            let mut others = self.members.iter().filter(|other| !other.ended && other.task != self.members[task].task);
-            others.any(|other| other.server.data.as_ref().is_some_and(|data| data.has_id(id)))
-        };
-        if server.received().any(|id| !has(id)) {
+        let is_ended = |data: &Data| server.relay.front().is_some_and(|next| data.refuses(*next));
+        let others = || self.members.iter().filter(|other| !other.ended && other.task != self.members[task].task);
+        let has = |id: u64| others().any(|other| other.server.held().any(|held| held == id));
+        if server.data.as_ref().is_some_and(is_ended) && server.received().any(|id| !has(id)) {
             let life = self.members[task].life;
             self.lives[life].bereft = true;
         }
