@@ -178,7 +178,9 @@ impl Control<'_> {
         }
         if facts.replica.is_some() {
             self.run("stop replication", self.dialect().statements().stop).await?;
-            self.note_what_is_logged(&facts).await?;
+            if self.dialect().is_mariadb() {
+                self.note_what_is_logged(&facts).await?;
+            }
             self.run("forget the old primary", self.dialect().statements().forget).await?;
         }
         if promotion.acks > 0 {

@@ -109,10 +109,26 @@ impl Cluster {
         self.confirm_primary(now);
     }
 
-    /// The epoch of a member that obeys a higher one than ours: our state is then older than the world.
+    /// The epoch of a member that obeys a higher one than ours, or what we have not decided in ours: our state is then older
+    /// than the world.
     pub(super) fn later_epoch(&self) -> Option<Epoch> {
-        let highest = self.observed.values().filter_map(|o| o.report.as_ref()).map(|r| r.epoch).max();
-        highest.filter(|epoch| *epoch > self.state.epoch)
+        let reports = self.observed.iter().filter_map(|(id, o)| Some((*id, o.report.as_ref()?)));
+        let obeys_later = |(id, report): &(MemberId, &Box<Report>)| {
+            report.epoch > self.state.epoch || report.epoch == self.state.epoch && self.is_undecided(*id, report)
+        };
+        reports.filter(obeys_later).map(|(_, report)| report.epoch).max()
+    }
+
+    /// Whether a member obeys in this epoch what was not decided in it. Two records at the same place, of which one was
+    /// restored from a copy, can come to the same epoch.
+    fn is_undecided(&self, id: MemberId, report: &Report) -> bool {
+        let leads = matches!(report.role, MemberRole::Primary | MemberRole::Promoting | MemberRole::SteppedDown);
+        match (self.state.primary, report.stage) {
+            (None, Some(Stage::Decided | Stage::Turn(_))) => true,
+            (Some(primary), _) if leads => primary != id,
+            (_, Some(Stage::Turn(turn))) => turn > self.state.turn,
+            (_, Some(Stage::Freeze | Stage::Decided | Stage::Detach) | None) => false,
+        }
     }
 
     /// Why the primary must be replaced, if it must.

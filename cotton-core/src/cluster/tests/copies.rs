@@ -73,6 +73,22 @@ fn an_old_record_kills_nobody_and_elects_only_when_all_are_frozen() {
     assert!(!world.cluster.state().outdated, "it is right again");
 }
 
+/// A copy that was made during an election, and the epoch that follows it was decided otherwise since.
+#[test]
+fn an_old_record_decides_no_epoch_once_more() {
+    let mut world = restored();
+    world.durable.as_mut().expect("it was saved").primary = None;
+    world.toy(1).reachable = false; // the one that has everything, and is primary
+    world.recover();
+    let words = world.mended(150);
+    assert!(world.cluster.state().outdated, "{:?}", world.reasons());
+    assert!(!words.iter().any(|word| word.starts_with("promote")), "{words:?}");
+    world.toy(1).reachable = true;
+    world.settle();
+    world.check_whole();
+    assert_eq!(ids(&world), [0, 1, 2]);
+}
+
 #[test]
 fn an_old_record_waits_while_there_are_tasks_that_it_does_not_know() {
     let mut world = restored();
