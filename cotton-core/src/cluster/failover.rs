@@ -112,8 +112,8 @@ impl Cluster {
     /// The epoch of a member that obeys a higher one than ours, or what we have not decided in ours: our state is then older
     /// than the world.
     pub(super) fn later_epoch(&self) -> Option<Epoch> {
-        let reports = self.observed.iter().filter_map(|(id, o)| Some((*id, o.report.as_ref()?)));
-        let obeys_later = |(id, report): &(MemberId, &Box<Report>)| {
+        let reports = self.observed.iter().filter_map(|(id, o)| Some((*id, o.report.as_deref()?)));
+        let obeys_later = |(id, report): &(MemberId, &Report)| {
             report.epoch > self.state.epoch || report.epoch == self.state.epoch && self.is_undecided(*id, report)
         };
         reports.filter(obeys_later).map(|(_, report)| report.epoch).max()
