@@ -196,9 +196,10 @@ impl Executor {
     }
 
     /// What makes a primary safe to be stopped cleanly, once: then nobody commits any more, and nobody waits. Not worth
-    /// trying when sessions waited, or had nobody to wait for, when it was last looked at.
+    /// trying when sessions had nobody to wait for when it was last looked at. That some waited then says little: under load
+    /// some always do.
     fn closing(&mut self) -> Option<Operation> {
-        let served = self.server.status.as_ref().is_some_and(|status| status.replicas > 0 && status.waiting == 0);
+        let served = self.server.status.as_ref().is_some_and(|status| status.replicas > 0);
         // In the rank in which it opened, which is durable; it is by no order that this is done.
         let rank = Rank { epoch: self.server.gate.epoch()?, stage: Stage::Decided };
         let ending = self.ending.as_mut().filter(|ending| served && !ending.closing)?;

@@ -135,7 +135,7 @@ fn no_grace_is_a_kill() {
 
 #[test]
 fn a_primary_is_stopped_cleanly_only_if_nobody_is_deceived() {
-    for (replicas, waiting, cleanly) in [(1, 0, true), (1, 1, false), (0, 0, false)] {
+    for (replicas, waiting, cleanly) in [(1, 0, true), (1, 1, true), (0, 0, false), (0, 1, false)] {
         let mut bench = Bench::primary(1);
         bench.probe(ServerStatus { waiting, ..primary_status(replicas) });
         bench.feed(Input::Message(ToExecutor::LetGo));
