@@ -104,6 +104,8 @@ async fn a_copy_of_a_busy_replica_has_what_it_says(servers: Servers) {
     load.progress(200).await;
     let fresh = Member::running(servers).await.expect("as the others");
     for donor in [&members[1], &members[0], &members[1]] {
+        let has = fresh.probe().await.position; // a donor that is behind that is refused
+        until("the donor has that", async || donor.probe().await.applied.contains(&has)).await;
         fresh.instance.copy_from(&donor.endpoint).await.expect("copy");
         // each transaction is a row, but for the two that made the table
         let sql = "SELECT CAST(SUBSTRING_INDEX(@@GLOBAL.gtid_binlog_pos, '-', -1) AS SIGNED) - COUNT(*) FROM app.t";
