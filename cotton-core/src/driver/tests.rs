@@ -177,7 +177,7 @@ impl Bench {
             seq,
             echo: u64::MAX, // as good as heard of all
             epoch: Epoch(epoch),
-            stage: (epoch > 0).then_some(Stage::Decided),
+            stage: (epoch > 0).then_some(if role == MemberRole::Frozen { Stage::Freeze } else { Stage::Decided }),
             role,
             boot: 1,
             unattached: BTreeSet::new(),
