@@ -58,8 +58,8 @@ pub(crate) async fn keep(link: &Link, dialect: Dialect, acks: u32, limit: Durati
         // it begins to wait again when that is switched on, but not when it is on already
         let off = format!("SET GLOBAL rpl_semi_sync_{}_enabled = 0", dialect.statements().semi_sync_source);
         link.run("switch semi-sync off and on", &off, limit).await?;
-        tracing::warn!("commits did not wait for acknowledgements any more: they do again");
         want_acks(link, dialect, acks, limit).await?;
+        tracing::warn!("commits had stopped waiting for acknowledgements: they wait again");
     }
     if changed.is_empty() {
         return Ok(());

@@ -119,8 +119,8 @@ impl Cluster {
         reports.filter(obeys_later).map(|(_, report)| report.epoch).max()
     }
 
-    /// Whether a member obeys in this epoch what was not decided in it. Two records at the same place, of which one was
-    /// restored from a copy, can come to the same epoch.
+    /// Whether a member obeys, in this epoch, a decision that our record does not have. A record that was restored from a
+    /// copy can come to an epoch that has been decided otherwise since.
     fn is_undecided(&self, id: MemberId, report: &Report) -> bool {
         let leads = matches!(report.role, MemberRole::Primary | MemberRole::Promoting | MemberRole::SteppedDown);
         match (self.state.primary, report.stage) {

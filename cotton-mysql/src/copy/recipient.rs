@@ -139,7 +139,8 @@ async fn ensure_noted(donor: &Link, position: &Position, timing: Timing) -> Resu
         return Ok(());
     }
     Err(Error::CopyIncomplete(format!(
-        "the donor has {position} in its log, and has not noted within {NOTED_WITHIN:?} that it has applied it"
+        "the donor has {position} in its log, and has not noted within {NOTED_WITHIN:?} that it applied that: \
+         another donor is tried next"
     )))
 }
 

@@ -1,11 +1,10 @@
 //! What an administrator on a bad day changes of the settings that keep commits.
 
-use crate::support::{Member, PATIENCE, Servers, cluster, insert};
+use crate::support::{Member, Servers, cluster, insert, until};
 use cotton_core::account::Accounts;
 use cotton_core::ports::mysql::MySql;
 use mysql_async::Row;
 use mysql_async::prelude::Queryable;
-use std::time::Duration;
 
 on_each_server!(what_keeps_commits_is_put_right, commits_that_did_not_wait_any_more_wait_again);
 
@@ -38,6 +37,11 @@ async fn what_keeps_commits_is_put_right(servers: Servers) {
     let primary = &members[0];
     let changes = changes(servers);
     let mut admin = primary.admin().await;
+    let until_is = async |name: &str, right: &str| {
+        let sql = format!("SELECT @@GLOBAL.{name}");
+        let value = async || primary.admin().await.query_first::<String, _>(&sql).await.expect("answer");
+        until(name, async || value().await.as_deref() == Some(right)).await;
+    };
     for revision in 1..=2 {
         for (name, _, wrong) in &changes {
             let wrong = if wrong.starts_with('A') { format!("'{wrong}'") } else { (*wrong).to_owned() };
@@ -45,7 +49,7 @@ async fn what_keeps_commits_is_put_right(servers: Servers) {
         }
         primary.instance.set_accounts(Accounts { revision, ..Accounts::default() }); // looks after everything at once
         for (name, right, _) in &changes {
-            until_is(&mut admin, name, right).await;
+            until_is(name, right).await;
         }
     }
     if acks > 0 {
@@ -55,7 +59,7 @@ async fn what_keeps_commits_is_put_right(servers: Servers) {
         let name = &changes[0].0;
         admin.query_drop(format!("SET GLOBAL {name} = 0")).await.expect("set");
         primary.instance.set_accounts(Accounts { revision: 3, ..Accounts::default() });
-        until_is(&mut admin, name, "1").await;
+        until_is(name, "1").await;
         assert_eq!(admin.query_first::<String, _>(off).await.expect("answer").as_deref(), Some("0"), "as was wanted");
     }
 }
@@ -73,39 +77,24 @@ async fn commits_that_did_not_wait_any_more_wait_again(servers: Servers) {
     replica.instance.freeze().await.expect("freeze");
     insert(&mut primary.client().await, 1).await.expect("answered without a replica");
     let status = format!("SHOW GLOBAL STATUS LIKE 'rpl_semi_sync_{source}_status'");
-    let waits = async |admin: &mut mysql_async::Conn| {
-        let row: Option<(String, String)> = admin.query_first(&status).await.expect("answer");
+    let waits = async || {
+        let row: Option<(String, String)> = primary.admin().await.query_first(&status).await.expect("answer");
         row.is_some_and(|(_, value)| value == "ON")
     };
-    assert!(!waits(&mut admin).await, "it gave up");
+    assert!(!waits().await, "it gave up");
     primary.instance.set_accounts(Accounts { revision: 1, ..Accounts::default() });
-    let start = std::time::Instant::now();
-    while !waits(&mut admin).await {
-        assert!(start.elapsed() < PATIENCE, "it never waits again");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("it waits again", waits).await;
     let mut client = primary.client().await;
     let commit = tokio::spawn(async move { insert(&mut client, 2).await });
     let sql = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE STATE LIKE '%semi-sync ACK%'";
-    while admin.query_first::<u64, _>(sql).await.expect("answer") == Some(0) {
-        assert!(start.elapsed() < PATIENCE && !commit.is_finished(), "nobody has acknowledged it");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until("a commit waits", async || {
+        assert!(!commit.is_finished(), "nobody has acknowledged it");
+        primary.admin().await.query_first::<u64, _>(sql).await.expect("answer") != Some(0)
+    })
+    .await;
     replica.attach(primary, true).await;
     commit.await.expect("no panic").expect("acknowledged");
     replica.until_has(&[1, 2].into()).await;
-}
-
-async fn until_is(admin: &mut mysql_async::Conn, name: &str, right: &str) {
-    let start = std::time::Instant::now();
-    loop {
-        let value: Option<String> = admin.query_first(format!("SELECT @@GLOBAL.{name}")).await.expect("answer");
-        if value.as_deref() == Some(right) {
-            return;
-        }
-        assert!(start.elapsed() < PATIENCE, "{name} stays {value:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// A server that came up open for writes after `SET PERSIST` would be a second primary.
