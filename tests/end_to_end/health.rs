@@ -4,9 +4,8 @@ use crate::{Outcome, STEP, cluster, cotton};
 use cotton_tests::{Cluster, Flavour, Options, RealCotton, Wanted, admin};
 use mysql_async::prelude::Queryable;
 use rustix::process::Signal;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 fn has(seen: &Cluster, code: &str, words: &str) -> bool {
     seen.reasons.iter().any(|reason| reason.code == code && reason.text.contains(words))
@@ -35,7 +34,7 @@ async fn a_new_member_counts_when_it_has_applied_everything() -> Outcome {
     let mut events = api.stream("a", None).await?;
     api.scale("a", 2).await?;
     let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
-    let acknowledged = Arc::new(AtomicU64::new(0));
+    let acknowledged = Arc::new(Mutex::new(Vec::new())); // when each round was, in milliseconds of Unix time
     let changes = tokio::spawn({
         let acknowledged = Arc::clone(&acknowledged);
         async move {
@@ -45,13 +44,19 @@ async fn a_new_member_counts_when_it_has_applied_everything() -> Outcome {
                 conn.query_drop("DO SLEEP(0.3)").await?; // a load that a backup can keep up with
                 conn.query_drop(format!("INSERT INTO s.k VALUES ({rounds})")).await?;
                 rounds += 1;
-                acknowledged.store(rounds, Ordering::SeqCst);
+                let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis();
+                acknowledged.lock().expect("nobody panics with it").push(at);
             }
             Ok::<u64, mysql_async::Error>(rounds)
         }
     });
-    events.until(2 * STEP, "it follows", |event| event.kind == "following").await?;
-    let before = acknowledged.load(Ordering::SeqCst);
+    let mut followed = 0;
+    events
+        .until(2 * STEP, "it follows", |event| {
+            followed = u128::from(event.unix_ms);
+            event.kind == "following"
+        })
+        .await?;
     let catching_up = api.until("a", STEP, "it applies", |c| has(c, "member_unhealthy", "left to apply")).await?;
     let _ = stop.send(());
     let rounds = changes.await.expect("no panic")?;
@@ -59,6 +64,8 @@ async fn a_new_member_counts_when_it_has_applied_everything() -> Outcome {
     assert!(!new.healthy && !shown(&cotton, new.endpoint.port), "{catching_up:?}");
     events.until(2 * STEP, "it has caught up", |event| event.kind == "joined").await?;
     let there = client.numbers(&new.endpoint, "SELECT a FROM s.k").await?;
+    // the primary is asked what it has after the member follows
+    let before = acknowledged.lock().expect("nobody panics with it").iter().filter(|at| **at < followed).count() as u64;
     assert!(before > 0 && there.is_superset(&(0..before).collect()), "of {before}, when it had caught up: {there:?}");
     api.until_healthy("a", 2 * STEP).await?;
     client.until_has(&new.endpoint, "SELECT a FROM s.k", &(0..rounds).collect(), STEP).await?;
